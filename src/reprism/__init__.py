@@ -1,0 +1,60 @@
+"""Reprism: person re-identification with spatial and channel parts.
+
+The names below load on first use, so that ``import reprism`` costs nothing and pulls in no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from reprism._version import __version__
+
+if TYPE_CHECKING:
+    from reprism import losses as losses
+    from reprism.data import open_dataset as open_dataset
+    from reprism.data.records import ReIDDataset as ReIDDataset
+    from reprism.data.records import Sample as Sample
+    from reprism.embedding import Embedder as Embedder
+    from reprism.evaluation.ranking import RankingMetrics as RankingMetrics
+    from reprism.evaluation.ranking import evaluate as evaluate
+    from reprism.models.checkpoint import load as load
+    from reprism.models.checkpoint import save as save
+    from reprism.models.network import PartNet as PartNet
+    from reprism.models.network import PartOutput as PartOutput
+    from reprism.models.network import build_model as build_model
+    from reprism.notation import Part as Part
+    from reprism.notation import Partition as Partition
+
+_HOMES = {
+    "Embedder": "reprism.embedding",
+    "Part": "reprism.notation",
+    "PartNet": "reprism.models.network",
+    "PartOutput": "reprism.models.network",
+    "Partition": "reprism.notation",
+    "RankingMetrics": "reprism.evaluation.ranking",
+    "ReIDDataset": "reprism.data.records",
+    "Sample": "reprism.data.records",
+    "build_model": "reprism.models.network",
+    "evaluate": "reprism.evaluation.ranking",
+    "load": "reprism.models.checkpoint",
+    "open_dataset": "reprism.data",
+    "save": "reprism.models.checkpoint",
+}
+
+__all__ = ["__version__", "losses", *sorted(_HOMES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name == "losses":
+        value = importlib.import_module("reprism.losses")
+    else:
+        raise AttributeError(f"module 'reprism' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
