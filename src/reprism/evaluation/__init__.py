@@ -1,0 +1,1 @@
+"""How well descriptors rank: protocols, exact blocked ranking, metrics."""

@@ -1,0 +1,639 @@
+"""How well descriptors rank a gallery: mean average precision, CMC and mINP, exactly, in bounded memory.
+
+All three need one thing per query: the ranks of its true matches. A rank is one more than the number of
+gallery rows that come before the match, so it is *counted*: no query × gallery matrix is kept, none sorted.
+The data flows one way: a block of distances -> ranks of its matches -> metrics in closed form.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
+LostQueries: TypeAlias = Literal["exclude", "zero"]
+Matrix: TypeAlias = Tensor | np.ndarray
+Labels: TypeAlias = Sequence[Any] | np.ndarray | Tensor
+Progress: TypeAlias = Callable[[int, int], None]
+
+_BLOCK_BYTES = 256 * 2**20
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Comparisons run over tiles that stay in a core's cache; a GPU prefers few large launches.
+_TILE_ELEMENTS = {"cpu": 2**20}
+_TILE_ELEMENTS_GPU = 2**24
+# Past this many matches in a query, sorting its row is cheaper than one comparison sweep per match.
+_SORT_ABOVE = 256
+# Below this many rows a matrix product is bound by reading the gallery: better to cut the gallery as well.
+_FEWEST_ROWS = 32
+# A float32 sum of ones is exact up to here, so no block is wider.
+_WIDEST_BLOCK = 2**24
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RankingMetrics:
+    """What a ranking scored. Figures are fractions in [0, 1], never percent.
+
+    The per-query arrays are in the order of the queries; every mean derives from them, so both definitions of
+    average precision are at hand whichever one ``ap`` names.
+
+    Attributes:
+        average_precision_step: N float64, mean over the true matches of k / rank_k; NaN if lost.
+        average_precision_trapezoid: N float64, area under precision over recall by trapezoids; NaN if lost.
+        inverse_negative_penalty: N float64, number of true matches / rank of the last one; NaN if lost. mINP
+            is its mean (Ye et al. 2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
+        first_match_rank: N int64, rank (from 1) of the nearest true match; 0 if lost.
+        ap: the definition that ``mAP`` and ``average_precision`` use.
+        lost: ``"exclude"``: means are over the valid queries; ``"zero"``: lost ones score 0 in every mean.
+        max_rank: the length of ``cmc``.
+    """
+
+    average_precision_step: np.ndarray
+    average_precision_trapezoid: np.ndarray
+    inverse_negative_penalty: np.ndarray
+    first_match_rank: np.ndarray
+    ap: AveragePrecision = "step"
+    lost: LostQueries = "exclude"
+    max_rank: int = 50
+
+    @property
+    def mAP(self) -> float:  # noqa: N802  # the field's own name
+        """Mean average precision by the definition that ``ap`` names."""
+        return self._mean(self.average_precision)
+
+    @property
+    def mAP_step(self) -> float:  # noqa: N802
+        """Mean average precision, ``step`` definition."""
+        return self._mean(self.average_precision_step)
+
+    @property
+    def mAP_trapezoid(self) -> float:  # noqa: N802
+        """Mean average precision, ``trapezoid`` definition."""
+        return self._mean(self.average_precision_trapezoid)
+
+    @property
+    def mINP(self) -> float:  # noqa: N802
+        """Mean inverse negative penalty: how soon the *hardest* true match is found."""
+        return self._mean(self.inverse_negative_penalty)
+
+    @property
+    def average_precision(self) -> np.ndarray:
+        """Average precision of each query (N float64), NaN for a lost one."""
+        return self.average_precision_step if self.ap == "step" else self.average_precision_trapezoid
+
+    @property
+    def cmc(self) -> np.ndarray:
+        """Cumulative matching characteristic, float64: ``cmc[k - 1] == rank(k)`` for k = 1 … ``max_rank``."""
+        first = self.first_match_rank[self.first_match_rank > 0]
+        hits = np.bincount(first[first <= self.max_rank], minlength=self.max_rank + 1)[1:]
+        return np.cumsum(hits) / self._denominator
+
+    @property
+    def num_queries(self) -> int:
+        """All queries, lost ones included."""
+        return len(self.first_match_rank)
+
+    @property
+    def num_valid_queries(self) -> int:
+        """Queries with at least one true match in the gallery."""
+        return int(np.count_nonzero(self.first_match_rank))
+
+    @property
+    def lost_queries(self) -> tuple[int, ...]:
+        """Indices of the queries that have no true match left in the gallery, ascending."""
+        return tuple(np.flatnonzero(self.first_match_rank == 0).tolist())
+
+    def rank(self, k: int) -> float:
+        """Fraction of queries with a true match among their first ``k`` rows (``k`` from 1; rank-1 accuracy).
+
+        Raises:
+            ValueError: ``k`` is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"rank(k) was given k={k}: ranks count from 1")
+        first = self.first_match_rank
+        return float(np.count_nonzero((first > 0) & (first <= k)) / self._denominator)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary with its protocol, ready for JSON: fractions, counts, options; no per-query figure."""
+        ranks = {f"rank{k}": self.rank(k) for k in (1, 5, 10, 20) if k <= self.max_rank}
+        return {
+            "mAP": self.mAP,
+            "mINP": self.mINP,
+            **ranks,
+            "num_queries": self.num_queries,
+            "num_valid_queries": self.num_valid_queries,
+            "num_lost_queries": self.num_queries - self.num_valid_queries,
+            "ap": self.ap,
+            "lost": self.lost,
+        }
+
+    @property
+    def _denominator(self) -> int:
+        return self.num_queries if self.lost == "zero" else self.num_valid_queries
+
+    def _mean(self, per_query: np.ndarray) -> float:
+        return float(np.nansum(per_query) / self._denominator)
+
+    def __repr__(self) -> str:
+        return f"RankingMetrics({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
+
+
+def evaluate(
+    query: Matrix,
+    gallery: Matrix,
+    query_pids: Labels,
+    gallery_pids: Labels,
+    query_camids: Labels | None,
+    gallery_camids: Labels | None,
+    *,
+    ap: AveragePrecision = "step",
+    lost: LostQueries = "exclude",
+    max_rank: int = 50,
+    block_bytes: int = _BLOCK_BYTES,
+    progress: Progress | None = None,
+) -> RankingMetrics:
+    """Rank the gallery for every query by Euclidean distance and score the ranking.
+
+    The protocol is that of Market-1501 (Zheng et al. 2015): a gallery row with the query's identity *and*
+    camera is ignored for that query; a query with no true match left is lost: counted, listed, and treated as
+    ``lost`` says. Rows labelled junk (pid −1) do not belong in the gallery; distractors (pid 0) do.
+
+    Descriptors are compared as given, not normalised, and the caller's arrays are never changed. Distances
+    are float32 (float16 and bfloat16 are widened block by block), or float64 if either side is. If one side
+    is on a GPU the work is done there, the other side streamed to it.
+
+    *Ties.* Equal distances rank in gallery order. A row is ranked by ‖g‖² − 2·q·g, from blocked matrix
+    products. Two identical gallery rows tie if the product rounds them alike: libraries mostly do so, but
+    promise nothing across the edges of their inner tiles, nor of these blocks. Distances closer than that
+    rounding (in float32 about 1e-6 of the squared norms) may come in either order, and may change it with
+    ``block_bytes``. ``torch.set_float32_matmul_precision`` below ``"highest"`` coarsens it on devices that
+    follow it. For exact ties, give the distances to :func:`evaluate_distances`.
+
+    Args:
+        query: N×D floating-point torch tensor or numpy array (memory-mapped too).
+        gallery: M×D, likewise.
+        query_pids: N identities: integers, strings, any hashables.
+        gallery_pids: M identities.
+        query_camids: N cameras, or None on both sides: cameras unknown, nothing is ignored.
+        gallery_camids: M cameras, or None.
+        ap: ``"step"`` (mean over the true matches of k / rank_k, as most toolkits) or ``"trapezoid"`` (as the
+            original Market-1501, MARS and CUHK03 MATLAB code). The result holds both.
+        lost: ``"exclude"`` lost queries from every mean, or let them score ``"zero"`` (the MATLAB code).
+        max_rank: length of the CMC curve.
+        block_bytes: bound on the working memory in bytes, whatever N and M (some arrays of length N or M come
+            on top). If it cannot hold a fair number of rows, the gallery is cut too, and the distances of the
+            parts with true matches are computed twice.
+        progress: called after each block with (queries done, queries to do); lost queries are not to do.
+
+    Raises:
+        ValueError: disagreeing widths or lengths, an empty side, NaN or infinite values, no query with a true
+            match, or an option out of range: all found before the ranking starts.
+        TypeError: something that is not a floating-point matrix, or labels that cannot be hashed.
+    """
+    _check_options(ap, lost, max_rank, block_bytes)
+    query, gallery = _matrix(query, "query"), _matrix(gallery, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: "
+            "both must come from the same model and settings"
+        )
+    identities = _Identities.of(
+        (query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery)
+    )
+    distances = _EuclideanDistances(query, gallery, block_bytes)
+    return _evaluate(distances, identities, ap, lost, max_rank, block_bytes, progress)
+
+
+def evaluate_distances(
+    distances: Matrix,
+    query_pids: Labels,
+    gallery_pids: Labels,
+    query_camids: Labels | None,
+    gallery_camids: Labels | None,
+    *,
+    ap: AveragePrecision = "step",
+    lost: LostQueries = "exclude",
+    max_rank: int = 50,
+    block_bytes: int = _BLOCK_BYTES,
+    progress: Progress | None = None,
+) -> RankingMetrics:
+    """Score the ranking by distances already at hand (re-ranked ones, another metric).
+
+    As :func:`evaluate`, arguments and errors included, but equal distances rank in gallery order *exactly*.
+
+    Args:
+        distances: N×M floating-point torch tensor or numpy array (memory-mapped too), finite, smaller is
+            closer. It is read block by block and never changed.
+        query_pids, gallery_pids, query_camids, gallery_camids: labels of its rows and of its columns.
+        ap, lost, max_rank, block_bytes, progress: as in :func:`evaluate`.
+    """
+    _check_options(ap, lost, max_rank, block_bytes)
+    distances = _matrix(distances, "distances")
+    identities = _Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), *distances.shape)
+    given = _GivenDistances(distances)
+    return _evaluate(given, identities, ap, lost, max_rank, block_bytes, progress)
+
+
+# ---- from ranks to metrics -------------------------------------------------------------------------------
+
+
+def _evaluate(
+    distances: _Distances,
+    identities: _Identities,
+    ap: AveragePrecision,
+    lost: LostQueries,
+    max_rank: int,
+    block_bytes: int,
+    progress: Progress | None,
+) -> RankingMetrics:
+    step, trapezoid, penalty = (np.full(len(identities.num_matches), np.nan) for _ in range(3))
+    first = np.zeros(len(step), dtype=np.int64)
+    done, todo = 0, int(np.count_nonzero(identities.num_matches))
+    for queries, ranks in _ranks_of_matches(distances, identities, block_bytes):
+        # B×n: the k-th column is the rank of the k-th match; where a query has fewer, `real` is False.
+        n = identities.num_matches[queries]
+        k = np.arange(1, ranks.shape[1] + 1)
+        real = k <= n[:, None]
+        r = np.sort(np.where(real, ranks, np.iinfo(np.int64).max), axis=1)
+        precision = k / r
+        before = np.where(r == 1, 1.0, (k - 1) / np.maximum(r - 1, 1))
+        step[queries] = np.where(real, precision, 0).sum(1) / n
+        trapezoid[queries] = np.where(real, (before + precision) / 2, 0).sum(1) / n
+        first[queries] = r[:, 0]
+        penalty[queries] = n / r[np.arange(len(r)), n - 1]
+        done += len(queries)
+        if progress is not None:
+            progress(done, todo)
+    return RankingMetrics(step, trapezoid, penalty, first, ap=ap, lost=lost, max_rank=max_rank)
+
+
+# ---- from distances to ranks -----------------------------------------------------------------------------
+
+
+def _ranks_of_matches(
+    distances: _Distances, identities: _Identities, block_bytes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of valid queries (B indices) with the ranks of their matches (B×n int64, in gallery order)."""
+    order = identities.query_order()
+    rows, width = _block_shape(min(len(order), distances.max_rows), identities, distances.dtype, block_bytes)
+    tile = max(1, min(rows, _TILE_ELEMENTS.get(distances.device.type, _TILE_ELEMENTS_GPU) // width))
+    buffer, scratch = (
+        torch.empty(n * width, dtype=distances.dtype, device=distances.device) for n in (rows, tile)
+    )
+    for start in range(0, len(order), rows):
+        queries = order[start : start + rows]
+        # Inside a tile, most matches first: the rows still in play are then always the first ones.
+        queries = queries[np.lexsort((-identities.num_matches[queries], np.arange(len(queries)) // tile))]
+        with torch.inference_mode():
+            counts = _count_before(distances, identities, queries, width, tile, buffer, scratch)
+        yield queries, counts.cpu().numpy() + 1
+
+
+def _block_shape(
+    queries: int, identities: _Identities, dtype: torch.dtype, block_bytes: int
+) -> tuple[int, int]:
+    """Rows and columns of a block of distances: a quarter of the budget, the rest is for what they need."""
+    gallery = len(identities.members)
+    elements = max(1, block_bytes // (4 * dtype.itemsize))
+    # Of every match up to 256 bytes are held (column, distance, count, precision, …).
+    of_matches = 16 * identities.most
+    rows = elements // (gallery + of_matches)
+    if rows >= min(queries, _FEWEST_ROWS) and gallery <= _WIDEST_BLOCK:
+        return min(rows, queries), gallery
+    rows = max(1, min(queries, 256, math.isqrt(elements), elements // of_matches))
+    return rows, max(1, min(gallery, elements // rows, _WIDEST_BLOCK))
+
+
+def _count_before(
+    distances: _Distances,
+    identities: _Identities,
+    queries: np.ndarray,
+    width: int,
+    tile: int,
+    buffer: Tensor,
+    scratch: Tensor,
+) -> Tensor:
+    """B×n int64: how many rows of the gallery come before each match of each of B queries."""
+    device, gallery_size = buffer.device, len(identities.members)
+    sizes, pairs = identities.num_matches[queries], identities.pairs(queries)
+    shape = (len(queries), int(sizes.max()))
+
+    def block(start: int) -> Tensor:
+        stop = min(start + width, gallery_size)
+        out = buffer[: len(queries) * (stop - start)].view(len(queries), stop - start)
+        distances.fill(out, queries, start, stop)
+        return out
+
+    def among(start: int, columns: np.ndarray, *others: np.ndarray) -> list[Tensor]:
+        inside = (columns >= start) & (columns < start + width)
+        return [torch.from_numpy(x[inside]).to(device) for x in (columns - start, *others)]
+
+    # Absent matches lie infinitely close, so nothing is counted before them; their column is the row's first.
+    columns = np.repeat(pairs.columns[np.cumsum(sizes) - sizes][:, None], shape[1], axis=1)
+    columns[pairs.rows, pairs.slots] = pairs.columns
+    thresholds = torch.full(shape, -torch.inf, dtype=buffer.dtype, device=device)
+    current = -1  # where the block now in the buffer starts
+    for start in range(0, gallery_size, width):
+        column, row, slot = among(start, pairs.columns, pairs.rows, pairs.slots)
+        if len(column):
+            current, values = start, block(start)
+            thresholds[row, slot] = values[row, column]
+
+    counts = torch.zeros(shape, dtype=torch.int64, device=device)
+    # The block still in the buffer goes first; unless the gallery is cut it is the only one.
+    for start in sorted(range(0, gallery_size, width), key=lambda s: s != current):
+        if start != current:
+            values = block(start)
+        column, row = among(start, pairs.ignored_columns, pairs.ignored_rows)
+        values[row, column] = torch.inf
+        for top in range(0, shape[0], tile):
+            part, n = slice(top, top + tile), sizes[top]
+            counts[part, :n] += _count_in_tile(
+                values[part], thresholds[part, :n], columns[part, :n] - start, sizes[part], scratch
+            )
+    return counts
+
+
+def _count_in_tile(
+    x: Tensor, thresholds: Tensor, columns: np.ndarray, sizes: np.ndarray, scratch: Tensor
+) -> Tensor:
+    """B×n int64: how many values of each row of x (B×W) come before its thresholds (B×n), at columns (B×n).
+
+    A value comes before a threshold if it is smaller, or equal and further left. Columns may lie outside x.
+    """
+    W = x.shape[1]
+    if thresholds.shape[1] > _SORT_ABOVE:
+        low, high = 0, W
+        before, equal = (torch.zeros(thresholds.shape, dtype=torch.int64, device=x.device) for _ in range(2))
+        # By pieces, because sorting takes several times the memory of what is sorted.
+        for piece in x.split(max(1, scratch.numel() // (4 * len(x))), dim=1):
+            ordered = piece.sort(1).values
+            smaller = torch.searchsorted(ordered, thresholds)
+            before += smaller
+            equal += torch.searchsorted(ordered, thresholds, right=True) - smaller
+    else:
+        # Left of all these matches an equal value comes before them, right of them it does not. Only between
+        # must equals be looked at one by one: a short stretch in a gallery sorted by identity.
+        low, high = (int(c.clip(0, W)) for c in (columns.min(), columns.max() + 1))
+        before = _count(torch.le, x[:, :low], thresholds, sizes, scratch)
+        before += _count(torch.lt, x[:, low:], thresholds, sizes, scratch)
+        equal = _count(torch.eq, x[:, low:high], thresholds, sizes, scratch)
+    column = torch.from_numpy(columns).to(x.device)
+    # The match itself is the one equal value expected; ties beyond it are rare and settled by position.
+    row, slot = torch.nonzero(equal > ((column >= 0) & (column < W)), as_tuple=True)
+    position = torch.arange(low, high, device=x.device)
+    step = max(1, scratch.numel() // (4 * max(1, high - low)))
+    for some in range(0, len(row), step):
+        r, s = row[some : some + step], slot[some : some + step]
+        tied = x[r, low:high] == thresholds[r, s, None]
+        before[r, s] += (tied & (position < column[r, s, None])).sum(1)
+    return before
+
+
+def _count(
+    compare: Callable[..., Tensor], x: Tensor, thresholds: Tensor, sizes: np.ndarray, scratch: Tensor
+) -> Tensor:
+    """B×n int64: for how many values v of each row of x (B×W) compare(v, threshold) holds, as scratch allows.
+
+    sizes (B, descending) says how many thresholds of each row are real.
+    """
+    counts = torch.zeros(thresholds.shape, dtype=x.dtype, device=x.device)
+    step = max(1, scratch.numel() // max(1, x.numel()))
+    for j in range(0, thresholds.shape[1] if x.numel() else 0, step):
+        rows = int(np.count_nonzero(sizes > j))
+        some = thresholds[:rows, j : j + step, None]
+        # Ones and zeros of the values' own type: torch vectorises such comparisons, but not to bool.
+        hits = scratch[: rows * some.shape[1] * x.shape[1]].view(rows, some.shape[1], x.shape[1])
+        compare(x[:rows, None, :], some, out=hits)
+        counts[:rows, j : j + step] = hits.sum(2)
+    return counts.to(torch.int64)
+
+
+# ---- distances, a block at a time ------------------------------------------------------------------------
+
+
+class _Distances(Protocol):
+    """Whatever can fill out (B×(stop − start)) with the distances of some queries to a run of the gallery."""
+
+    device: torch.device
+    dtype: torch.dtype
+    max_rows: int  # more queries at a time would exceed the budget
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None: ...
+
+
+class _EuclideanDistances:
+    """Squared Euclidean distances less the query's own squared norm, which changes no ranking."""
+
+    def __init__(self, query: Tensor, gallery: Tensor, block_bytes: int) -> None:
+        self.query, self.gallery = query, gallery
+        self.device = query.device if query.device.type != "cpu" else gallery.device
+        self.dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
+        row_bytes = gallery.shape[1] * self.dtype.itemsize
+        self.step, self.max_rows = (max(1, block_bytes // (part * row_bytes)) for part in (4, 8))
+        # Rows the product can read where they are need no copy, hence no further cut.
+        self.direct = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
+        self._squared_norms(query, "query")
+        self.gallery_norms = self._squared_norms(gallery, "gallery")
+
+    def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
+        norms = torch.empty(len(rows), dtype=self.dtype, device=self.device)
+        step = max(1, min(self.step // 2, 2**22 // rows.shape[1]))
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step].to(self.device, self.dtype)
+            norms[start : start + step] = some.square().sum(1)
+        # A norm within range proves every value of its row finite, which saves a pass, and (Cauchy-Schwarz)
+        # every distance too.
+        bad = torch.nonzero(~(norms < torch.finfo(self.dtype).max / 4))
+        if len(bad):
+            row = int(bad[0])
+            if torch.isfinite(rows[row]).all():
+                raise ValueError(
+                    f"{side} row {row} is too long: its squared norm overflows {self.dtype}: scale both sides"
+                )
+            raise ValueError(_not_finite(side, row))
+        return norms
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        index = torch.from_numpy(queries).to(self.query.device)
+        some = self.query[index].to(self.device, self.dtype)
+        step = stop - start if self.direct else self.step
+        for left in range(start, stop, step):
+            right = min(left + step, stop)
+            rows = self.gallery[left:right].to(self.device, self.dtype)
+            target = out[:, left - start : right - start]
+            # Written to out=, the product is out of autocast's reach, so it is never rounded to half precision.
+            torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
+
+
+class _GivenDistances:
+    """Distances that the caller has."""
+
+    def __init__(self, distances: Tensor) -> None:
+        self.distances = distances
+        self.device = distances.device
+        self.dtype = torch.float64 if distances.dtype == torch.float64 else torch.float32
+        self.max_rows = len(distances)
+        step = max(1, 2**22 // distances.shape[1])
+        for start in range(0, len(distances), step):
+            finite = torch.isfinite(distances[start : start + step]).all(1)
+            if not finite.all():
+                raise ValueError(_not_finite("distances", start + int(torch.nonzero(~finite)[0])))
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        for row, query in zip(out, queries.tolist(), strict=True):
+            row.copy_(self.distances[query, start:stop])
+
+
+# ---- who is who ------------------------------------------------------------------------------------------
+
+
+class _Pairs(NamedTuple):
+    """The gallery rows (columns of the distances) of some queries' identities; each array lists pairs."""
+
+    rows: np.ndarray  # true matches: the query's place in its block,
+    slots: np.ndarray  # how many matches of that query come earlier in the gallery,
+    columns: np.ndarray  # and the gallery row
+    ignored_rows: np.ndarray  # seen by the query's own camera
+    ignored_columns: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Identities:
+    """Who is who, as integer codes: gallery rows grouped by identity, and where each query's group lies."""
+
+    members: np.ndarray  # M gallery rows grouped by identity, ascending inside a group
+    group_start: np.ndarray  # N
+    group_size: np.ndarray  # N
+    num_matches: np.ndarray  # N, after the camera rule
+    most: int  # largest group_size
+    cameras: tuple[np.ndarray, np.ndarray] | None  # N and M
+
+    @classmethod
+    def of(
+        cls,
+        query: tuple[Labels, Labels | None],
+        gallery: tuple[Labels, Labels | None],
+        num_queries: int,
+        gallery_size: int,
+    ) -> _Identities:
+        qp = _label_list(query[0], "query_pids", num_queries)
+        gp = _label_list(gallery[0], "gallery_pids", gallery_size)
+        if (query[1] is None) != (gallery[1] is None):
+            given, missing = ("gallery", "query") if query[1] is None else ("query", "gallery")
+            raise ValueError(
+                f"{given}_camids were given but not {missing}_camids: give both, or None for both"
+            )
+        q, g = _codes(qp, gp)
+        members = np.argsort(g, kind="stable")
+        grouped = g[members]
+        start = np.searchsorted(grouped, q)
+        size = np.searchsorted(grouped, q, side="right") - start
+        num_matches, cameras = size, None
+        if query[1] is not None and gallery[1] is not None:
+            cameras = _codes(
+                _label_list(query[1], "query_camids", num_queries),
+                _label_list(gallery[1], "gallery_camids", gallery_size),
+            )
+            span = int(max(c.max() for c in cameras)) + 1
+            seen, same = np.sort(g * span + cameras[1]), q * span + cameras[0]
+            num_matches = size - (np.searchsorted(seen, same, side="right") - np.searchsorted(seen, same))
+        if not num_matches.any():
+            raise ValueError(
+                f"no valid query: none of the {num_queries} queries has a gallery row of its identity"
+                f"{' under another camera' if cameras else ''}; check that both sides label alike "
+                f"(the first query is {qp[0]!r}, the first gallery row {gp[0]!r})"
+            )
+        return cls(members, start, size, num_matches, int(size.max()), cameras)
+
+    def query_order(self) -> np.ndarray:
+        """Valid queries by where their identity lies in the gallery: neighbours' matches lie close by."""
+        valid = np.flatnonzero(self.num_matches)
+        return valid[np.argsort(self.members[self.group_start[valid]], kind="stable")]
+
+    def pairs(self, queries: np.ndarray) -> _Pairs:
+        size = self.group_size[queries]
+        rows = np.repeat(np.arange(len(queries)), size)
+        offset = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
+        columns = self.members[self.group_start[queries][rows] + offset]
+        if self.cameras is None:
+            none = rows[:0]
+            return _Pairs(rows, offset, columns, none, none)
+        ignored = self.cameras[0][queries][rows] == self.cameras[1][columns]
+        r, c = rows[~ignored], columns[~ignored]
+        n = self.num_matches[queries]
+        slots = np.arange(len(r)) - np.repeat(np.cumsum(n) - n, n)
+        return _Pairs(r, slots, c, rows[ignored], columns[ignored])
+
+
+def _codes(query: list[Any], gallery: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    code: dict[Any, int] = {}
+    both = np.fromiter((code.setdefault(x, len(code)) for x in (*query, *gallery)), dtype=np.int64)
+    return both[: len(query)], both[len(query) :]
+
+
+# ---- what the caller gave --------------------------------------------------------------------------------
+
+
+def _label_list(labels: Labels, name: str, expected: int) -> list[Any]:
+    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if not isinstance(values, list) or len(values) != expected:
+        given = len(values) if isinstance(values, list) else f"the single value {values!r}"
+        raise ValueError(
+            f"{name} has {given} labels for {expected} rows: give one per row, in the same order"
+        )
+    # Tensors hash by identity, so equal ones would count as different labels.
+    values = [x.item() if isinstance(x, Tensor) else x for x in values]
+    try:
+        distinct = set(values)
+    except TypeError:
+        raise TypeError(
+            f"{name} holds labels that cannot be hashed (the first label is {values[0]!r}): "
+            "expected a flat sequence of integers, strings or other hashables"
+        ) from None
+    if any(x is None or (isinstance(x, float) and math.isnan(x)) for x in distinct):
+        raise ValueError(f"{name} holds None or NaN: every row needs a label; drop or label those without")
+    return values
+
+
+def _matrix(given: Matrix, name: str) -> Tensor:
+    if isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.dtype.itemsize <= 8:
+        # Byte order and reversed rows are what torch cannot view in place; both are rare enough for a copy.
+        if not given.dtype.isnative or any(stride < 0 for stride in given.strides):
+            given = np.ascontiguousarray(given, dtype=given.dtype.newbyteorder("="))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            given = torch.from_numpy(given)  # nothing here writes to it
+    if not isinstance(given, Tensor) or given.dtype not in _DTYPES:
+        kind = f"{type(given).__name__} of {given.dtype}" if hasattr(given, "dtype") else type(given).__name__
+        raise TypeError(
+            f"{name} is a {kind}: expected a torch tensor or numpy array of floating-point numbers "
+            "(float16, bfloat16, float32, float64)"
+        )
+    if given.ndim != 2 or 0 in given.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(given.shape)}: expected two dimensions, none of them empty"
+        )
+    return given.detach()
+
+
+def _not_finite(name: str, row: int) -> str:
+    return f"{name} row {row} (the first such) holds NaN or infinite values: every value must be finite"
+
+
+def _check_options(ap: str, lost: str, max_rank: int, block_bytes: int) -> None:
+    for option, value, allowed in (("ap", ap, AveragePrecision), ("lost", lost, LostQueries)):
+        if value not in get_args(allowed):
+            raise ValueError(
+                f"{option}={value!r} is unknown: choose {' or '.join(map(repr, get_args(allowed)))}"
+            )
+    for option, number in (("max_rank", max_rank), ("block_bytes", block_bytes)):
+        if not isinstance(number, int | np.integer) or number < 1:
+            raise ValueError(f"{option}={number!r}: expected an integer of at least 1")
