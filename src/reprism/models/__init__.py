@@ -1,0 +1,1 @@
+"""The part network: a timm backbone cut into branches, parts pooled from them, checkpoints."""
