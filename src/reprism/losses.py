@@ -1,0 +1,123 @@
+"""The training losses (paper section 3.2): batch-hard triplet on global features, cross-entropy on every part."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reprism.models.network import PartOutput
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """Halves become float32 (differences of near neighbours vanish in them); float32 and float64 stay."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+class BatchHardTriplet(nn.Module):
+    """Batch-hard triplet loss (paper equation 2; https://arxiv.org/abs/1703.07737).
+
+    Every image is an anchor once. Its positive is the farthest image of the same identity (the anchor itself counts,
+    at distance 0), its negative the nearest image of another one; distances are Euclidean. The loss is the mean over
+    anchors of ``max(0, d(positive) - d(negative) + margin)``: the paper prints the sum, the mean differs by a factor.
+
+    Args:
+        margin: α of equation 2, in units of the features' distance.
+    """
+
+    def __init__(self, margin: float = 1.2) -> None:
+        super().__init__()
+        if margin < 0:
+            raise ValueError(f"the margin must not be negative, it is {margin}")
+        self.margin = margin
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Loss, a scalar in float32 (float64 for float64 features), of features B×D and integer labels B.
+
+        Raises:
+            ValueError: labels of another length, or a batch in which no image has a negative.
+        """
+        if features.ndim != 2 or labels.shape != features.shape[:1]:
+            raise ValueError(
+                f"wanted features B×D and labels B, got shapes {tuple(features.shape)} and {tuple(labels.shape)}"
+            )
+        same = labels[:, None] == labels[None, :]
+        if bool(same.all()):
+            raise ValueError(
+                f"no triplet in this batch: its {len(labels)} image(s) show one identity, and the loss needs at least "
+                "two. Raise the identities per batch (--data.ids-per-batch), or use a sampler that mixes identities."
+            )
+        features = _full_precision(features)
+        # The matrix-product form of the distance loses the small ones to rounding, where the gradient is largest.
+        distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+        hardest_positive = distances.masked_fill(~same, 0.0).amax(dim=1)
+        hardest_negative = distances.masked_fill(same, float("inf")).amin(dim=1)
+        return F.relu(hardest_positive - hardest_negative + self.margin).mean()
+
+
+class LossTerms(NamedTuple):
+    """The total loss and the two means it is made of, scalars."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    triplet: Tensor
+
+
+class TotalLoss(nn.Module):
+    """λ · mean cross-entropy over all parts + mean triplet loss over the global parts (paper equation 3).
+
+    Both read the same features: after batch normalisation, not L2-normalised. A partition without a global part
+    (``p1[s6]``) has no triplet term.
+
+    Args:
+        ce_weight: λ of equation 3; 0 trains by triplets alone.
+        margin: of the triplet loss.
+        triplet_weight: 1 in the paper; 0 trains by cross-entropy alone (Table 4, "w/o triplet").
+        label_smoothing: of the cross-entropy; 0 in the paper.
+    """
+
+    def __init__(
+        self,
+        ce_weight: float = 2.0,
+        margin: float = 1.2,
+        triplet_weight: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if min(ce_weight, triplet_weight) < 0 or ce_weight + triplet_weight == 0:
+            raise ValueError(f"weights must not be negative, nor both 0: got {ce_weight} and {triplet_weight}")
+        self.ce_weight = ce_weight
+        self.triplet_weight = triplet_weight
+        self.label_smoothing = label_smoothing
+        self.triplet = BatchHardTriplet(margin)
+
+    def forward(self, output: PartOutput, labels: Tensor) -> LossTerms:
+        """Loss terms of a network's output for integer labels B in 0…classes-1.
+
+        Raises:
+            ValueError: the network has no classifiers, a label lies outside them, or the batch has one identity.
+        """
+        if not output.logits:
+            raise ValueError("the network has no classifiers: build it with num_classes to train it")
+        classes = next(iter(output.logits.values())).shape[1]
+        if labels.device.type == "cpu" and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+            # Elsewhere the check would wait for the device at every step; there the library's own assertion speaks.
+            raise ValueError(
+                f"labels run from {int(labels.min())} to {int(labels.max())}, the classifiers have {classes}"
+            )
+        cross_entropies = [
+            F.cross_entropy(_full_precision(logits), labels, label_smoothing=self.label_smoothing)
+            for logits in output.logits.values()
+        ]
+        # At weight 0 the term is not computed at all: such a run may draw batches without triplets.
+        wanted = [part for part in output.parts if part.kind == "global" and self.triplet_weight]
+        triplets = [self.triplet(output.features[part.name], labels) for part in wanted]
+        cross_entropy = torch.stack(cross_entropies).mean()
+        triplet = torch.stack(triplets).mean() if triplets else torch.zeros_like(cross_entropy)
+        return LossTerms(
+            self.ce_weight * cross_entropy + self.triplet_weight * triplet,
+            cross_entropy.detach(),
+            triplet.detach(),
+        )
