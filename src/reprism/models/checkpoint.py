@@ -1,0 +1,241 @@
+"""Model files: safetensors with a header that says how to build the network again; never pickle.
+
+``load`` also reads the state dicts of the released SCR code, which it knows by their keys.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from reprism._version import __version__
+from reprism.data.transforms import Preprocessing
+from reprism.models.backbone import BackboneError, read_state_dict
+from reprism.models.network import PartNet, build_model
+from reprism.notation import Partition
+
+_HEADER_KEY = "reprism"
+_FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A file that is no model of ours nor of a known foreign layout; the message names the file and the reason."""
+
+
+def save(
+    model: PartNet,
+    path: str | Path,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    classifiers: bool = True,
+) -> Path:
+    """Write a model file. It appears whole or not at all.
+
+    Args:
+        model: the network; its weights are written as they are.
+        path: by custom ending in ``.safetensors``; an existing file is replaced.
+        recipe: the settings it was trained with, JSON-ready; kept in the header for the record.
+        classifiers: whether to keep the training identities' classifiers, which descriptors do not need.
+
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    header = {
+        "format": _FORMAT,
+        "version": __version__,
+        "partition": str(model.partition),
+        "backbone": model.backbone,
+        "num_classes": model.num_classes if classifiers else 0,
+        "part_dim": model.part_dim,
+        "preprocessing": model.preprocessing.to_dict(),
+        "recipe": dict(recipe) if recipe is not None else None,
+    }
+    tensors = {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if classifiers or not key.startswith("classifiers.")
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        aside = Path(file.name)
+    try:
+        safetensors.torch.save_file(tensors, aside, metadata={_HEADER_KEY: json.dumps(header)})
+        aside.chmod(0o644)  # temporary files are born private
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The header of a model file: format, version, partition, backbone, num_classes, part_dim, preprocessing, recipe.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not one that ``reprism.save`` wrote.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no model at {path}: there is no such file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error})") from error
+    if _HEADER_KEY not in metadata:
+        raise CheckpointError(
+            f"{path} has no Reprism header: it holds bare weights. As starting weights of a backbone give it to "
+            "build_model(pretrained=...); a model to load is one that reprism.save wrote."
+        )
+    try:
+        header = json.loads(metadata[_HEADER_KEY])
+        found = header["format"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the header of {path} is damaged ({error!r})") from error
+    if found != _FORMAT:
+        raise CheckpointError(
+            f"{path} was written in format {found} by Reprism {header.get('version')}; this is Reprism "
+            f"{__version__}, which reads format {_FORMAT}. Update Reprism."
+        )
+    return header
+
+
+def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
+    """Read a model, in eval mode on the CPU. Needs no recipe and no network.
+
+    Args:
+        path: a file that :func:`save` wrote, or a state dict of the released SCR code (``.pth`` or safetensors).
+        classifiers: whether to build the classifiers, where the file has them.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of a newer format, or of no known layout.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return _load_released(path, classifiers)
+    try:
+        header = read_header(path)
+    except CheckpointError:
+        if path.is_file() and _looks_released(path):
+            return _load_released(path, classifiers)
+        raise
+    try:
+        preprocessing = Preprocessing.from_dict(header["preprocessing"])
+        model = build_model(
+            header["partition"],
+            header["backbone"],
+            num_classes=header["num_classes"] if classifiers else 0,
+            part_dim=header["part_dim"],
+            size=preprocessing.size,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the header of {path} describes no network that can be built: {error}") from error
+    model.preprocessing = preprocessing
+    _fill(model, safetensors.torch.load_file(path), path)
+    return model.eval()
+
+
+def _fill(model: PartNet, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = model.state_dict()
+    if not model.num_classes:
+        tensors = {key: value for key, value in tensors.items() if not key.startswith("classifiers.")}
+    wrong = sorted(wanted.keys() ^ tensors.keys()) or sorted(
+        key for key in wanted if wanted[key].shape != tensors[key].shape
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not hold the network that it describes ({model.partition} on {model.backbone}): "
+            f"{len(wrong)} tensors are missing, unknown or of another shape, such as {wrong[0]}"
+        )
+    model.load_state_dict(tensors)
+
+
+# --- the released code's layout --------------------------------------------------------------------------------------
+# backbone = Sequential(conv1, bn1, relu, maxpool, layer1, layer2, layer3[0]); pK = Sequential(rest of layer3, layer4);
+# reduction_* = Sequential(1×1 convolution, batch norm); fc_id_* = the classifiers; parts are spelt p2_s1.
+_RELEASED_MARK = re.compile(r"reduction_p\d+(_[sc]\d+)?\.0\.weight")
+_RELEASED_KEYS: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r"backbone\.0\.(.+)"), r"trunk.conv1.\1"),
+    (re.compile(r"backbone\.1\.(.+)"), r"trunk.bn1.\1"),
+    (re.compile(r"backbone\.4\.(\d+)\.(.+)"), r"trunk.layer1_\1.\2"),
+    (re.compile(r"backbone\.5\.(\d+)\.(.+)"), r"trunk.layer2_\1.\2"),
+    (re.compile(r"backbone\.6\.(.+)"), r"trunk.layer3_0.\1"),
+    (re.compile(r"(p\d+)\.1\.(\d+)\.(.+)"), r"branches.\1.layer4_\2.\3"),
+    (re.compile(r"reduction_(p\d+)_?([sc]\d+)?\.0\.weight"), r"heads.\1\2.reduce.weight"),
+    (re.compile(r"reduction_(p\d+)_?([sc]\d+)?\.1\.(.+)"), r"heads.\1\2.norm.\3"),
+    (re.compile(r"fc_id_(p\d+)_?([sc]\d+)?\.(.+)"), r"classifiers.\1\2.\3"),
+]
+_RELEASED_LAYER3 = re.compile(r"(p\d+)\.0\.(\d+)\.(.+)")
+
+
+def _looks_released(path: Path) -> bool:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return any(_RELEASED_MARK.fullmatch(key) for key in file.keys())  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError):
+        return False
+
+
+def _our_key(key: str) -> str | None:
+    # Branches of the released code number layer3's blocks from the one after the cut.
+    if match := _RELEASED_LAYER3.fullmatch(key):
+        return f"branches.{match[1]}.layer3_{int(match[2]) + 1}.{match[3]}"
+    for pattern, ours in _RELEASED_KEYS:
+        if match := pattern.fullmatch(key):
+            return match.expand(ours)  # a group that took no part expands to nothing
+    return None
+
+
+def _released_partition(keys: set[str]) -> Partition:
+    counts: dict[int, dict[str, int]] = {}
+    for key in keys:
+        if match := re.fullmatch(r"reduction_p(\d+)(?:_([sc])(\d+))?\.0\.weight", key):
+            groups = counts.setdefault(int(match[1]), {})
+            letter = match[2] or "global"
+            groups[letter] = max(groups.get(letter, 0), int(match[3] or 1))
+    branches = []
+    for number, groups in sorted(counts.items()):
+        cuts = "".join(f"{letter}{groups[letter]}" for letter in "sc" if letter in groups)
+        brackets = "({})" if "global" in groups else "[{}]"
+        branches.append(f"p{number}" + (brackets.format(cuts) if cuts else ""))
+    return Partition.parse("+".join(branches))
+
+
+def _load_released(path: Path, classifiers: bool) -> PartNet:
+    try:
+        state = read_state_dict(path)
+    except BackboneError as error:
+        raise CheckpointError(str(error)) from error
+    if not any(_RELEASED_MARK.fullmatch(key) for key in state):
+        raise CheckpointError(
+            f"{path} is neither a model that reprism.save wrote nor a state dict of the released SCR code (its first "
+            f"tensor is {next(iter(state))!r}). As starting weights of a backbone give it to "
+            "build_model(pretrained=...)."
+        )
+    partition = _released_partition(set(state))
+    tensors = {}
+    for key, value in state.items():
+        ours = _our_key(key)
+        if ours is None:
+            raise CheckpointError(f"{path} looks like the released SCR code's, but has an unknown tensor {key!r}")
+        # Its 1×1 convolutions act on vectors: the same numbers as a linear map.
+        tensors[ours] = value.flatten(1) if ours.endswith(".reduce.weight") else value
+    first = partition.parts[0].name
+    part_dim = tensors[f"heads.{first}.reduce.weight"].shape[0]
+    classes = tensors[f"classifiers.{first}.weight"].shape[0] if f"classifiers.{first}.weight" in tensors else 0
+    model = build_model(partition, "resnet50", num_classes=classes if classifiers else 0, part_dim=part_dim)
+    for key in model.state_dict():
+        if key.endswith("num_batches_tracked"):  # absent from files of old torch versions, and unused in eval mode
+            tensors.setdefault(key, torch.tensor(0))
+    _fill(model, tensors, path)
+    return model.eval()
