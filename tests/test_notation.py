@@ -10,9 +10,9 @@ from reprism.notation import NotationError, Part, Partition
 
 SCR = "p1+p2(s2c2)+p3(s3c3)"
 
-groups = st.lists(
-    st.tuples(st.sampled_from("sc"), st.integers(1, 12)), min_size=1, max_size=4, unique=True
-).map(lambda found: "".join(f"{letter}{count}" for letter, count in found))
+groups = st.lists(st.tuples(st.sampled_from("sc"), st.integers(1, 12)), min_size=1, max_size=4, unique=True).map(
+    lambda found: "".join(f"{letter}{count}" for letter, count in found)
+)
 branch_tails = st.one_of(st.just(""), groups.map("({})".format), groups.map("[{}]".format))
 partitions = st.lists(
     st.tuples(st.integers(1, 99), branch_tails), min_size=1, max_size=5, unique_by=lambda branch: branch[0]
@@ -43,11 +43,14 @@ def well_formed(text: str) -> bool:
     return small and len(set(numbers)) == len(numbers) and all(len(set(c)) == len(c) for c in cuts)
 
 
-@given(st.text("p123sc+()[]0 ", max_size=12) | partitions.flatmap(
-    lambda text: st.tuples(st.integers(0, len(text) - 1), st.sampled_from("p1sc+()[]0x ")).map(
-        lambda edit: text[: edit[0]] + edit[1] + text[edit[0] + 1 :]
+@given(
+    st.text("p123sc+()[]0 ", max_size=12)
+    | partitions.flatmap(
+        lambda text: st.tuples(st.integers(0, len(text) - 1), st.sampled_from("p1sc+()[]0x ")).map(
+            lambda edit: text[: edit[0]] + edit[1] + text[edit[0] + 1 :]
+        )
     )
-))
+)
 def test_accepts_the_grammar_and_nothing_else(text: str) -> None:
     if well_formed(text):
         assert str(Partition.parse(text)) == text

@@ -42,7 +42,7 @@ _HOMES = {
     "save": "reprism.models.checkpoint",
 }
 
-__all__ = ["__version__", "losses", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", "losses", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -170,9 +170,7 @@ def test_worked_by_hand():
     got = evaluate(line([0]), line([1, 2, 3, 4]), [7], [7, 1, 7, 1], None, None, max_rank=4)
     assert got.average_precision_step.tolist() == pytest.approx([(1 + 2 / 3) / 2])
     # At rank 1 the precision before is 1 by definition; before rank 3 it is 1/2.
-    assert got.average_precision_trapezoid.tolist() == pytest.approx(
-        [((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2) / 2]
-    )
+    assert got.average_precision_trapezoid.tolist() == pytest.approx([((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2) / 2])
     assert got.mINP == pytest.approx(2 / 3)
     assert got.cmc.tolist() == [1, 1, 1, 1]
     assert got.cmc.dtype == np.float64
@@ -421,7 +419,5 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux")
 def test_memory_stays_far_below_the_full_matrix():
-    used = int(
-        subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
-    )
+    used = int(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
     assert used < 40 * 2**20  # the full matrix: 120 MB

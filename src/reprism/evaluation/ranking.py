@@ -204,9 +204,7 @@ def evaluate(
             f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: "
             "both must come from the same model and settings"
         )
-    identities = _Identities.of(
-        (query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery)
-    )
+    identities = _Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
     distances = _EuclideanDistances(query, gallery, block_bytes)
     return _evaluate(distances, identities, ap, lost, max_rank, block_bytes, progress)
 
@@ -284,9 +282,7 @@ def _ranks_of_matches(
     order = identities.query_order()
     rows, width = _block_shape(min(len(order), distances.max_rows), identities, distances.dtype, block_bytes)
     tile = max(1, min(rows, _TILE_ELEMENTS.get(distances.device.type, _TILE_ELEMENTS_GPU) // width))
-    buffer, scratch = (
-        torch.empty(n * width, dtype=distances.dtype, device=distances.device) for n in (rows, tile)
-    )
+    buffer, scratch = (torch.empty(n * width, dtype=distances.dtype, device=distances.device) for n in (rows, tile))
     for start in range(0, len(order), rows):
         queries = order[start : start + rows]
         # Inside a tile, most matches first: the rows still in play are then always the first ones.
@@ -296,9 +292,7 @@ def _ranks_of_matches(
         yield queries, counts.cpu().numpy() + 1
 
 
-def _block_shape(
-    queries: int, identities: _Identities, dtype: torch.dtype, block_bytes: int
-) -> tuple[int, int]:
+def _block_shape(queries: int, identities: _Identities, dtype: torch.dtype, block_bytes: int) -> tuple[int, int]:
     """Rows and columns of a block of distances: a quarter of the budget, the rest is for what they need."""
     gallery = len(identities.members)
     elements = max(1, block_bytes // (4 * dtype.itemsize))
@@ -361,9 +355,7 @@ def _count_before(
     return counts
 
 
-def _count_in_tile(
-    x: Tensor, thresholds: Tensor, columns: np.ndarray, sizes: np.ndarray, scratch: Tensor
-) -> Tensor:
+def _count_in_tile(x: Tensor, thresholds: Tensor, columns: np.ndarray, sizes: np.ndarray, scratch: Tensor) -> Tensor:
     """B×n int64: how many values of each row of x (B×W) come before its thresholds (B×n), at columns (B×n).
 
     A value comes before a threshold if it is smaller, or equal and further left. Columns may lie outside x.
@@ -397,9 +389,7 @@ def _count_in_tile(
     return before
 
 
-def _count(
-    compare: Callable[..., Tensor], x: Tensor, thresholds: Tensor, sizes: np.ndarray, scratch: Tensor
-) -> Tensor:
+def _count(compare: Callable[..., Tensor], x: Tensor, thresholds: Tensor, sizes: np.ndarray, scratch: Tensor) -> Tensor:
     """B×n int64: for how many values v of each row of x (B×W) compare(v, threshold) holds, as scratch allows.
 
     sizes (B, descending) says how many thresholds of each row are real.
@@ -469,7 +459,7 @@ class _EuclideanDistances:
             right = min(left + step, stop)
             rows = self.gallery[left:right].to(self.device, self.dtype)
             target = out[:, left - start : right - start]
-            # Written to out=, the product is out of autocast's reach, so it is never rounded to half precision.
+            # Written to out=, the product is out of autocast's reach: never rounded to half precision.
             torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
 
 
@@ -528,9 +518,7 @@ class _Identities:
         gp = _label_list(gallery[0], "gallery_pids", gallery_size)
         if (query[1] is None) != (gallery[1] is None):
             given, missing = ("gallery", "query") if query[1] is None else ("query", "gallery")
-            raise ValueError(
-                f"{given}_camids were given but not {missing}_camids: give both, or None for both"
-            )
+            raise ValueError(f"{given}_camids were given but not {missing}_camids: give both, or None for both")
         q, g = _codes(qp, gp)
         members = np.argsort(g, kind="stable")
         grouped = g[members]
@@ -586,9 +574,7 @@ def _label_list(labels: Labels, name: str, expected: int) -> list[Any]:
     values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if not isinstance(values, list) or len(values) != expected:
         given = len(values) if isinstance(values, list) else f"the single value {values!r}"
-        raise ValueError(
-            f"{name} has {given} labels for {expected} rows: give one per row, in the same order"
-        )
+        raise ValueError(f"{name} has {given} labels for {expected} rows: give one per row, in the same order")
     # Tensors hash by identity, so equal ones would count as different labels.
     values = [x.item() if isinstance(x, Tensor) else x for x in values]
     try:
@@ -618,9 +604,7 @@ def _matrix(given: Matrix, name: str) -> Tensor:
             "(float16, bfloat16, float32, float64)"
         )
     if given.ndim != 2 or 0 in given.shape:
-        raise ValueError(
-            f"{name} has shape {tuple(given.shape)}: expected two dimensions, none of them empty"
-        )
+        raise ValueError(f"{name} has shape {tuple(given.shape)}: expected two dimensions, none of them empty")
     return given.detach()
 
 
@@ -631,9 +615,7 @@ def _not_finite(name: str, row: int) -> str:
 def _check_options(ap: str, lost: str, max_rank: int, block_bytes: int) -> None:
     for option, value, allowed in (("ap", ap, AveragePrecision), ("lost", lost, LostQueries)):
         if value not in get_args(allowed):
-            raise ValueError(
-                f"{option}={value!r} is unknown: choose {' or '.join(map(repr, get_args(allowed)))}"
-            )
+            raise ValueError(f"{option}={value!r} is unknown: choose {' or '.join(map(repr, get_args(allowed)))}")
     for option, number in (("max_rank", max_rank), ("block_bytes", block_bytes)):
         if not isinstance(number, int | np.integer) or number < 1:
             raise ValueError(f"{option}={number!r}: expected an integer of at least 1")
