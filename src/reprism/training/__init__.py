@@ -1,0 +1,1 @@
+"""Recipes, the Lightning module, and the run that joins them."""

@@ -1,0 +1,226 @@
+"""The Lightning module: one training step, one evaluation, the optimiser and its schedule."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from reprism.data.images import ImageSet
+from reprism.data.records import Sample
+from reprism.data.sampling import IdentityBatchSampler
+from reprism.embedding import describe
+from reprism.evaluation.ranking import RankingMetrics, evaluate
+from reprism.losses import TotalLoss
+from reprism.models.network import PartNet
+from reprism.training.recipes import OptimizerSettings, Recipe
+
+
+def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
+    """The learning rate at a moment, ``epoch`` counted with fractions from 0, as a fraction of the highest."""
+    if epoch < settings.warmup:
+        return max(epoch, 1e-3) / settings.warmup
+    if settings.schedule == "cosine":
+        done = (epoch - settings.warmup) / max(1e-9, settings.epochs - settings.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return settings.gamma ** sum(epoch >= milestone for milestone in settings.milestones)
+
+
+class ReIDModule(pl.LightningModule):
+    """Trains a part network on identity batches and evaluates it on query and gallery.
+
+    Args:
+        model: the network, with as many classes as ``train`` has identities.
+        recipe: the settings.
+        train: training images and labels.
+        test: query images, then gallery images; their labels are their places.
+        num_queries: how many of them are queries.
+
+    Attributes:
+        evaluations: epoch and summary of every evaluation so far, the same on all ranks.
+        metrics: the last evaluation in full.
+    """
+
+    def __init__(self, model: PartNet, recipe: Recipe, train: ImageSet, test: ImageSet, num_queries: int) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.train_images = train
+        self.test_images = test
+        self.num_queries = num_queries
+        loss = recipe.loss
+        self.loss = TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
+        self.evaluations: list[dict[str, Any]] = []
+        self.metrics: RankingMetrics | None = None
+        self._rows: Tensor | None = None
+        self._seen: Tensor | None = None
+        self._rng_state: Tensor | None = None
+        self._last_step_end = time.perf_counter()
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def _workers(self) -> int:
+        workers = self.recipe.data.workers
+        if workers is not None:
+            return workers
+        return 1 if self.device.type == "cpu" else 8
+
+    def setup(self, stage: str) -> None:
+        """Make the sampler, now that this process knows its rank."""
+        if stage != "fit":
+            return
+        data = self.recipe.data
+        self.sampler = IdentityBatchSampler(
+            self.train_images.labels or [],
+            data.ids_per_batch,
+            data.images_per_id,
+            seed=self.recipe.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Identity batches of this rank, from where a resumed run stopped."""
+        # Worker processes draw as soon as the loader is iterated, when the trainer's own count of epochs may not have
+        # caught up with the point it resumes from; its count of batches has.
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        epoch, self.sampler.start_batch = divmod(batches, len(self.sampler))
+        self.sampler.set_epoch(epoch)
+        workers = self._workers()
+        return _TrainLoader(
+            self.train_images,
+            batch_sampler=self.sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+            # Its own generator: seeding workers must not move the one that the network may draw from.
+            generator=torch.Generator().manual_seed(self.recipe.seed),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """This rank's share of query and gallery: every world_size-th image, none twice."""
+        share = range(self.trainer.global_rank, len(self.test_images), self.trainer.world_size)
+        return DataLoader(
+            Subset(self.test_images, list(share)), self.recipe.data.eval_batch, num_workers=self._workers()
+        )
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Adam on every parameter, its learning rate a function of the epoch."""
+        settings = self.recipe.optimizer
+        steps = math.ceil(len(self.sampler) / self.trainer.accumulate_grad_batches)
+        optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            amsgrad=settings.amsgrad,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(settings, step / steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Go on with the random numbers of the run that is resumed."""
+        if self._rng_state is not None:
+            torch.set_rng_state(self._rng_state)
+        self._last_step_end = time.perf_counter()
+
+    def on_train_epoch_start(self) -> None:
+        """Let the next pass over the loader draw this epoch's batches."""
+        self.sampler.set_epoch(self.current_epoch)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The total loss of one batch."""
+        images, labels = batch
+        output = self.model(images.contiguous(memory_format=torch.channels_last))
+        terms = self.loss(output, labels)
+        for name, value in terms._asdict().items():
+            self.log(f"loss/{name}", value.detach(), prog_bar=True)
+        return terms.total
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the rate, waiting for data included."""
+        now = time.perf_counter()
+        rate = len(batch[1]) * self.trainer.world_size / (now - self._last_step_end)
+        self.log("images/s", rate, prog_bar=True)
+        self._last_step_end = now
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what exact resuming needs beside weights and optimiser: the random state, and the evaluations."""
+        checkpoint["torch_rng_state"] = torch.get_rng_state()
+        checkpoint["evaluations"] = self.evaluations
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self._rng_state = checkpoint["torch_rng_state"]
+        self.evaluations = checkpoint["evaluations"]
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        """All ranks describe with the same network: batch statistics are rank 0's."""
+        self.share_buffers()
+        shape = (len(self.test_images), self.model.descriptor_dim)
+        self._rows = torch.zeros(shape)
+        self._seen = torch.zeros(shape[0])
+
+    def share_buffers(self) -> None:
+        """Copy rank 0's batch statistics to the other ranks; between steps each keeps its own."""
+        if self.trainer.world_size > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Describe one batch of this rank's share."""
+        images, index = batch
+        images = images.contiguous(memory_format=torch.channels_last)
+        rows = describe(self.model, images, self.recipe.trainer.flip_test)
+        assert self._rows is not None and self._seen is not None  # noqa: S101, PT018
+        self._rows[index.cpu()] = rows.cpu()
+        self._seen[index.cpu()] += 1
+
+    def on_validation_epoch_end(self) -> None:
+        """Join the ranks' shares and rank every query."""
+        assert self._rows is not None and self._seen is not None  # noqa: S101, PT018
+        rows, seen = self._rows, self._seen
+        if self.trainer.world_size > 1:
+            rows = self.trainer.strategy.reduce(rows.to(self.device), reduce_op="sum").cpu()
+            seen = self.trainer.strategy.reduce(seen.to(self.device), reduce_op="sum").cpu()
+        if not bool((seen == 1).all()):
+            raise RuntimeError(f"{int((seen != 1).sum())} test images were described by no rank, or by several")
+        samples, split = self.test_images.samples, self.num_queries
+        metrics = evaluate(rows[:split], rows[split:], *_labels(samples[:split], samples[split:]))
+        self._rows = self._seen = None
+        self.metrics = metrics
+        self.evaluations.append({"epoch": self.current_epoch + 1, **metrics.as_dict()})
+        self.log_dict(
+            {"test/mAP": metrics.mAP, "test/rank1": metrics.rank(1), "test/mINP": metrics.mINP}, prog_bar=True
+        )
+        self._last_step_end = time.perf_counter()
+
+
+class _TrainLoader(DataLoader[Any]):
+    """A loader that says it can be resumed, so that the trainer does not warn: the sampler's start sees to it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        del state  # where to start follows from the trainer's own count of batches
+
+
+def _labels(query: list[Sample], gallery: list[Sample]) -> tuple[Any, Any, Any, Any]:
+    return (
+        [sample.pid for sample in query],
+        [sample.pid for sample in gallery],
+        [sample.camid for sample in query],
+        [sample.camid for sample in gallery],
+    )

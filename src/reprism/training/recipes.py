@@ -1,0 +1,233 @@
+"""Recipes: everything a training run is made of, typed; and the named ones of the paper and of the released code."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reprism.notation import Partition
+
+SCR = "p1+p2(s2c2)+p3(s3c3)"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class RecipeError(ValueError):
+    """No such recipe, or a recipe file that does not make one; the message names the field and the reason."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class DataSettings(_Settings):
+    """Which images, how many at a time, and how they are varied."""
+
+    name: str = "market1501"
+    """Data set, by the name that reprism.open_dataset knows it by."""
+    root: Path | None = None
+    """Folder the data set lies in."""
+    options: dict[str, str] = {}
+    """What the data set's loader takes beside its folder, such as: boxes labelled."""
+    size: tuple[Positive, Positive] = (384, 192)
+    """Height and width in pixels that images are resized to."""
+    ids_per_batch: Positive = 8
+    """P: identities in a batch, on each device."""
+    images_per_id: Positive = 4
+    """K: images of each identity in a batch."""
+    flip: Fraction = 0.5
+    """Probability of mirroring a training image."""
+    erasing: Fraction = 0.0
+    """Probability of erasing a random rectangle of a training image."""
+    pad_crop: NotNegative = 0
+    """Pixels that a training image is padded by before a crop of its size is cut from it."""
+    color_jitter: Fraction = 0.0
+    """Largest relative change of a training image's brightness, contrast and saturation."""
+    cache: Literal["none", "ram"] = "none"
+    """ram: decode every training image once, before training, and keep it in memory (24 kB each at 128x64)."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What an unreadable image does: stop with its name, or be set aside and reported at the end."""
+    workers: NotNegative | None = None
+    """Processes that decode and augment beside the network; by custom 1 on a CPU, up to 8 beside a GPU."""
+    eval_batch: Positive = 64
+    """Images at a time in evaluation."""
+
+
+class ModelSettings(_Settings):
+    """The network."""
+
+    partition: str = SCR
+    """Branches and parts, such as p1+p2(s2c2)+p3(s3c3)."""
+    backbone: str = "resnet50.tv_in1k"
+    """Name of a timm network."""
+    part_dim: Positive = 256
+    """Width of every part's feature."""
+    pretrained: bool | Path = True
+    """ImageNet weights: True (timm downloads them), False (random), or a local file of weights in timm's layout."""
+
+    @model_validator(mode="after")
+    def _partition_parses(self) -> ModelSettings:
+        Partition.parse(self.partition)
+        return self
+
+
+class LossSettings(_Settings):
+    """The total loss (paper equation 3)."""
+
+    ce_weight: Amount = 2.0
+    """Lambda: weight of the mean cross-entropy."""
+    triplet_weight: Amount = 1.0
+    """Weight of the mean triplet loss; 0 trains without it."""
+    margin: Amount = 1.2
+    """Margin of the triplet loss."""
+    label_smoothing: Fraction = 0.0
+    """Of the cross-entropy."""
+
+
+class OptimizerSettings(_Settings):
+    """Adam and how its learning rate goes."""
+
+    epochs: Positive = 500
+    """Epochs; in each, every identity is shown once with K of its images."""
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Learning rate at its highest."""
+    weight_decay: Amount = 5e-4
+    """L2 regularisation of every parameter."""
+    amsgrad: bool = True
+    """Whether Adam uses AMSGrad."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """steps: multiplied by gamma at each milestone. cosine: down to zero along half a cosine."""
+    milestones: tuple[float, ...] = (300, 400)
+    """Epochs after which the learning rate is multiplied by gamma."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor at each milestone."""
+    warmup: Amount = 0.0
+    """Epochs over which the learning rate rises linearly from zero."""
+
+
+class TrainerSettings(_Settings):
+    """Devices, precision and habits of the training loop."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Kind of device."""
+    devices: Positive = 1
+    """Devices per machine; beyond one, they train by distributed data parallelism."""
+    num_nodes: Positive = 1
+    """Machines."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Mixed precision of the maps (heads and losses are float32); auto: the fastest that the hardware has."""
+    accumulate: Positive = 1
+    """Batches whose gradients are added before a step."""
+    evaluate_every: NotNegative = 50
+    """Epochs between evaluations on query and gallery; 0: only after the last."""
+    flip_test: bool = True
+    """Whether evaluation adds the mirrored image's descriptor."""
+    checkpoint_seconds: Amount = 300
+    """Least time between two points to resume from; 0: one after every step."""
+    log_every: Positive = 10
+    """Steps between two lines of the logs."""
+
+
+class Recipe(_Settings):
+    """A training run: same recipe, seed, versions and machine give the same weights."""
+
+    name: str = "scr-market1501"
+    """What the run is called."""
+    seed: NotNegative = 0
+    """Seed of starting weights, batches and augmentation."""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    trainer: TrainerSettings = TrainerSettings()
+
+
+def scr(name: str, dataset: str, **options: str) -> Recipe:
+    """The paper's settings (section 4.1), the same for every data set."""
+    return Recipe(name=name, data=DataSettings(name=dataset, options=options))
+
+
+def released(recipe: Recipe) -> Recipe:
+    """The released code's settings where they differ from the paper's: 4×4 batches, and random erasing."""
+    return recipe.model_copy(
+        update={
+            "name": f"{recipe.name}-released",
+            "data": recipe.data.model_copy(update={"ids_per_batch": 4, "images_per_id": 4, "erasing": 0.5}),
+        }
+    )
+
+
+_PAPER = (
+    scr("scr-market1501", "market1501"),
+    scr("scr-dukemtmc", "dukemtmc"),
+    scr("scr-cuhk03-labelled", "cuhk03", boxes="labelled"),
+    scr("scr-cuhk03-detected", "cuhk03", boxes="detected"),
+    scr("scr-mars", "mars"),
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER))}
+"""The named recipes."""
+
+
+def find_recipe(source: str) -> Recipe:
+    """A recipe by name, from a YAML or JSON file, or as an earlier run recorded it.
+
+    Args:
+        source: a key of :data:`RECIPES`; a ``.yaml``, ``.yml`` or ``.json`` file with any of a recipe's fields and,
+            optionally, ``recipe``: the named one that it changes; or a run folder, whose ``recipe.json`` is read.
+
+    Raises:
+        RecipeError: none of these, or a field is unknown or out of range.
+    """
+    if source in RECIPES:
+        return RECIPES[source]
+    path = Path(source)
+    if path.is_dir():
+        path /= "recipe.json"
+    if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+        close = difflib.get_close_matches(source, RECIPES, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise RecipeError(
+            f"no recipe {source!r}: it is neither a named one, nor a YAML or JSON file, nor a run folder.{hint} "
+            f"Named are: {', '.join(RECIPES)}."
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is neither YAML nor JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no recipe: a mapping of field names to values is wanted")
+    base = values.pop("recipe", None)
+    if base is not None and base not in RECIPES:
+        raise RecipeError(f"{path} changes the recipe {base!r}, which is none of {', '.join(RECIPES)}")
+    start = RECIPES[base].model_dump() if base is not None else {"name": path.stem}
+    try:
+        return Recipe.model_validate(_merged(start, values))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"{path} is no recipe: {faults}") from error
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as JSON, as :func:`find_recipe` reads it."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        # options replace each other: those of one data set mean nothing to another.
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key != "options"
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged

@@ -1,0 +1,78 @@
+"""Recipes: the paper's figures, files and their faults, the command line over them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from reprism.training.recipes import RECIPES, Recipe, RecipeError, find_recipe, write_recipe
+
+DATASETS = ["market1501", "dukemtmc", "cuhk03-labelled", "cuhk03-detected", "mars"]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_papers_settings(dataset: str) -> None:
+    """Section 4.1, in the paper's order."""
+    recipe = RECIPES[f"scr-{dataset}"]
+    assert recipe.data.size == (384, 192)
+    assert recipe.model.backbone.startswith("resnet50")
+    assert recipe.model.pretrained is True
+    assert (recipe.data.flip, recipe.data.erasing, recipe.data.color_jitter, recipe.data.pad_crop) == (0.5, 0, 0, 0)
+    assert (recipe.data.ids_per_batch, recipe.data.images_per_id) == (8, 4)
+    assert recipe.optimizer.amsgrad
+    assert recipe.optimizer.epochs == 500
+    assert recipe.optimizer.weight_decay == 5e-4
+    assert (recipe.optimizer.lr, recipe.optimizer.milestones, recipe.optimizer.gamma) == (2e-4, (300, 400), 0.1)
+    assert (recipe.loss.margin, recipe.loss.ce_weight, recipe.loss.label_smoothing) == (1.2, 2, 0)
+    assert recipe.model.partition == "p1+p2(s2c2)+p3(s3c3)"
+    assert recipe.model.part_dim == 256
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_released_settings_differ_in_batch_and_erasing_alone(dataset: str) -> None:
+    paper, released = (RECIPES[f"scr-{dataset}{end}"].model_dump() for end in ("", "-released"))
+    changed = {key for key in paper["data"] if paper["data"][key] != released["data"][key]}
+    assert changed == {"ids_per_batch", "erasing"}
+    assert (released["data"]["ids_per_batch"], released["data"]["images_per_id"]) == (4, 4)
+    assert released["data"]["erasing"] == 0.5
+    for other in ("model", "loss", "optimizer", "trainer"):
+        assert paper[other] == released[other]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_written_recipe_is_read_back(name: str, tmp_path: Path) -> None:
+    write_recipe(RECIPES[name], tmp_path / "recipe.json")
+    assert find_recipe(str(tmp_path)) == find_recipe(str(tmp_path / "recipe.json")) == RECIPES[name]
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_file_changes_a_named_recipe(tmp_path: Path, suffix: str) -> None:
+    values = {"recipe": "scr-market1501-released", "name": "mine", "data": {"size": [192, 96]}, "loss": {"margin": 0.3}}
+    path = tmp_path / f"mine{suffix}"
+    path.write_text(yaml.safe_dump(values) if suffix == ".yaml" else json.dumps(values))
+    recipe = find_recipe(str(path))
+    assert (recipe.name, recipe.data.size, recipe.loss.margin) == ("mine", (192, 96), 0.3)
+    assert (recipe.data.erasing, recipe.loss.ce_weight) == (0.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("data: {sise: [1, 2]}", r"data\.sise: Extra inputs"), ("loss: {margin: -1}", r"loss\.margin: .*greater"),
+     ("model: {partition: p1(x2)}", r"character 4"), ("- 1", "a mapping"), ("{", "neither YAML nor JSON"),
+     ("recipe: nothing", "which is none of scr-market1501")],
+)  # fmt: skip
+def test_faulty_files_are_explained(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "faulty.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=says) as error:
+        find_recipe(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="Did you mean scr-market1501"):
+        find_recipe("scr-market")
+    with pytest.raises(ValidationError):
+        Recipe.model_validate({"data": {"flip": 1.5}})
