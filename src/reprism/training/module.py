@@ -153,6 +153,10 @@ class ReIDModule(pl.LightningModule):
         self.log("images/s", rate, prog_bar=True)
         self._last_step_end = now
 
+    def on_train_end(self) -> None:
+        """All ranks end with the same network, batch statistics included."""
+        self.share_buffers()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what exact resuming needs beside weights and optimiser: the random state, and the evaluations."""
         checkpoint["torch_rng_state"] = torch.get_rng_state()

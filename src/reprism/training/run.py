@@ -72,8 +72,10 @@ def train(
     started = time.perf_counter()
     folder = Path(folder)
     pl.seed_everything(recipe.seed, verbose=False)
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
-        _open_folder(recipe, folder, resume)
+    # Known before the trainer is: its other processes run this very function.
+    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    if rank == 0:
+        _check_folder(recipe, folder, resume)
     dataset, images, unreadable = _load_data(recipe, progress)
     model = build_model(
         recipe.model.partition,
@@ -91,6 +93,11 @@ def train(
     train_set = ImageSet(dataset.train, augment, dataset.train_targets, cache=images if images is not None else "none")
     test_set = ImageSet([*dataset.query, *dataset.gallery], eval_transform(model.preprocessing))
     module = ReIDModule(model, recipe, train_set, test_set, len(dataset.query))
+    if rank == 0:
+        # Only now that all the settings have proved to fit.
+        folder.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, folder / "recipe.json")
+        _write_json(folder / "environment.json", _environment())
     _hush_lightning()
     trainer = _trainer(recipe, folder)
     checkpoint = folder / "last.ckpt"
@@ -99,7 +106,6 @@ def train(
         ckpt_path=checkpoint if resume and checkpoint.is_file() else None,
         weights_only=True,
     )
-    module.share_buffers()
     if not module.evaluations or module.evaluations[-1]["epoch"] != recipe.optimizer.epochs:
         trainer.validate(module, verbose=False)
         module.evaluations[-1]["epoch"] = recipe.optimizer.epochs
@@ -118,7 +124,7 @@ def train(
     return TrainingResult(folder, model.eval(), metrics)
 
 
-def _open_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
+def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     record = folder / "recipe.json"
     if record.is_file():
         if not resume:
@@ -135,9 +141,6 @@ def _open_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
             )
     elif folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} exists, is not empty and holds no run: choose another folder by --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_recipe(recipe, record)
-    _write_json(folder / "environment.json", _environment())
 
 
 def _what_is_computed(recipe: Recipe) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made when it is missing. PYTHON chooses the interpreter (3.11 or later).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format clean
+
+## demo: draw people, train on them, evaluate, and write reprism-demo/report.html (5 minutes)
+demo: .venv/installed
+	$(BIN)/reprism demo
+
+## test: run the tests
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+## check: format, lint, types, import layers
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## format: rewrite the sources as check wants them
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv reprism-demo
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Reprism needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $@

@@ -1,0 +1,238 @@
+"""From pictures to descriptors: the one place where resizing, normalising, mirroring and the L2 norm live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from reprism.data.images import ImageSet, read_image
+from reprism.data.records import Sample
+from reprism.data.transforms import eval_transform
+from reprism.models.checkpoint import load
+from reprism.models.network import PartNet
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision that ``auto`` means on a device: bf16 where its hardware multiplies bf16, else the next best."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if kind == "cpu":
+        # Without these instructions bf16 on a CPU is emulated, and several times slower than float32.
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if has_bf16 else "fp32"
+    return "fp32"
+
+
+def autocast(device: torch.device | str, precision: Precision) -> AbstractContextManager[object]:
+    """Mixed precision on ``device`` as named; nothing for ``fp32``."""
+    if precision == "auto":
+        precision = fastest_precision(device)
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=_DTYPES[precision])
+
+
+def describe(model: PartNet, images: Tensor, flip: bool = True) -> Tensor:
+    """Descriptors of normalised images: f(image) + f(mirrored image), then one L2 norm over all columns.
+
+    Args:
+        model: a network in eval mode.
+        images: B×3×H×W, normalised as the model's preprocessing says.
+        flip: whether the mirrored image counts too (the released code's test protocol).
+
+    Returns:
+        B×descriptor_dim float32, rows of length 1.
+    """
+    descriptor = model(images).descriptor
+    if flip:
+        descriptor = descriptor + model(images.flip(-1)).descriptor
+    return F.normalize(descriptor.float(), dim=1)
+
+
+class Embedder:
+    """Turns pictures of people into descriptors that Euclidean distance (or cosine similarity) compares.
+
+    One input convention: **RGB**, people upright and filling the picture, as a detector crops them.
+
+    Args:
+        model: a network, or a file that ``reprism.load`` reads.
+        batch_size: pictures at a time; bounds the memory used.
+        flip: whether to add the mirrored picture's descriptor, as the field's test protocol does (twice the work).
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has.
+        device: such as ``cuda`` or ``cpu``; by custom a GPU where there is one.
+
+    Raises:
+        CheckpointError: ``model`` is a file that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: PartNet | str | Path,
+        batch_size: int = 64,
+        flip: bool = True,
+        precision: Precision = "auto",
+        device: str | torch.device | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
+        if isinstance(model, str | Path):
+            model = load(model, classifiers=False)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batch_size = batch_size
+        self.flip = flip
+        self.precision = precision
+        self.transform = eval_transform(model.preprocessing)
+
+    @property
+    def descriptor_dim(self) -> int:
+        """Columns of a descriptor."""
+        return self.model.descriptor_dim
+
+    def embed(self, images: Iterable[Picture] | Tensor) -> np.ndarray:
+        """Descriptors of pictures, in their order.
+
+        Args:
+            images: paths, PIL images, and H×W×3 uint8 RGB arrays, mixed as you like and of any sizes; or one
+                B×3×H×W RGB tensor, uint8 or floating point in 0…1 (not normalised: that is done here).
+
+        Returns:
+            N×descriptor_dim float32, rows of length 1.
+
+        Raises:
+            ImageError: a file is no readable picture; names it.
+            TypeError, ValueError: something else than the above was given; names its place.
+        """
+        if isinstance(images, str | Path | Image.Image):
+            raise TypeError(f"a sequence of images is wanted, not one {type(images).__name__}: give [image]")
+        rows: list[Tensor] = []
+        for batch in _batches(enumerate(images), self.batch_size):
+            ready = torch.stack([self.transform(_as_uint8(picture, place)) for place, picture in batch])
+            rows.append(self._describe(ready))
+        return torch.cat(rows).numpy() if rows else np.zeros((0, self.descriptor_dim), np.float32)
+
+    def embed_boxes(self, frame: Picture, boxes: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+        """Descriptors of the people that a tracker or detector found in one frame.
+
+        Args:
+            frame: one RGB picture, as :meth:`embed` takes them.
+            boxes: N×4 in pixels: left, top, right, bottom (xyxy). What lies outside the frame is cut off.
+
+        Returns:
+            N×descriptor_dim float32, rows of length 1.
+
+        Raises:
+            ValueError: boxes of another shape, not finite, or with nothing inside the frame; names the row.
+        """
+        image = _as_uint8(frame, 0)
+        corners = np.asarray(boxes, dtype=np.float64)
+        if corners.size == 0:
+            return np.zeros((0, self.descriptor_dim), np.float32)
+        if corners.ndim != 2 or corners.shape[1] != 4:
+            raise ValueError(
+                f"boxes must be N×4 (left, top, right, bottom), they are {'×'.join(map(str, corners.shape))}"
+            )
+        height, width = image.shape[1:]
+        crops = []
+        for row, (left, top, right, bottom) in enumerate(corners):
+            if not np.isfinite(corners[row]).all():
+                raise ValueError(f"box {row} is not finite: {corners[row].tolist()}")
+            x0, y0 = max(0, int(np.floor(left))), max(0, int(np.floor(top)))
+            x1, y1 = min(width, int(np.ceil(right))), min(height, int(np.ceil(bottom)))
+            if x1 <= x0 or y1 <= y0:
+                raise ValueError(
+                    f"box {row} {corners[row].tolist()} covers nothing of the {height}×{width} frame; boxes are "
+                    "left, top, right, bottom in pixels (xyxy, not xywh)"
+                )
+            crops.append(image[:, y0:y1, x0:x1].permute(1, 2, 0).numpy())
+        return self.embed(crops)
+
+    def embed_samples(
+        self,
+        samples: Sequence[Sample],
+        *,
+        workers: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Descriptors of a data set's images, decoded by ``workers`` processes beside the network.
+
+        Args:
+            samples: what :func:`reprism.open_dataset` gave.
+            workers: processes that decode; 0 decodes in this one.
+            progress: called with the number done and the number of all after every batch.
+
+        Returns:
+            N×descriptor_dim float32, rows of length 1, in the samples' order.
+
+        Raises:
+            ImageError: a file is no readable picture; names it.
+        """
+        loader = DataLoader(ImageSet(samples, self.transform), self.batch_size, num_workers=workers)
+        out = np.empty((len(samples), self.descriptor_dim), np.float32)
+        done = 0
+        for images, _ in loader:
+            out[done : done + len(images)] = self._describe(images).numpy()
+            done += len(images)
+            if progress is not None:
+                progress(done, len(samples))
+        return out
+
+    def _describe(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            return describe(self.model, images, self.flip).cpu()
+
+
+def _batches(items: Iterable[tuple[int, Picture]], size: int) -> Iterator[list[tuple[int, Picture]]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _as_uint8(picture: Picture, place: int) -> Tensor:
+    """Any accepted picture as uint8 3×H×W RGB."""
+    if isinstance(picture, str | Path):
+        return read_image(Path(picture))
+    if isinstance(picture, Image.Image):
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    if isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+            raise ValueError(
+                f"image {place} is an array of shape {picture.shape} and type {picture.dtype}; wanted is H×W×3 uint8, "
+                "RGB (an OpenCV frame is BGR: give frame[..., ::-1])"
+            )
+        return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    if isinstance(picture, Tensor):
+        if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
+            raise ValueError(f"image {place} is a tensor of shape {tuple(picture.shape)}; wanted is 3×H×W")
+        if picture.dtype == torch.uint8:
+            return picture.cpu()
+        if picture.is_floating_point():
+            low, high = float(picture.min()), float(picture.max())
+            if not (low >= 0.0 and high <= 1.0):
+                raise ValueError(
+                    f"image {place} is a floating-point tensor with values {low:.3g}…{high:.3g}; wanted is 0…1 (give "
+                    "pixels as they are: normalising by mean and deviation is done here)"
+                )
+            return (picture.cpu().float() * 255).round().to(torch.uint8)
+    raise TypeError(
+        f"image {place} is a {type(picture).__name__}"
+        + (f" of {picture.dtype}" if isinstance(picture, Tensor) else "")
+        + "; wanted are paths, PIL images, H×W×3 uint8 arrays or a B×3×H×W tensor"
+    )

@@ -1,0 +1,125 @@
+"""The embedder: every kind of input means the same, and the protocol is the stated one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reprism
+from reprism.data.images import ImageError
+from reprism.data.transforms import eval_transform
+
+
+@pytest.fixture(scope="module")
+def model() -> reprism.PartNet:
+    torch.manual_seed(0)
+    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=16, size=(64, 32))
+    model.train()(torch.randn(8, 3, 64, 32))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (50, 20, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def embedder(model: reprism.PartNet) -> reprism.Embedder:
+    return reprism.Embedder(model, batch_size=4, precision="fp32", device="cpu")
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(1)
+
+
+def test_every_kind_of_input_means_the_same(embedder: reprism.Embedder, picture: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "crop.png"
+    Image.fromarray(picture).save(path)
+    planar = torch.from_numpy(picture).permute(2, 0, 1)
+    expected = embedder.embed([picture])
+    assert expected.shape == (1, 48)
+    assert expected.dtype == np.float32
+    mixed = embedder.embed([path, str(path), Image.fromarray(picture), planar, planar.float() / 255])
+    np.testing.assert_allclose(mixed, np.repeat(expected, 5, axis=0), atol=1e-5)
+    np.testing.assert_allclose(embedder.embed(planar[None]), expected, atol=1e-5)
+
+
+def test_the_descriptor_is_image_plus_mirror_then_one_norm(model: reprism.PartNet, picture: np.ndarray) -> None:
+    planar = eval_transform(model.preprocessing)(torch.from_numpy(picture).permute(2, 0, 1))[None]
+    with torch.no_grad():
+        image, mirrored = model(planar).descriptor, model(planar.flip(3)).descriptor
+    both = (image + mirrored).numpy()
+    for flip, raw in ((True, both), (False, image.numpy())):
+        found = reprism.Embedder(model, flip=flip, precision="fp32", device="cpu").embed([picture])
+        np.testing.assert_allclose(found, raw / np.linalg.norm(raw), atol=1e-5)
+
+
+def test_rows_have_length_one_in_any_batch(embedder: reprism.Embedder) -> None:
+    pictures = [np.random.default_rng(n).integers(0, 256, (40 + n, 30, 3), dtype=np.uint8) for n in range(9)]
+    rows = embedder.embed(pictures)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    for n in (0, 4, 8):  # batches are of four
+        np.testing.assert_allclose(rows[n], embedder.embed([pictures[n]])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_lower_precision_stays_close(
+    model: reprism.PartNet, embedder: reprism.Embedder, picture: np.ndarray, precision: str
+) -> None:
+    pictures = [picture, picture[::-1].copy()]
+    lower = reprism.Embedder(model, precision=precision, device="cpu").embed(pictures)
+    assert cosines(lower, embedder.embed(pictures)).min() > 0.99
+
+
+def test_nothing_gives_nothing(embedder: reprism.Embedder) -> None:
+    assert embedder.embed([]).shape == (0, 48)
+    assert embedder.embed_boxes(np.zeros((10, 10, 3), np.uint8), []).shape == (0, 48)
+
+
+def test_boxes_are_crops(embedder: reprism.Embedder) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    boxes = [[10, 20, 50, 100], [-5, -5, 30, 60], [100.2, 40.7, 500, 500]]
+    crops = [frame[20:100, 10:50], frame[0:60, 0:30], frame[40:120, 100:160]]
+    np.testing.assert_allclose(embedder.embed_boxes(frame, boxes), embedder.embed(crops), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [([[0, 0, 5]], "1×3"), ([[0, 0, 5, 5], [200, 0, 300, 5]], "box 1 .* covers nothing"), ([[5, 5, 5, 9]], "box 0"),
+     ([[0, 0, float("nan"), 5]], "box 0 is not finite")],
+)  # fmt: skip
+def test_bad_boxes_are_named(embedder: reprism.Embedder, boxes: list[list[float]], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        embedder.embed_boxes(np.zeros((100, 100, 3), np.uint8), boxes)
+
+
+def test_bad_pictures_are_named(embedder: reprism.Embedder, tmp_path: Path) -> None:
+    (tmp_path / "no.jpg").write_text("not a picture")
+    with pytest.raises(ImageError, match=r"no\.jpg"):
+        embedder.embed([tmp_path / "no.jpg"])
+    good = np.zeros((4, 4, 3), np.uint8)
+    for bad, says in (
+        (np.zeros((4, 4, 3), np.float32), r"image 1 .* float32; wanted is H×W×3 uint8"),
+        (np.zeros((4, 4), np.uint8), r"image 1 .*shape \(4, 4\)"),
+        (torch.full((3, 4, 4), 2.0), r"image 1 .*2…2; wanted is 0…1"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"wanted is 3×H×W"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            embedder.embed([good, bad])
+    for bad in (None, torch.zeros(3, 4, 4, dtype=torch.int64)):
+        with pytest.raises(TypeError, match="image 1 is a"):
+            embedder.embed([good, bad])
+    with pytest.raises(TypeError, match=r"give \[image\]"):
+        embedder.embed("crop.jpg")
+    with pytest.raises(ValueError, match="batch_size"):
+        reprism.Embedder(embedder.model, batch_size=0)
+
+
+def test_samples_keep_their_order(embedder: reprism.Embedder, people: Path) -> None:
+    query = reprism.open_dataset("market1501", people).query
+    seen: list[tuple[int, int]] = []
+    rows = embedder.embed_samples(query, workers=1, progress=lambda done, total: seen.append((done, total)))
+    np.testing.assert_allclose(rows, embedder.embed([sample.path for sample in query]), atol=1e-5)
+    assert seen[-1] == (len(query), len(query))
