@@ -8,23 +8,22 @@ The data flows one way: a block of distances -> ranks of its matches -> metrics 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reprism.evaluation.distances import Distances, EuclideanDistances, GivenDistances, Matrix, as_matrix
+from reprism.evaluation.identities import Identities, Labels
+
 AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
 LostQueries: TypeAlias = Literal["exclude", "zero"]
-Matrix: TypeAlias = Tensor | np.ndarray
-Labels: TypeAlias = Sequence[Any] | np.ndarray | Tensor
 Progress: TypeAlias = Callable[[int, int], None]
 
 _BLOCK_BYTES = 256 * 2**20
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Comparisons run over tiles that stay in a core's cache; a GPU prefers few large launches.
 _TILE_ELEMENTS = {"cpu": 2**20}
 _TILE_ELEMENTS_GPU = 2**24
@@ -198,14 +197,14 @@ def evaluate(
         TypeError: something that is not a floating-point matrix, or labels that cannot be hashed.
     """
     _check_options(ap, lost, max_rank, block_bytes)
-    query, gallery = _matrix(query, "query"), _matrix(gallery, "gallery")
+    query, gallery = as_matrix(query, "query"), as_matrix(gallery, "gallery")
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: "
             "both must come from the same model and settings"
         )
-    identities = _Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
-    distances = _EuclideanDistances(query, gallery, block_bytes)
+    identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
+    distances = EuclideanDistances(query, gallery, block_bytes)
     return _evaluate(distances, identities, ap, lost, max_rank, block_bytes, progress)
 
 
@@ -233,9 +232,9 @@ def evaluate_distances(
         ap, lost, max_rank, block_bytes, progress: as in :func:`evaluate`.
     """
     _check_options(ap, lost, max_rank, block_bytes)
-    distances = _matrix(distances, "distances")
-    identities = _Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), *distances.shape)
-    given = _GivenDistances(distances)
+    distances = as_matrix(distances, "distances")
+    identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), *distances.shape)
+    given = GivenDistances(distances)
     return _evaluate(given, identities, ap, lost, max_rank, block_bytes, progress)
 
 
@@ -243,8 +242,8 @@ def evaluate_distances(
 
 
 def _evaluate(
-    distances: _Distances,
-    identities: _Identities,
+    distances: Distances,
+    identities: Identities,
     ap: AveragePrecision,
     lost: LostQueries,
     max_rank: int,
@@ -276,7 +275,7 @@ def _evaluate(
 
 
 def _ranks_of_matches(
-    distances: _Distances, identities: _Identities, block_bytes: int
+    distances: Distances, identities: Identities, block_bytes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of valid queries (B indices) with the ranks of their matches (B×n int64, in gallery order)."""
     order = identities.query_order()
@@ -292,7 +291,7 @@ def _ranks_of_matches(
         yield queries, counts.cpu().numpy() + 1
 
 
-def _block_shape(queries: int, identities: _Identities, dtype: torch.dtype, block_bytes: int) -> tuple[int, int]:
+def _block_shape(queries: int, identities: Identities, dtype: torch.dtype, block_bytes: int) -> tuple[int, int]:
     """Rows and columns of a block of distances: a quarter of the budget, the rest is for what they need."""
     gallery = len(identities.members)
     elements = max(1, block_bytes // (4 * dtype.itemsize))
@@ -306,8 +305,8 @@ def _block_shape(queries: int, identities: _Identities, dtype: torch.dtype, bloc
 
 
 def _count_before(
-    distances: _Distances,
-    identities: _Identities,
+    distances: Distances,
+    identities: Identities,
     queries: np.ndarray,
     width: int,
     tile: int,
@@ -406,210 +405,7 @@ def _count(compare: Callable[..., Tensor], x: Tensor, thresholds: Tensor, sizes:
     return counts.to(torch.int64)
 
 
-# ---- distances, a block at a time ------------------------------------------------------------------------
-
-
-class _Distances(Protocol):
-    """Whatever can fill out (B×(stop − start)) with the distances of some queries to a run of the gallery."""
-
-    device: torch.device
-    dtype: torch.dtype
-    max_rows: int  # more queries at a time would exceed the budget
-
-    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None: ...
-
-
-class _EuclideanDistances:
-    """Squared Euclidean distances less the query's own squared norm, which changes no ranking."""
-
-    def __init__(self, query: Tensor, gallery: Tensor, block_bytes: int) -> None:
-        self.query, self.gallery = query, gallery
-        self.device = query.device if query.device.type != "cpu" else gallery.device
-        self.dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
-        row_bytes = gallery.shape[1] * self.dtype.itemsize
-        self.step, self.max_rows = (max(1, block_bytes // (part * row_bytes)) for part in (4, 8))
-        # Rows the product can read where they are need no copy, hence no further cut.
-        self.direct = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
-        self._squared_norms(query, "query")
-        self.gallery_norms = self._squared_norms(gallery, "gallery")
-
-    def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
-        norms = torch.empty(len(rows), dtype=self.dtype, device=self.device)
-        step = max(1, min(self.step // 2, 2**22 // rows.shape[1]))
-        for start in range(0, len(rows), step):
-            some = rows[start : start + step].to(self.device, self.dtype)
-            norms[start : start + step] = some.square().sum(1)
-        # A norm within range proves every value of its row finite, which saves a pass, and (Cauchy-Schwarz)
-        # every distance too.
-        bad = torch.nonzero(~(norms < torch.finfo(self.dtype).max / 4))
-        if len(bad):
-            row = int(bad[0])
-            if torch.isfinite(rows[row]).all():
-                raise ValueError(
-                    f"{side} row {row} is too long: its squared norm overflows {self.dtype}: scale both sides"
-                )
-            raise ValueError(_not_finite(side, row))
-        return norms
-
-    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
-        index = torch.from_numpy(queries).to(self.query.device)
-        some = self.query[index].to(self.device, self.dtype)
-        step = stop - start if self.direct else self.step
-        for left in range(start, stop, step):
-            right = min(left + step, stop)
-            rows = self.gallery[left:right].to(self.device, self.dtype)
-            target = out[:, left - start : right - start]
-            # Written to out=, the product is out of autocast's reach: never rounded to half precision.
-            torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
-
-
-class _GivenDistances:
-    """Distances that the caller has."""
-
-    def __init__(self, distances: Tensor) -> None:
-        self.distances = distances
-        self.device = distances.device
-        self.dtype = torch.float64 if distances.dtype == torch.float64 else torch.float32
-        self.max_rows = len(distances)
-        step = max(1, 2**22 // distances.shape[1])
-        for start in range(0, len(distances), step):
-            finite = torch.isfinite(distances[start : start + step]).all(1)
-            if not finite.all():
-                raise ValueError(_not_finite("distances", start + int(torch.nonzero(~finite)[0])))
-
-    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
-        for row, query in zip(out, queries.tolist(), strict=True):
-            row.copy_(self.distances[query, start:stop])
-
-
-# ---- who is who ------------------------------------------------------------------------------------------
-
-
-class _Pairs(NamedTuple):
-    """The gallery rows (columns of the distances) of some queries' identities; each array lists pairs."""
-
-    rows: np.ndarray  # true matches: the query's place in its block,
-    slots: np.ndarray  # how many matches of that query come earlier in the gallery,
-    columns: np.ndarray  # and the gallery row
-    ignored_rows: np.ndarray  # seen by the query's own camera
-    ignored_columns: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Identities:
-    """Who is who, as integer codes: gallery rows grouped by identity, and where each query's group lies."""
-
-    members: np.ndarray  # M gallery rows grouped by identity, ascending inside a group
-    group_start: np.ndarray  # N
-    group_size: np.ndarray  # N
-    num_matches: np.ndarray  # N, after the camera rule
-    most: int  # largest group_size
-    cameras: tuple[np.ndarray, np.ndarray] | None  # N and M
-
-    @classmethod
-    def of(
-        cls,
-        query: tuple[Labels, Labels | None],
-        gallery: tuple[Labels, Labels | None],
-        num_queries: int,
-        gallery_size: int,
-    ) -> _Identities:
-        qp = _label_list(query[0], "query_pids", num_queries)
-        gp = _label_list(gallery[0], "gallery_pids", gallery_size)
-        if (query[1] is None) != (gallery[1] is None):
-            given, missing = ("gallery", "query") if query[1] is None else ("query", "gallery")
-            raise ValueError(f"{given}_camids were given but not {missing}_camids: give both, or None for both")
-        q, g = _codes(qp, gp)
-        members = np.argsort(g, kind="stable")
-        grouped = g[members]
-        start = np.searchsorted(grouped, q)
-        size = np.searchsorted(grouped, q, side="right") - start
-        num_matches, cameras = size, None
-        if query[1] is not None and gallery[1] is not None:
-            cameras = _codes(
-                _label_list(query[1], "query_camids", num_queries),
-                _label_list(gallery[1], "gallery_camids", gallery_size),
-            )
-            span = int(max(c.max() for c in cameras)) + 1
-            seen, same = np.sort(g * span + cameras[1]), q * span + cameras[0]
-            num_matches = size - (np.searchsorted(seen, same, side="right") - np.searchsorted(seen, same))
-        if not num_matches.any():
-            raise ValueError(
-                f"no valid query: none of the {num_queries} queries has a gallery row of its identity"
-                f"{' under another camera' if cameras else ''}; check that both sides label alike "
-                f"(the first query is {qp[0]!r}, the first gallery row {gp[0]!r})"
-            )
-        return cls(members, start, size, num_matches, int(size.max()), cameras)
-
-    def query_order(self) -> np.ndarray:
-        """Valid queries by where their identity lies in the gallery: neighbours' matches lie close by."""
-        valid = np.flatnonzero(self.num_matches)
-        return valid[np.argsort(self.members[self.group_start[valid]], kind="stable")]
-
-    def pairs(self, queries: np.ndarray) -> _Pairs:
-        size = self.group_size[queries]
-        rows = np.repeat(np.arange(len(queries)), size)
-        offset = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
-        columns = self.members[self.group_start[queries][rows] + offset]
-        if self.cameras is None:
-            none = rows[:0]
-            return _Pairs(rows, offset, columns, none, none)
-        ignored = self.cameras[0][queries][rows] == self.cameras[1][columns]
-        r, c = rows[~ignored], columns[~ignored]
-        n = self.num_matches[queries]
-        slots = np.arange(len(r)) - np.repeat(np.cumsum(n) - n, n)
-        return _Pairs(r, slots, c, rows[ignored], columns[ignored])
-
-
-def _codes(query: list[Any], gallery: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    code: dict[Any, int] = {}
-    both = np.fromiter((code.setdefault(x, len(code)) for x in (*query, *gallery)), dtype=np.int64)
-    return both[: len(query)], both[len(query) :]
-
-
 # ---- what the caller gave --------------------------------------------------------------------------------
-
-
-def _label_list(labels: Labels, name: str, expected: int) -> list[Any]:
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    if not isinstance(values, list) or len(values) != expected:
-        given = len(values) if isinstance(values, list) else f"the single value {values!r}"
-        raise ValueError(f"{name} has {given} labels for {expected} rows: give one per row, in the same order")
-    # Tensors hash by identity, so equal ones would count as different labels.
-    values = [x.item() if isinstance(x, Tensor) else x for x in values]
-    try:
-        distinct = set(values)
-    except TypeError:
-        raise TypeError(
-            f"{name} holds labels that cannot be hashed (the first label is {values[0]!r}): "
-            "expected a flat sequence of integers, strings or other hashables"
-        ) from None
-    if any(x is None or (isinstance(x, float) and math.isnan(x)) for x in distinct):
-        raise ValueError(f"{name} holds None or NaN: every row needs a label; drop or label those without")
-    return values
-
-
-def _matrix(given: Matrix, name: str) -> Tensor:
-    if isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.dtype.itemsize <= 8:
-        # Byte order and reversed rows are what torch cannot view in place; both are rare enough for a copy.
-        if not given.dtype.isnative or any(stride < 0 for stride in given.strides):
-            given = np.ascontiguousarray(given, dtype=given.dtype.newbyteorder("="))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            given = torch.from_numpy(given)  # nothing here writes to it
-    if not isinstance(given, Tensor) or given.dtype not in _DTYPES:
-        kind = f"{type(given).__name__} of {given.dtype}" if hasattr(given, "dtype") else type(given).__name__
-        raise TypeError(
-            f"{name} is a {kind}: expected a torch tensor or numpy array of floating-point numbers "
-            "(float16, bfloat16, float32, float64)"
-        )
-    if given.ndim != 2 or 0 in given.shape:
-        raise ValueError(f"{name} has shape {tuple(given.shape)}: expected two dimensions, none of them empty")
-    return given.detach()
-
-
-def _not_finite(name: str, row: int) -> str:
-    return f"{name} row {row} (the first such) holds NaN or infinite values: every value must be finite"
 
 
 def _check_options(ap: str, lost: str, max_rank: int, block_bytes: int) -> None:

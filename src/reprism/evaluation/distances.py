@@ -1,0 +1,119 @@
+"""Distances between queries and gallery, filled in a block at a time; and what may be given as descriptors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Matrix: TypeAlias = Tensor | np.ndarray
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Distances(Protocol):
+    """Whatever can fill out (B×(stop − start)) with the distances of some queries to a run of the gallery."""
+
+    device: torch.device
+    dtype: torch.dtype
+    max_rows: int  # more queries at a time would exceed the budget
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        """Write the distances of ``queries`` (B indices) to gallery rows ``start`` … ``stop`` - 1 into ``out``."""
+
+
+class EuclideanDistances:
+    """Squared Euclidean distances less the query's own squared norm, which changes no ranking."""
+
+    def __init__(self, query: Tensor, gallery: Tensor, block_bytes: int) -> None:
+        self.query, self.gallery = query, gallery
+        self.device = query.device if query.device.type != "cpu" else gallery.device
+        self.dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
+        row_bytes = gallery.shape[1] * self.dtype.itemsize
+        self.step, self.max_rows = (max(1, block_bytes // (part * row_bytes)) for part in (4, 8))
+        # Rows the product can read where they are need no copy, hence no further cut.
+        self.direct = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
+        self._squared_norms(query, "query")
+        self.gallery_norms = self._squared_norms(gallery, "gallery")
+
+    def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
+        norms = torch.empty(len(rows), dtype=self.dtype, device=self.device)
+        step = max(1, min(self.step // 2, 2**22 // rows.shape[1]))
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step].to(self.device, self.dtype)
+            norms[start : start + step] = some.square().sum(1)
+        # A norm within range proves every value of its row finite, which saves a pass, and (Cauchy-Schwarz)
+        # every distance too.
+        bad = torch.nonzero(~(norms < torch.finfo(self.dtype).max / 4))
+        if len(bad):
+            row = int(bad[0])
+            if torch.isfinite(rows[row]).all():
+                raise ValueError(
+                    f"{side} row {row} is too long: its squared norm overflows {self.dtype}: scale both sides"
+                )
+            raise ValueError(_not_finite(side, row))
+        return norms
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        """One matrix product for the block."""
+        index = torch.from_numpy(queries).to(self.query.device)
+        some = self.query[index].to(self.device, self.dtype)
+        step = stop - start if self.direct else self.step
+        for left in range(start, stop, step):
+            right = min(left + step, stop)
+            rows = self.gallery[left:right].to(self.device, self.dtype)
+            target = out[:, left - start : right - start]
+            # Written to out=, the product is out of autocast's reach: never rounded to half precision.
+            torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
+
+
+class GivenDistances:
+    """Distances that the caller has."""
+
+    def __init__(self, distances: Tensor) -> None:
+        self.distances = distances
+        self.device = distances.device
+        self.dtype = torch.float64 if distances.dtype == torch.float64 else torch.float32
+        self.max_rows = len(distances)
+        step = max(1, 2**22 // distances.shape[1])
+        for start in range(0, len(distances), step):
+            finite = torch.isfinite(distances[start : start + step]).all(1)
+            if not finite.all():
+                raise ValueError(_not_finite("distances", start + int(torch.nonzero(~finite)[0])))
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        """A copy of the block, widened to float32."""
+        for row, query in zip(out, queries.tolist(), strict=True):
+            row.copy_(self.distances[query, start:stop])
+
+
+def as_matrix(given: Matrix, name: str) -> Tensor:
+    """A floating-point torch tensor over the caller's own memory; ``name`` is what errors call it.
+
+    Raises:
+        TypeError: no array, or none of floating-point numbers.
+        ValueError: not two-dimensional, or empty.
+    """
+    if isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.dtype.itemsize <= 8:
+        # Byte order and reversed rows are what torch cannot view in place; both are rare enough for a copy.
+        if not given.dtype.isnative or any(stride < 0 for stride in given.strides):
+            given = np.ascontiguousarray(given, dtype=given.dtype.newbyteorder("="))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            given = torch.from_numpy(given)  # nothing here writes to it
+    if not isinstance(given, Tensor) or given.dtype not in _DTYPES:
+        kind = f"{type(given).__name__} of {given.dtype}" if hasattr(given, "dtype") else type(given).__name__
+        raise TypeError(
+            f"{name} is a {kind}: expected a torch tensor or numpy array of floating-point numbers "
+            "(float16, bfloat16, float32, float64)"
+        )
+    if given.ndim != 2 or 0 in given.shape:
+        raise ValueError(f"{name} has shape {tuple(given.shape)}: expected two dimensions, none of them empty")
+    return given.detach()
+
+
+def _not_finite(name: str, row: int) -> str:
+    return f"{name} row {row} (the first such) holds NaN or infinite values: every value must be finite"
