@@ -137,6 +137,10 @@ class ReIDModule(pl.LightningModule):
         """Let the next pass over the loader draw this epoch's batches."""
         self.sampler.set_epoch(self.current_epoch)
 
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log how long the network had nothing to do."""
+        self.log("wait_seconds", time.perf_counter() - self._last_step_end)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The total loss of one batch."""
         images, labels = batch

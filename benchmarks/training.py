@@ -1,0 +1,141 @@
+"""What a training step costs: the shipped trainer beside a plain loop, in one run.
+
+    python benchmarks/training.py                      both networks; a quarter of an hour on two cores
+    python benchmarks/training.py --network lite0 --steps 20
+
+Three ways to train the same network with the same optimiser on batches of 32:
+
+- plain: float32, NCHW, torch's Adam as it comes, images in memory: the loop of a tutorial;
+- bare: the shipped precision, memory layout and optimiser, still a loop of five lines, images in memory;
+- trainer: ``reprism train``, as shipped: data loading, augmentation, logging, progress bar and all.
+
+They take turns, and the median step counts, so that other load on the machine hits all alike. The shipped default is
+faster than plain by plain / trainer; the trainer's own overhead is trainer / bare - 1; waiting is the share of a step
+in which the network had no batch to work on.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from reprism import build_model
+from reprism.data.rendered_layouts import render_market1501
+from reprism.embedding import autocast, fastest_precision
+from reprism.losses import TotalLoss
+from reprism.training.recipes import RECIPES, SCR, Recipe
+from reprism.training.run import train
+
+NETWORKS = {"resnet50": ("resnet50", (384, 192)), "lite0": ("tf_efficientnet_lite0", (192, 96))}
+IDENTITIES = 501  # of classifiers, as in the training half of the development split
+BATCH = 32
+
+
+@dataclass
+class Arguments:
+    """What a training step costs: the shipped trainer beside a plain loop, in one run."""
+
+    network: tuple[Literal["resnet50", "lite0"], ...] = ("resnet50", "lite0")
+    """SCR on these backbones: resnet50 at 384x192, tf_efficientnet_lite0 at 192x96."""
+    steps: int = 4
+    """Steps measured per turn, after one that is not."""
+    turns: int = 2
+    """Turns of each way."""
+
+
+def main() -> None:
+    """Run the benchmark."""
+    arguments = tyro.cli(Arguments)
+    print(f"{torch.get_num_threads()} threads, shipped precision on this CPU: {fastest_precision('cpu')}")
+    with tempfile.TemporaryDirectory() as folder:
+        # One epoch of a turn is its steps and the one before them: eight new identities a step.
+        root = render_market1501(
+            Path(folder) / "people",
+            train_identities=8 * (arguments.steps + 1),
+            test_identities=2,
+            junk=0,
+            distractors=0,
+        )
+        for name in arguments.network:
+            measure(name, root, Path(folder), arguments.steps, arguments.turns)
+
+
+def measure(name: str, root: Path, folder: Path, steps: int, turns: int) -> None:
+    """Print one network's figures."""
+    backbone, size = NETWORKS[name]
+    times: dict[str, list[float]] = {"plain": [], "bare": [], "trainer": []}
+    waits: list[float] = []
+    for turn in range(turns):
+        times["plain"] += loop(backbone, size, steps, shipped=False)
+        times["bare"] += loop(backbone, size, steps, shipped=True)
+        recipe = RECIPES["scr-market1501"].model_dump()
+        recipe["data"] |= {"root": root, "size": size}
+        recipe["model"] |= {"backbone": backbone, "pretrained": False}
+        recipe["optimizer"] |= {"epochs": 1}
+        recipe["trainer"] |= {"accelerator": "cpu", "evaluate_every": 0, "log_every": 1}
+        run = train(Recipe.model_validate(recipe), folder / f"{name}-{turn}").folder
+        with (run / "csv" / "version_0" / "metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row.get("images/s")]
+        times["trainer"] += [BATCH / float(row["images/s"]) for row in rows[1:]]
+        waits += [float(row["wait_seconds"]) for row in rows[1:]]
+    plain, bare, trainer = (statistics.median(times[way]) for way in ("plain", "bare", "trainer"))
+    print(f"\n{SCR} on {backbone} at {size[0]}x{size[1]}, batches of {BATCH}, {len(times['plain'])} steps each")
+    for way, seconds in (("plain", plain), ("bare", bare), ("trainer", trainer)):
+        print(f"  {way:<8} {seconds:7.3f} s a step  {BATCH / seconds:6.1f} images/s")
+    print(f"  plain / trainer     {plain / trainer:.2f}")
+    print(f"  trainer / bare - 1  {trainer / bare - 1:+.1%}")
+    print(f"  waiting for data    {statistics.median(waits) / trainer:.2%} of a step")
+
+
+def loop(backbone: str, size: tuple[int, int], steps: int, shipped: bool) -> list[float]:
+    """Seconds of each of ``steps`` steps, after one to warm up."""
+    torch.manual_seed(0)
+    # The plain network has torch's own convolutions: the fast gradients are part of what is compared.
+    model = build_model(SCR, backbone, num_classes=IDENTITIES, size=size).train()
+    images = torch.randn(BATCH, 3, *size)
+    if shipped:
+        model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    else:
+        with_torchs_own_convolutions(model)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=2e-4, weight_decay=5e-4, amsgrad=True, fused=True if shipped else None
+    )
+    labels = torch.arange(BATCH // 4).repeat_interleave(4)
+    loss = TotalLoss()
+
+    def step() -> None:
+        with autocast("cpu", "auto" if shipped else "fp32"):
+            total = loss(model(images), labels).total
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return [seconds(step) for _ in range(steps + 1)][1:]
+
+
+def with_torchs_own_convolutions(model: torch.nn.Module) -> None:
+    """Undo what the network's builder did for depthwise convolutions."""
+    for module in model.modules():
+        parent = type(module).__mro__[1]
+        if type(module).__module__ == "reprism.models.depthwise":
+            module.__class__ = parent
+
+
+def seconds(action: Callable[[], None]) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
