@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from reprism._version import __version__
 
 if TYPE_CHECKING:
+    from reprism.embedding import Embedder
     from reprism.evaluation.ranking import RankingMetrics
 
 _HELP = """\
@@ -194,7 +195,8 @@ def _evaluate(argv: Sequence[str]) -> int:
                 "num_gallery": len(dataset.gallery),
                 "lost_queries": [str(dataset.query[place].path) for place in metrics.lost_queries],
                 "flip": arguments.flip,
-                "protocol": _protocol(metrics, arguments.flip, embedder.model.preprocessing.size),
+                "precision": embedder.precision,
+                "protocol": _protocol(metrics, embedder),
             }
         )
     console = Console()
@@ -215,12 +217,14 @@ def _named_data(text: str) -> tuple[str, str]:
     return name, root
 
 
-def _protocol(metrics: "RankingMetrics", flip: bool, size: tuple[int, int]) -> str:
+def _protocol(metrics: "RankingMetrics", embedder: "Embedder") -> str:
+    height, width = embedder.model.preprocessing.size
     means = "valid queries" if metrics.lost == "exclude" else "all queries, a lost one counting 0"
     return (
-        f"single query, same-camera matches ignored, Euclidean distance of L2-normalised descriptors, images at "
-        f"{size[0]}x{size[1]}, {'with' if flip else 'without'} mirrored image, AP by {metrics.ap}, mean over {means}, "
-        f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost, not re-ranked"
+        "single query, same-camera matches ignored, Euclidean distance of L2-normalised descriptors, images at "
+        f"{height}x{width}, {'with' if embedder.flip else 'without'} mirrored image, {embedder.precision}, "
+        f"AP by {metrics.ap}, mean over {means}, {len(metrics.lost_queries)} of {metrics.num_queries} queries lost, "
+        "not re-ranked"
     )
 
 

@@ -97,7 +97,7 @@ class Embedder:
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
         self.flip = flip
-        self.precision = precision
+        self.precision = fastest_precision(self.device) if precision == "auto" else precision
         self.transform = eval_transform(model.preprocessing)
 
     @property

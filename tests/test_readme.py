@@ -1,0 +1,54 @@
+"""The README's commands and code run as they stand."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from reprism.cli import main
+from reprism.notation import Partition
+from reprism.training.recipes import find_recipe
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_commands_then_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("reprism ")]
+    assert [command[1] for command in commands] == ["data", "train", "evaluate"]
+    for command in commands:
+        assert main(command[1:]) == 0
+    assert json.loads(Path("evaluation.json").read_text())["num_queries"] > 0
+    capsys.readouterr()
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert re.match(r"0\.\d+ 0\.\d+ 0\.\d+ \(", capsys.readouterr().out)
+
+
+def test_the_recipe_file(tmp_path: Path) -> None:
+    (text,) = blocks("yaml")
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = find_recipe(str(tmp_path / "recipe.yaml"))
+    assert (recipe.name, recipe.trainer.devices, recipe.data.size) == ("stripes-only", 2, (384, 192))
+
+
+def test_every_partition_parses() -> None:
+    named = re.findall(r"`(p\d[^`]*)`", README)
+    assert len(named) >= 5
+    for text in named:
+        assert str(Partition.parse(text)) == text
+
+
+def test_make_commands_exist() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", "\n".join(blocks("sh")), flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
