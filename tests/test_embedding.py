@@ -73,6 +73,16 @@ def test_lower_precision_stays_close(
     assert cosines(lower, embedder.embed(pictures)).min() > 0.99
 
 
+def test_read_only_and_reversed_arrays_are_taken_without_a_word(
+    embedder: reprism.Embedder, picture: np.ndarray, recwarn: pytest.WarningsRecorder
+) -> None:
+    frozen = picture.copy()
+    frozen.flags.writeable = False
+    reversed_twice = picture[..., ::-1].copy()[..., ::-1]
+    np.testing.assert_array_equal(*embedder.embed([frozen, reversed_twice]))
+    assert not recwarn.list
+
+
 def test_nothing_gives_nothing(embedder: reprism.Embedder) -> None:
     assert embedder.embed([]).shape == (0, 48)
     assert embedder.embed_boxes(np.zeros((10, 10, 3), np.uint8), []).shape == (0, 48)

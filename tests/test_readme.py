@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,15 @@ def test_every_partition_parses() -> None:
     assert len(named) >= 5
     for text in named:
         assert str(Partition.parse(text)) == text
+
+
+@pytest.mark.parametrize("example", sorted((Path(__file__).parents[1] / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_examples_run(example: Path, tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout
+    assert "Warning" not in run.stderr
+    assert len(example.read_text().splitlines()) < 60
 
 
 def test_make_commands_exist() -> None:

@@ -217,7 +217,8 @@ def _as_uint8(picture: Picture, place: int) -> Tensor:
                 f"image {place} is an array of shape {picture.shape} and type {picture.dtype}; wanted is H×W×3 uint8, "
                 "RGB (an OpenCV frame is BGR: give frame[..., ::-1])"
             )
-        return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+        # A copy: read-only and reversed arrays (frame[..., ::-1]) are none that torch can look into.
+        return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
             raise ValueError(f"image {place} is a tensor of shape {tuple(picture.shape)}; wanted is 3×H×W")
