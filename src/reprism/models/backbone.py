@@ -26,6 +26,8 @@ from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
+from reprism.models.depthwise import speed_up_depthwise
+
 OUTPUT_STRIDE = 16
 
 
@@ -91,6 +93,7 @@ def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbon
             f"backbone {name!r} cannot be cut into trunk and branches: timm builds it as {type(network).__name__}, "
             f"and the rule (split in the stage at stride 16) is written for {_KNOWN}. Choose one of those."
         )
+    speed_up_depthwise(network)
     units = [unit for attribute in family.path for unit in _units(attribute, getattr(network, attribute))]
     if family.network is VGG:
         units = _pool_with_what_follows(units)
