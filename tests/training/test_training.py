@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,14 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert same(weights(tmp_path / "run"), weights(whole_run))
     whole, resumed = (json.loads((run / "metrics.json").read_text()) for run in (whole_run, tmp_path / "run"))
     assert resumed["evaluations"] == whole["evaluations"]
+
+
+def test_resuming_a_finished_run_changes_nothing(whole_run: Path, people: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole_run, tmp_path / "run")
+    train(tiny(people), folder, resume=True)
+    assert same(weights(folder), weights(whole_run))
+    whole, again = (json.loads((run / "metrics.json").read_text()) for run in (whole_run, folder))
+    assert again["evaluations"] == whole["evaluations"]
 
 
 # Kills this very process, unannounced, at a step or while the point to resume from is being written.

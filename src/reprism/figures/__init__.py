@@ -1,0 +1,1 @@
+"""Pictures of results: ranked lists and reports."""

@@ -1,0 +1,286 @@
+"""Ranked lists: the nearest gallery images of chosen queries, each framed by whether it shows the same person.
+
+The figure of every paper in this field. The rules are those of the evaluation: what the query's own camera saw of
+the query's person is left out, and of equally near images the one earlier in the gallery comes first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from reprism.data.images import read_image
+from reprism.data.records import Sample
+
+RIGHT = (22, 163, 74)
+"""RGB of the frame around an image of the query's person."""
+WRONG = (220, 38, 38)
+"""RGB of the frame around an image of somebody else, or of nobody."""
+
+_NEUTRAL = (100, 116, 139)
+_INK = (30, 41, 59)
+_PAPER = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankedList:
+    """The head of one query's ranking: k images, or fewer where the gallery has no more for this query.
+
+    Attributes:
+        query: which query, as its place among the query samples.
+        gallery: k int64, places among the gallery samples, nearest first.
+        distances: k float64, Euclidean distances to the query, ascending.
+        correct: k bool, whether the image shows the query's person.
+    """
+
+    query: int
+    gallery: np.ndarray
+    distances: np.ndarray
+    correct: np.ndarray
+
+
+def ranked_lists(
+    query: np.ndarray,
+    gallery: np.ndarray,
+    query_samples: Sequence[Sample],
+    gallery_samples: Sequence[Sample],
+    chosen: Sequence[int] | None = None,
+    k: int = 10,
+    *,
+    block_bytes: int = 64 * 2**20,
+) -> list[RankedList]:
+    """Rank the gallery for some queries and keep the k nearest of each.
+
+    A gallery image with the query's identity and camera is left out (where the query's camera is None, none is).
+    Distances are float64, each from its own two rows alone, so identical gallery rows tie exactly and stay in gallery
+    order. :func:`reprism.evaluate` works in float32 blocks: there, images closer to each other than its rounding may
+    swap places.
+
+    Args:
+        query: N×D descriptors, compared as given.
+        gallery: M×D descriptors of the same model; memory-mapped too, it is read in blocks.
+        query_samples: N samples, in the order of the rows.
+        gallery_samples: M samples, likewise.
+        chosen: places of the queries to rank, in the order wanted; None: all of them.
+        k: most images in a list, 1 or more.
+        block_bytes: bound on the working memory, some arrays of length M aside.
+
+    Returns:
+        One list per chosen query, in their order.
+
+    Raises:
+        ValueError: rows and samples differ in number, the widths differ, k is below 1, a query is out of range, or a
+            descriptor is not finite.
+    """
+    _check(query, gallery, query_samples, gallery_samples, k)
+    places = range(len(query_samples)) if chosen is None else chosen
+    for place in places:
+        if not 0 <= place < len(query_samples):
+            raise ValueError(f"query {place} was chosen, but there are {len(query_samples)}, counted from 0")
+    heads = {place: (np.empty(0), np.empty(0, np.int64)) for place in places}
+    step = max(1, block_bytes // (3 * 8 * gallery.shape[1]))
+    for start in range(0, len(gallery_samples), step):
+        block = np.asarray(gallery[start : start + step], np.float64)
+        if not np.isfinite(block).all():
+            raise ValueError(f"a gallery descriptor in rows {start} to {start + len(block) - 1} is not finite")
+        for place, (nearest, rows) in heads.items():
+            found, columns = _nearest(
+                block, query[place], _left_out(query_samples[place], gallery_samples[start : start + step]), k
+            )
+            # What was found before lies earlier in the gallery: a stable sort keeps it first among equals.
+            nearest, rows = np.concatenate([nearest, found]), np.concatenate([rows, start + columns])
+            order = np.argsort(nearest, kind="stable")[:k]
+            heads[place] = (nearest[order], rows[order])
+    return [_ranked_list(place, *heads[place], query_samples, gallery_samples) for place in places]
+
+
+def _check(
+    query: np.ndarray,
+    gallery: np.ndarray,
+    query_samples: Sequence[Sample],
+    gallery_samples: Sequence[Sample],
+    k: int,
+) -> None:
+    for side, rows, samples in (("query", query, query_samples), ("gallery", gallery, gallery_samples)):
+        if rows.ndim != 2 or len(rows) != len(samples):
+            shape = "×".join(map(str, rows.shape))
+            raise ValueError(f"the {side} has {len(samples)} samples but descriptors {shape}: one row each is wanted")
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: both must come "
+            "from the same model"
+        )
+    if k < 1:
+        raise ValueError(f"k is {k}; a ranked list has 1 image or more")
+    if not np.isfinite(query).all():
+        raise ValueError("a query descriptor is not finite")
+
+
+def _nearest(block: np.ndarray, query: np.ndarray, left_out: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and places of the k rows of ``block`` nearest to ``query``, in order, ties by place."""
+    difference = block - query.astype(np.float64)
+    distances = np.sqrt(np.einsum("nd,nd->n", difference, difference))
+    places = np.flatnonzero(~left_out)
+    distances = distances[places]
+    if len(distances) > k:
+        near = np.flatnonzero(distances <= np.partition(distances, k - 1)[k - 1])
+        distances, places = distances[near], places[near]
+    order = np.argsort(distances, kind="stable")[:k]
+    return distances[order], places[order]
+
+
+def _left_out(query: Sample, gallery: Sequence[Sample]) -> np.ndarray:
+    if query.camid is None:
+        return np.zeros(len(gallery), bool)
+    same = (sample.pid == query.pid and sample.camid == query.camid for sample in gallery)
+    return np.fromiter(same, bool, len(gallery))
+
+
+def _ranked_list(
+    place: int,
+    distances: np.ndarray,
+    rows: np.ndarray,
+    query_samples: Sequence[Sample],
+    gallery_samples: Sequence[Sample],
+) -> RankedList:
+    pid = query_samples[place].pid
+    correct = np.fromiter((gallery_samples[row].pid == pid for row in rows), bool, len(rows))
+    return RankedList(place, rows, distances, correct)
+
+
+# ---- the drawing -----------------------------------------------------------------------------------------------------
+
+
+def draw_ranked_lists(
+    lists: Sequence[RankedList],
+    query_samples: Sequence[Sample],
+    gallery_samples: Sequence[Sample],
+    captions: Sequence[str] | None = None,
+    *,
+    size: tuple[int, int] = (160, 80),
+) -> Image.Image:
+    """Draw ranked lists below each other: the query on the left, then its list, nearest first.
+
+    An image of the query's person has a green frame and a tick, another a red frame and a cross, so that colour is
+    not needed to tell them apart. Under each picture: its distance, its identity and its camera.
+
+    Args:
+        lists: what :func:`ranked_lists` gave; one query may occur twice, as ranked by two models.
+        query_samples: the samples that the lists' queries are places among.
+        gallery_samples: the samples that their gallery images are places among.
+        captions: a line above each list; None: none.
+        size: height and width in pixels that each picture is brought to, at least (40, 20).
+
+    Returns:
+        An RGB image, on white; ``.save("lists.png")`` writes it.
+
+    Raises:
+        ValueError: no list, another number of captions than of lists, or size is too small.
+        ImageError: a sample's file cannot be read; names it.
+    """
+    if not lists:
+        raise ValueError("no ranked list was given to draw")
+    if captions is not None and len(captions) != len(lists):
+        raise ValueError(f"there are {len(lists)} ranked lists but {len(captions)} captions")
+    if size[0] < 40 or size[1] < 20:
+        raise ValueError(f"size must be (height, width) of at least (40, 20) pixels, but is {size}")
+    grid = _Grid(size, max(len(one.gallery) for one in lists), captions is not None)
+    canvas = Image.new("RGB", grid.canvas(len(lists)), _PAPER)
+    for row, one in enumerate(lists):
+        if captions is not None:
+            grid.caption(canvas, row, captions[row])
+        sample = query_samples[one.query]
+        grid.picture(canvas, row, 0, sample, _NEUTRAL, "query")
+        for rank, (place, distance, correct) in enumerate(
+            zip(one.gallery, one.distances, one.correct, strict=True), start=1
+        ):
+            sample = gallery_samples[place]
+            where = grid.picture(canvas, row, rank, sample, RIGHT if correct else WRONG, f"{distance:.3f}")
+            _mark(canvas, where, size[1] // 5, correct)
+    return canvas
+
+
+class _Grid:
+    """Where things lie: a row per list, of a caption and cells; a cell is a framed picture and two lines of text."""
+
+    def __init__(self, size: tuple[int, int], k: int, captioned: bool) -> None:
+        self.height, self.width = size
+        self.frame = max(3, self.width // 20)
+        self.gap = max(4, self.width // 12)
+        text = max(10, self.width // 6)
+        self.font = ImageFont.load_default(text)
+        self.line = round(1.25 * text)
+        self.heading = self.line + self.gap if captioned else 0
+        self.k = k
+        self.cell = (self.width + 2 * self.frame + self.gap, self.height + 2 * self.frame + 2 * self.line)
+
+    def canvas(self, rows: int) -> tuple[int, int]:
+        """Width and height of the whole."""
+        # The query stands off from its list by one more gap.
+        width = (self.k + 1) * self.cell[0] + 2 * self.gap
+        return width, rows * (self.heading + self.cell[1] + self.gap) + self.gap
+
+    def corner(self, row: int, column: int) -> tuple[int, int]:
+        """Left and top of a cell; column 0 is the query's."""
+        left = self.gap + column * self.cell[0] + (self.gap if column else 0)
+        return left, self.gap + row * (self.heading + self.cell[1] + self.gap) + self.heading
+
+    def caption(self, canvas: Image.Image, row: int, text: str) -> None:
+        left, top = self.corner(row, 0)
+        text = self.fitted(text, canvas.width - 2 * self.gap)
+        ImageDraw.Draw(canvas).text((left, top - self.heading), text, _INK, self.font)
+
+    def picture(
+        self,
+        canvas: Image.Image,
+        row: int,
+        column: int,
+        sample: Sample,
+        colour: tuple[int, int, int],
+        title: str,
+    ) -> tuple[int, int]:
+        """Draw one cell; returns left and top of the picture in it."""
+        left, top = self.corner(row, column)
+        draw = ImageDraw.Draw(canvas)
+        right, bottom = left + self.width + 2 * self.frame, top + self.height + 2 * self.frame
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
+        image = Image.fromarray(read_image(sample.path).permute(1, 2, 0).numpy())
+        inside = (left + self.frame, top + self.frame)
+        canvas.paste(image.resize((self.width, self.height), Image.Resampling.BICUBIC), inside)
+        who = f"{sample.pid}" if sample.camid is None else f"{sample.pid} · c{sample.camid}"
+        for place, (text, ink) in enumerate(((title, _INK), (who, _NEUTRAL))):
+            at = ((left + right) / 2, bottom + place * self.line + self.line / 2)
+            draw.text(at, self.fitted(text, right - left), ink, self.font, anchor="mm")
+        return inside
+
+    def fitted(self, text: str, width: int) -> str:
+        """The text, its end replaced by dots where it is wider than ``width`` pixels."""
+        text = " ".join(text.split())  # one line, whatever an identity is called
+        if self.font.getlength(text) <= width:
+            return text
+        # The longest beginning that fits; its length only grows with its letters.
+        fits = bisect_right(range(len(text)), width, key=lambda end: ceil(self.font.getlength(text[:end] + "...")))
+        return text[: max(0, fits - 1)] + "..."
+
+
+def _mark(canvas: Image.Image, corner: tuple[int, int], side: int, correct: bool) -> None:
+    """A tick or a cross in the picture's upper left corner, on the frame's colour."""
+    left, top = corner
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle((left, top, left + side, top + side), fill=RIGHT if correct else WRONG)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + x * side, top + y * side
+
+    strokes = (
+        [[at(0.15, 0.5), at(0.4, 0.75), at(0.85, 0.2)]]
+        if correct
+        else [[at(0.2, 0.2), at(0.8, 0.8)], [at(0.2, 0.8), at(0.8, 0.2)]]
+    )
+    for stroke in strokes:
+        draw.line(stroke, fill=_PAPER, width=max(2, side // 7), joint="curve")

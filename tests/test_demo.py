@@ -1,0 +1,241 @@
+import importlib.metadata
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+import reprism
+from reprism import demo
+from reprism.data import open_dataset
+from reprism.demo import DemoSettings, run_demo
+from reprism.training.recipes import find_recipe
+
+TINY = DemoSettings(
+    train_identities=8,
+    test_identities=4,
+    cameras=2,
+    images_per_camera=2,
+    distractors=3,
+    size=(64, 32),
+    backbone="test_resnet",
+    part_dim=8,
+    epochs=2,
+    evaluate_every=1,
+    list_length=3,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole demo, as small as it gets: its folder, what run_demo gave, and the progress it reported."""
+    out = tmp_path_factory.mktemp("demo") / "it's <b>mine</b>"
+    calls = []
+    metrics = run_demo(out, 1, lambda *call: calls.append(call), settings=TINY)
+    return out, metrics, calls
+
+
+def test_metrics_hold_before_after_and_seconds(finished):
+    out, metrics, _ = finished
+    assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    for when in ("before", "after"):
+        for key in ("mAP", "rank1", "same_camera"):
+            assert 0 <= metrics[when][key] <= 1
+        assert metrics[when]["cmc"][0] == metrics[when]["rank1"]
+        assert metrics[when]["num_queries"] == 8
+    assert metrics["seconds"] >= sum(metrics["timings"].values()) - 0.5
+    assert [each["epoch"] for each in metrics["evaluations"]] == [1, 2]
+    assert metrics["counts"]["train_identities"] == 8
+    assert metrics["counts"]["gallery_images"] == 4 * 2 * 1 + 3 + 0
+
+
+def test_after_is_what_training_measured_itself(finished):
+    metrics = finished[1]
+    assert metrics["after"]["mAP"] == pytest.approx(metrics["evaluations"][-1]["mAP"], abs=1e-6)
+    assert metrics["after"]["mAP"] != metrics["before"]["mAP"]
+
+
+def test_the_report_is_one_file_that_shows_everything(finished):
+    out, metrics, _ = finished
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|url\(", text)
+
+    class Page(HTMLParser):
+        tags, said = [], ""
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.append((tag, dict(attributes)))
+
+        def handle_data(self, data):
+            self.said += data
+
+    page = Page()
+    page.feed(text)
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert sum(source.startswith("data:image/svg+xml") for source in sources) == 3  # CMC, losses, evaluations
+    assert sum(source.startswith("data:image/jpeg") for source in sources) >= 3  # people, and ranked lists
+    assert not {"script", "link", "iframe", "b"} & {tag for tag, _ in page.tags}
+    assert "<b>mine</b>" in page.said  # the folder's name, as text
+    for wanted in (
+        TINY.partition,
+        TINY.backbone,
+        "seed 1",
+        f"torch {importlib.metadata.version('torch')}",
+        f"{100 * metrics['after']['rank1']:.1f} %",
+        f"{100 * metrics['before']['rank1']:.1f} %",
+        f"{metrics['seconds']:.1f} s",
+        "query's person and camera are ignored",
+        "reprism evaluate",
+        "reprism train",
+    ):
+        assert wanted in page.said
+
+
+def test_the_parts_it_leaves_can_be_used(finished):
+    out, metrics, _ = finished
+    assert sorted(path.name for path in out.iterdir()) == ["data", "metrics.json", "report.html", "run"]
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    recipe = find_recipe(str(out / "run"))
+    assert recipe.data.root == out.resolve() / "data"
+    dataset = open_dataset(recipe.data.name, recipe.data.root)
+    embedder = reprism.Embedder(out / "run" / "model.safetensors", precision="fp32")
+    labels = [[getattr(s, key) for s in part] for key in ("pid", "camid") for part in (dataset.query, dataset.gallery)]
+    again = reprism.evaluate(*(embedder.embed_samples(part) for part in (dataset.query, dataset.gallery)), *labels)
+    assert again.mAP == pytest.approx(metrics["after"]["mAP"], abs=1e-6)
+
+
+def test_progress_is_reported_up_to_the_end_of_every_step(finished):
+    calls = finished[2]
+    names = {what for what, _, _ in calls}
+    assert {"drawing people", "embedding query (before)", "embedding gallery (after)"} <= names
+    for name in names:
+        done = [(done, total) for what, done, total in calls if what == name]
+        assert done == sorted(done)
+        assert done[-1][0] == done[-1][1]
+
+
+def test_before_is_the_network_that_training_starts_from(tmp_path, monkeypatch):
+    started = []
+    recipe = TINY.recipe(tmp_path, 3)
+    untrained = demo._starting_network(recipe, 8)
+
+    def stop_at_fit(trainer, module, **options):
+        started.append({key: value.clone() for key, value in module.model.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytorch_lightning.Trainer.fit", stop_at_fit)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "out", 3, settings=TINY)
+    assert not list(tmp_path.iterdir())  # interrupted, it leaves nothing
+    for key, value in untrained.state_dict().items():
+        assert torch.equal(value, started[0][key]), key
+
+
+def test_measuring_before_moves_no_random_numbers(tmp_path):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    demo._starting_network(TINY.recipe(tmp_path, 3), 8)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# ---- the folder ----------------------------------------------------------------------------------------------------
+
+
+def earlier_demo(out):
+    (out / "data").mkdir(parents=True)
+    (out / "metrics.json").write_text('{"made_by": "reprism demo"}')
+    (out / "report.html").write_text("earlier")
+    return out
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"thesis.tex": "x"}, "holds thesis.tex, which no demo wrote"),
+        ({"metrics.json": "{}"}, "holds no earlier demo"),
+        ({"metrics.json": "[1]"}, "holds no earlier demo"),
+        ({"metrics.json": "not JSON"}, "holds no earlier demo"),
+        ({"report.html": "x"}, "holds no earlier demo"),
+        ({"metrics.json": '{"made_by": "reprism demo"}', "notes.txt": "x"}, "holds notes.txt"),
+    ],
+)
+def test_a_foreign_folder_is_refused_at_once(tmp_path, monkeypatch, files, message):
+    monkeypatch.setattr(demo, "render_market1501", lambda *a, **k: pytest.fail("it has begun"))
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in files.items():
+        (out / name).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=message):
+        run_demo(out)
+    assert contents(tmp_path) == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(FileExistsError, match="is a file"):
+        run_demo(tmp_path / "out")
+
+
+@pytest.mark.parametrize("failing", ["render_market1501", "train", "draw_ranked_lists"])
+def test_a_failing_step_leaves_the_earlier_demo_as_it_was(tmp_path, monkeypatch, failing):
+    out = earlier_demo(tmp_path / "out")
+    before = contents(tmp_path)
+
+    def fail(*arguments, **options):
+        raise OSError("no space left")
+
+    if failing == "draw_ranked_lists":  # the last step; what precedes it need not be real
+        monkeypatch.setattr(demo, "train", lambda recipe, folder, **k: fake_training(recipe, folder))
+    monkeypatch.setattr(demo, failing, fail)
+    with pytest.raises(OSError, match="no space left"):
+        run_demo(out, settings=TINY)
+    assert contents(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def fake_training(recipe, folder):
+    """A run folder around an untrained network."""
+    from reprism.training.run import TrainingResult
+
+    folder.mkdir()
+    (folder / "environment.json").write_text(
+        '{"packages": {}, "gpu": null, "cpu": null, "threads": 1, "platform": "", "python": ""}'
+    )
+    model = demo._starting_network(recipe, TINY.train_identities).eval()
+    return TrainingResult(folder, model, {"evaluations": [{"epoch": 1, "mAP": 0.1, "rank1": 0.1}]})
+
+
+@pytest.mark.parametrize("earlier", ["none", "empty", "demo"])
+def test_the_new_demo_takes_the_place_of_nothing_or_of_an_earlier_one(tmp_path, monkeypatch, earlier):
+    monkeypatch.setattr(demo, "train", lambda recipe, folder, **k: fake_training(recipe, folder))
+    out = tmp_path / "deep" / "out"
+    if earlier == "empty":
+        out.mkdir(parents=True)
+    if earlier == "demo":
+        earlier_demo(out)
+    run_demo(out, settings=TINY)
+    assert {path.name for path in out.iterdir()} == {"data", "run", "metrics.json", "report.html"}
+    assert (out / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+# ---- the choice of queries -----------------------------------------------------------------------------------------
+
+
+def test_queries_shown_are_the_extremes_and_the_middle_one_of_each_person():
+    scores = np.array([1.0, 1.0, np.nan, 0.1, 0.5, 0.2, 0.6, 0.9, 0.3])
+    pids = [1, 1, 2, 3, 4, 3, 5, 6, 7]
+    chosen = demo._chosen_queries(scores, pids)
+    assert chosen == {"easiest": [0, 7], "median": [6], "hardest": [3, 8, 4]}
+
+
+def test_few_queries_are_each_shown_once():
+    chosen = demo._chosen_queries(np.array([0.5, np.nan]), ["a", "b"])
+    assert chosen == {"easiest": [0]}
