@@ -2,6 +2,7 @@ import importlib.metadata
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,17 +214,48 @@ def fake_training(recipe, folder):
 
 
 @pytest.mark.parametrize("earlier", ["none", "empty", "demo"])
-def test_the_new_demo_takes_the_place_of_nothing_or_of_an_earlier_one(tmp_path, monkeypatch, earlier):
-    monkeypatch.setattr(demo, "train", lambda recipe, folder, **k: fake_training(recipe, folder))
+def test_the_new_demo_takes_the_place_of_nothing_or_of_an_earlier_one(tmp_path, earlier):
     out = tmp_path / "deep" / "out"
     if earlier == "empty":
         out.mkdir(parents=True)
     if earlier == "demo":
         earlier_demo(out)
-    run_demo(out, settings=TINY)
-    assert {path.name for path in out.iterdir()} == {"data", "run", "metrics.json", "report.html"}
-    assert (out / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    with demo._replaced_when_whole(out) as folder:
+        assert folder.parent == out.parent  # on the same file system: moved in one step
+        (folder / "report.html").write_text("new")
+        if earlier == "demo":
+            assert (out / "report.html").read_text() == "earlier"
+    assert contents(tmp_path / "deep") == {"out/report.html": b"new"}
+
+
+def test_what_others_put_there_meanwhile_is_not_lost(tmp_path):
+    out = tmp_path / "out"
+
+    def make():
+        with demo._replaced_when_whole(out) as folder:
+            (folder / "report.html").write_text("new")
+            out.mkdir()
+            (out / "thesis.tex").write_text("x")
+
+    with pytest.raises(FileExistsError, match=r"holds thesis\.tex"):
+        make()
+    assert contents(tmp_path) == {"out/thesis.tex": b"x"}
+
+
+def test_a_move_that_fails_brings_the_earlier_demo_back(tmp_path, monkeypatch):
+    out = earlier_demo(tmp_path / "out")
+    before = contents(tmp_path)
+    rename = Path.rename
+
+    def fail_for_the_new(path, target):
+        if path.name.endswith(".unfinished"):
+            raise OSError("device is busy")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new)
+    with pytest.raises(OSError, match="device is busy"), demo._replaced_when_whole(out) as folder:
+        (folder / "report.html").write_text("new")
+    assert contents(tmp_path) == before
 
 
 # ---- the choice of queries -----------------------------------------------------------------------------------------
