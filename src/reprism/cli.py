@@ -159,7 +159,7 @@ def _evaluate(argv: Sequence[str]) -> int:
 
     from reprism.data import open_dataset
     from reprism.embedding import Embedder
-    from reprism.evaluation.ranking import evaluate
+    from reprism.evaluation.protocols import evaluate_samples
 
     sources = [_named_data(text) for text in arguments.data]
     datasets = [(name, open_dataset(name, root)) for name, root in sources]
@@ -175,13 +175,11 @@ def _evaluate(argv: Sequence[str]) -> int:
 
             query = embedder.embed_samples(dataset.query, workers=arguments.workers, progress=report("query"))
             gallery = embedder.embed_samples(dataset.gallery, workers=arguments.workers, progress=report("gallery"))
-            metrics = evaluate(
+            metrics = evaluate_samples(
                 query,
                 gallery,
-                [sample.pid for sample in dataset.query],
-                [sample.pid for sample in dataset.gallery],
-                [sample.camid for sample in dataset.query],
-                [sample.camid for sample in dataset.gallery],
+                dataset.query,
+                dataset.gallery,
                 ap=arguments.ap,
                 lost=arguments.lost,
                 progress=report("ranking"),

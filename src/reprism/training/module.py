@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from reprism.data.images import ImageSet
-from reprism.data.records import Sample
 from reprism.data.sampling import IdentityBatchSampler
 from reprism.embedding import describe
-from reprism.evaluation.ranking import RankingMetrics, evaluate
+from reprism.evaluation.protocols import evaluate_samples
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet
 from reprism.training.recipes import OptimizerSettings, Recipe
@@ -43,7 +42,6 @@ class ReIDModule(pl.LightningModule):
 
     Attributes:
         evaluations: epoch and summary of every evaluation so far, the same on all ranks.
-        metrics: the last evaluation in full.
     """
 
     def __init__(self, model: PartNet, recipe: Recipe, train: ImageSet, test: ImageSet, num_queries: int) -> None:
@@ -56,9 +54,7 @@ class ReIDModule(pl.LightningModule):
         loss = recipe.loss
         self.loss = TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
         self.evaluations: list[dict[str, Any]] = []
-        self.metrics: RankingMetrics | None = None
-        self._rows: Tensor | None = None
-        self._seen: Tensor | None = None
+        self._rows = self._seen = torch.empty(0)
         self._rng_state: Tensor | None = None
         self._last_step_end = time.perf_counter()
 
@@ -191,13 +187,11 @@ class ReIDModule(pl.LightningModule):
         images, index = batch
         images = images.contiguous(memory_format=torch.channels_last)
         rows = describe(self.model, images, self.recipe.trainer.flip_test)
-        assert self._rows is not None and self._seen is not None  # noqa: S101, PT018
         self._rows[index.cpu()] = rows.cpu()
         self._seen[index.cpu()] += 1
 
     def on_validation_epoch_end(self) -> None:
         """Join the ranks' shares and rank every query."""
-        assert self._rows is not None and self._seen is not None  # noqa: S101, PT018
         rows, seen = self._rows, self._seen
         if self.trainer.world_size > 1:
             rows = self.trainer.strategy.reduce(rows.to(self.device), reduce_op="sum").cpu()
@@ -205,9 +199,8 @@ class ReIDModule(pl.LightningModule):
         if not bool((seen == 1).all()):
             raise RuntimeError(f"{int((seen != 1).sum())} test images were described by no rank, or by several")
         samples, split = self.test_images.samples, self.num_queries
-        metrics = evaluate(rows[:split], rows[split:], *_labels(samples[:split], samples[split:]))
-        self._rows = self._seen = None
-        self.metrics = metrics
+        metrics = evaluate_samples(rows[:split], rows[split:], samples[:split], samples[split:])
+        self._rows = self._seen = torch.empty(0)
         self.evaluations.append({"epoch": self.current_epoch + 1, **metrics.as_dict()})
         self.log_dict(
             {"test/mAP": metrics.mAP, "test/rank1": metrics.rank(1), "test/mINP": metrics.mINP}, prog_bar=True
@@ -223,12 +216,3 @@ class _TrainLoader(DataLoader[Any]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         del state  # where to start follows from the trainer's own count of batches
-
-
-def _labels(query: list[Sample], gallery: list[Sample]) -> tuple[Any, Any, Any, Any]:
-    return (
-        [sample.pid for sample in query],
-        [sample.pid for sample in gallery],
-        [sample.camid for sample in query],
-        [sample.camid for sample in gallery],
-    )
