@@ -330,22 +330,33 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 @contextmanager
 def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars by name: ``progress(what, done, total)`` draws or moves one."""
+    """Progress bars by name: ``progress(what, done, total)`` moves one; off a terminal, it writes a line at its end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
+    # Shown only while something is under way, and nothing redirected: training draws a bar of its own meanwhile.
+    bars = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    tasks: dict[str, Any] = {}
 
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-            if done >= total:
-                bars.remove_task(tasks.pop(what))
+    def progress(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            if not tasks:
+                bars.start()
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done, total=total)
+        if done >= total:
+            bars.remove_task(tasks.pop(what))
+            if not tasks:
+                bars.stop()
+            if not console.is_terminal:
+                console.print(f"{what}: {total}", highlight=False)
 
+    try:
         yield progress
+    finally:
+        bars.stop()
 
 
 def _write_json(path: Path, values: Any) -> None:

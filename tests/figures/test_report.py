@@ -134,11 +134,12 @@ def test_a_run_without_logs_has_none(tmp_path):
 
 def test_losses_are_drawn_as_logged_and_smoothed():
     log = {"loss/total": [(k, 5.0) for k in range(40)], "loss/triplet": [(0, 1.0), (1, float("nan")), (2, 3.0)]}
-    axes = report.loss_figure(log).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["total", "batch-hard triplet"]
+    figure = report.loss_figure(log)
+    axes = figure.axes[0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["total", "batch-hard triplet"]
     drawn, smooth, triplet, _ = axes.lines
     assert drawn.get_ydata() == pytest.approx([5.0] * 40)
-    assert smooth.get_ydata() == pytest.approx([5.0] * 40)  # a constant stays: no lag from an assumed start
+    assert smooth.get_ydata() == pytest.approx([5.0] * 40)
     assert list(triplet.get_xdata()) == [0, 2]
 
 
@@ -150,3 +151,13 @@ def test_charts_show_the_figures_they_are_given():
     ]
     over = report.evaluations_figure([{"epoch": 5, "mAP": 0.2, "rank1": 0.3}, {"epoch": 9, "mAP": 0.4, "rank1": 0.6}])
     assert [list(line.get_ydata()) for line in over.axes[0].lines] == [[0.3, 0.6], [0.2, 0.4]]
+
+
+def test_smoothing_leaves_a_straight_fall_where_it_is():
+    fall = [100.0 - k for k in range(100)]
+    line = report.loss_figure({"loss/total": list(enumerate(fall))}).axes[0].lines[1]
+    assert list(line.get_ydata()) == pytest.approx(fall)
+
+
+def test_a_table_without_titles_has_no_line_for_them():
+    assert "<thead>" not in report.table(("", ""), [("name", "value")])

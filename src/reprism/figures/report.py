@@ -85,7 +85,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: b
     """A table whose first column names its rows.
 
     Args:
-        header: one title per column.
+        header: one title per column; all empty: no line of titles.
         rows: as many cells each; whatever is no :class:`Html` is shown as ``str`` gives it.
         numbers: whether the other columns hold figures, which are set flush right.
 
@@ -95,13 +95,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: b
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"a table of {len(header)} columns was given a row of {len(row)}: {row!r}")
-    head = "".join(f'<th scope="col">{escaped(title)}</th>' for title in header)
+    titles = "".join(f'<th scope="col">{escaped(title)}</th>' for title in header)
+    head = f"<thead><tr>{titles}</tr></thead>" if any(header) else ""
     body = "".join(
         f'<tr><th scope="row">{escaped(first)}</th>{"".join(f"<td>{escaped(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     )
     kind = ' class="numbers"' if numbers else ""
-    return Html(f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    return Html(f'<div class="wide"><table{kind}>{head}<tbody>{body}</tbody></table></div>')
 
 
 def image(uri: str, alt: str, caption: str = "", *, least_width: int = 0) -> Html:
@@ -205,7 +206,7 @@ def loss_figure(log: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
             axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
             axes.plot(steps, _smoothed(values), color=colour, label=label)
     axes.set_ylim(bottom=0)
-    _legend(axes)
+    _legend(figure)
     return figure
 
 
@@ -217,7 +218,7 @@ def cmc_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
+    _legend(figure)
     return figure
 
 
@@ -231,7 +232,7 @@ def evaluations_figure(evaluations: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
+    _legend(figure)
     return figure
 
 
@@ -249,19 +250,21 @@ def _chart(x: str, y: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _legend(axes: Any) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=_GREY)
+def _legend(figure: Figure) -> None:
+    # Above the axes: no place inside them is free for every curve.
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=_GREY)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Exponential moving average over about a twentieth of the values, without the usual lag of its start."""
-    keep = 1 - 1 / max(1.0, len(values) / 20)
-    total, weight, smooth = 0.0, 0.0, []
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1
-        smooth.append(total / weight)
-    return smooth
+    """Means over about a twentieth of the values, centred: a mean of the past alone would lag behind a fall."""
+    reach = len(values) // 40
+    means = []
+    for place in range(len(values)):
+        near = min(reach, place, len(values) - 1 - place)
+        window = values[place - near : place + near + 1]
+        means.append(sum(window) / len(window))
+    return means
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

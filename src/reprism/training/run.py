@@ -223,13 +223,12 @@ def _trainer(recipe: Recipe, folder: Path) -> pl.Trainer:
 
 def _hush_lightning() -> None:
     """Leave out what it says of itself and of choices made here on purpose; its warnings about the run stay."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    logging.getLogger("pytorch_lightning.accelerators.cuda").setLevel(logging.WARNING)
+    for name in ("", ".utilities.rank_zero", ".accelerators.cuda", ".trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"pytorch_lightning{name}").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers",
         ".*number of training batches .* is smaller than the logging interval",
         ".*isinstance\\(treespec, LeafSpec\\)",
-        ".*weights_only. was not set",
     ):
         warnings.filterwarnings("ignore", message)
 
