@@ -38,6 +38,7 @@ from reprism.training.run import train
 NETWORKS = {"resnet50": ("resnet50", (384, 192)), "lite0": ("tf_efficientnet_lite0", (192, 96))}
 IDENTITIES = 501  # of classifiers, as in the training half of the development split
 BATCH = 32
+WARM_UP = 3  # steps that are not measured: memory is new, and loader processes fill their queue
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Arguments:
     network: tuple[Literal["resnet50", "lite0"], ...] = ("resnet50", "lite0")
     """SCR on these backbones: resnet50 at 384x192, tf_efficientnet_lite0 at 192x96."""
     steps: int = 4
-    """Steps measured per turn, after one that is not."""
+    """Steps measured per turn, after three that are not."""
     turns: int = 2
     """Turns of each way."""
 
@@ -57,10 +58,10 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     print(f"{torch.get_num_threads()} threads, shipped precision on this CPU: {fastest_precision('cpu')}")
     with tempfile.TemporaryDirectory() as folder:
-        # One epoch of a turn is its steps and the one before them: eight new identities a step.
+        # One epoch is a turn: eight new identities a step.
         root = render_market1501(
             Path(folder) / "people",
-            train_identities=8 * (arguments.steps + 1),
+            train_identities=8 * (arguments.steps + WARM_UP),
             test_identities=2,
             junk=0,
             distractors=0,
@@ -85,8 +86,8 @@ def measure(name: str, root: Path, folder: Path, steps: int, turns: int) -> None
         run = train(Recipe.model_validate(recipe), folder / f"{name}-{turn}").folder
         with (run / "csv" / "version_0" / "metrics.csv").open() as file:
             rows = [row for row in csv.DictReader(file) if row.get("images/s")]
-        times["trainer"] += [BATCH / float(row["images/s"]) for row in rows[1:]]
-        waits += [float(row["wait_seconds"]) for row in rows[1:]]
+        times["trainer"] += [BATCH / float(row["images/s"]) for row in rows[WARM_UP:]]
+        waits += [float(row["wait_seconds"]) for row in rows[WARM_UP:]]
     plain, bare, trainer = (statistics.median(times[way]) for way in ("plain", "bare", "trainer"))
     print(f"\n{SCR} on {backbone} at {size[0]}x{size[1]}, batches of {BATCH}, {len(times['plain'])} steps each")
     for way, seconds in (("plain", plain), ("bare", bare), ("trainer", trainer)):
@@ -97,7 +98,7 @@ def measure(name: str, root: Path, folder: Path, steps: int, turns: int) -> None
 
 
 def loop(backbone: str, size: tuple[int, int], steps: int, shipped: bool) -> list[float]:
-    """Seconds of each of ``steps`` steps, after one to warm up."""
+    """Seconds of each of ``steps`` steps, after those that warm up."""
     torch.manual_seed(0)
     # The plain network has torch's own convolutions: the fast gradients are part of what is compared.
     model = build_model(SCR, backbone, num_classes=IDENTITIES, size=size).train()
@@ -119,7 +120,7 @@ def loop(backbone: str, size: tuple[int, int], steps: int, shipped: bool) -> lis
         total.backward()
         optimizer.step()
 
-    return [seconds(step) for _ in range(steps + 1)][1:]
+    return [seconds(step) for _ in range(steps + WARM_UP)][WARM_UP:]
 
 
 def with_torchs_own_convolutions(model: torch.nn.Module) -> None:
