@@ -55,6 +55,18 @@ def test_maps_smaller_than_the_stride() -> None:
     torch.testing.assert_close(columnwise_grad_weight(grad, x, weight, (3, 3), (2, 2)), grad_weight)
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("kernel", [(5, 5), (7, 7), (3, 11)])
+def test_maps_smaller_than_the_kernel(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+    """Where some of the kernel's columns see nothing but padding."""
+    for padding in ((kernel[0] // 2, kernel[1] // 2), kernel):
+        for height in (1, 2, 4):
+            for width in range(1, kernel[1]):
+                x, weight, grad, grad_x, grad_weight = tensors((height, width), kernel, stride, padding)
+                torch.testing.assert_close(phased_grad_input(grad, x, weight, stride, padding), grad_x)
+                torch.testing.assert_close(columnwise_grad_weight(grad, x, weight, stride, padding), grad_weight)
+
+
 def gradients(conv: nn.Module, x: Tensor, autocast: bool = False) -> dict[str, Tensor]:
     """Of a fixed function of the module's output: by parameter name, and ``x``; with the output itself."""
     x = x.detach().clone().requires_grad_()

@@ -211,7 +211,11 @@ def columnwise_grad_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair
     for first in range(0, width, _COLUMNS):
         columns = weight[..., first : first + _COLUMNS]
         left = first - padding[1]
-        seen = F.pad(x, (-left, left + reach + columns.shape[3] - x.shape[3]))
+        right = left + reach + columns.shape[3]
+        if left >= x.shape[3] or right <= 0:  # on a map narrower than the kernel: they see nothing but padding
+            pieces.append(torch.zeros_like(columns))
+            continue
+        seen = F.pad(x, (-left, right - x.shape[3]))
         pieces.append(_native_grad_weight(grad, seen, columns, stride, (padding[0], 0)))
     return torch.cat(pieces, dim=3)
 
