@@ -97,7 +97,7 @@ class PartNet(nn.Module):
         precision = next(self.heads.parameters()).dtype
         features: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
-        # Heads are a ten-thousandth of the work, and the losses look at small differences: full precision.
+        # Heads are less than a thousandth of the work, and the losses look at small differences: full precision.
         with torch.autocast(images.device.type, enabled=False):
             for branch in self.partition.branches:
                 pooled = pool_parts(maps[branch.name], branch.parts)
