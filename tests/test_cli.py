@@ -44,7 +44,7 @@ def test_every_public_name_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["train"], ["evaluate"], ["demo"], ["data", "render"], ["train", "scr-market1501"]]
+    "command", [["train"], ["evaluate"], ["demo"], ["data", "render"], ["data", "check"], ["train", "scr-market1501"]]
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -69,7 +69,11 @@ def test_train_help_shows_the_recipes_own_defaults(capsys: pytest.CaptureFixture
      (["train", "scr-market1501"], 1, "--data.root"),
      (["evaluate", "absent.safetensors", "--data", "market1501"], 1, "NAME:DIR"),
      (["evaluate", "absent.safetensors", "--data", "nothing:/tmp"], 1, "Unknown data set 'nothing'"),
-     (["data"], 2, "data render")],
+     (["evaluate", "absent.safetensors", "--data", "cuhk03,boxes:/tmp"], 1, "NAME,OPTION=VALUE:DIR"),
+     (["evaluate", "absent.safetensors", "--data", "mars,boxes=detected:/tmp"], 1, "'mars' has no option boxes"),
+     (["data"], 2, "reprism data ACTION"),
+     (["data", "check", "market1501", "absent"], 1, "There is no folder"),
+     (["data", "check", "cuhk03,boxes=drawn", "/tmp"], 1, "wanted is labelled or detected")],
 )  # fmt: skip
 def test_mistakes_are_explained(
     arguments: list[str], status: int, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
@@ -127,3 +131,55 @@ def test_several_data_sets_and_lost_queries(
     assert all(Path(path).name.startswith(victim) for path in two["lost_queries"])
     assert "a lost one counting 0" in two["protocol"]
     assert "lost (no other camera saw this person)" in capsys.readouterr().out
+
+
+def test_data_check_counts_and_tells_by_its_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(render_market1501(tmp_path / "m", train_identities=3, test_identities=3, size=(32, 16), junk=0))
+    assert main(["data", "check", "market1501", root]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "48 (published: 12,936)" in shown
+    assert "Not as it should be." in shown
+    assert main(["data", "check", "market1501", root, "--json", "--decode"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["parts"]["query"]["images"] == 12
+    # One's own data have nothing to differ from, until an image breaks.
+    own = tmp_path / "own"
+    for n, image in enumerate(sorted((tmp_path / "m" / "bounding_box_train").glob("*.jpg"))):
+        folder = own / image.name[:4] / f"camera {image.name[6]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        image.rename(folder / f"{n}.jpg")
+    check = ["data", "check", "folder", str(own), "--split-by-identity", "0.5", "--seed", "2"]
+    assert main(check) == 0
+    assert "As it should be." in capsys.readouterr().out
+    (own / "split-0.5-2.csv").unlink()
+    next(own.rglob("*.jpg")).write_bytes(b"broken")
+    assert main([*check, "--decode"]) == 1
+    assert "1 unreadable images" in capsys.readouterr().out
+
+
+def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    reprism.save(reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(32, 16)), "model.safetensors")
+    people = ["--train-identities", "2", "--test-identities", "3", "--height", "32"]
+    for layout in ("market1501", "cuhk03", "mars"):
+        assert main(["data", "render", layout, layout, *people]) == 0
+    assert main(["evaluate", "model.safetensors", "--data", "market1501:market1501", "cuhk03,boxes=detected:cuhk03",
+                 "cuhk03,protocol=classic,split=2:cuhk03", "mars:mars", "mars,protocol=without-queries:mars",
+                 "--video.frames", "4", "--video.runs", "2", "--comparison", "all-pairs", "--multi-query",
+                 "--device", "cpu", "--workers", "0"]) == 0  # fmt: skip
+    shown = capsys.readouterr().out
+    results = json.loads(Path("evaluation.json").read_text())
+    assert [result["data"] for result in results] == ["market1501", "cuhk03", "cuhk03", "mars", "mars"]
+    assert [result["trials"] for result in results] == [1, 1, 10, 1, 1]
+    assert "one gallery item of each identity by another camera, 10 trials" in results[2]["protocol"]
+    assert "classic protocol, split 2" in results[2]["protocol"]
+    assert "4 frames of a tracklet (even) in 2 runs, mean of each, compared by all-pairs" in results[3]["protocol"]
+    assert all("queries of one person and camera averaged" in result["protocol"] for result in results)
+    assert (results[3]["num_lost_queries"], results[4]["num_lost_queries"]) == (0, 1)
+    for result in results:
+        assert result["protocol"].split(", ")[0] in " ".join(shown.split())

@@ -9,7 +9,9 @@ from PIL import Image
 
 import reprism
 from reprism.data.images import ImageError
+from reprism.data.records import Tracklet
 from reprism.data.transforms import eval_transform
+from reprism.data.video import VideoSettings
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +135,61 @@ def test_samples_keep_their_order(embedder: reprism.Embedder, people: Path) -> N
     rows = embedder.embed_samples(query, workers=1, progress=lambda done, total: seen.append((done, total)))
     np.testing.assert_allclose(rows, embedder.embed([sample.path for sample in query]), atol=1e-5)
     assert seen[-1] == (len(query), len(query))
+
+
+# --- tracklets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Tracklet:
+    """Seven frames of noise on disk."""
+    folder, rng = tmp_path_factory.mktemp("walk"), np.random.default_rng(1)
+    for n in range(7):
+        Image.fromarray(rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)).save(folder / f"{n}.png")
+    return Tracklet(folder, tuple(f"{n}.png" for n in range(7)), "somebody", 1)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize(
+    ("frames", "runs", "chosen"),
+    [
+        (6, 3, [[0, 1], [2, 3], [4, 5]]),
+        (5, 3, [[0, 1], [2, 4], [5]]),
+        (3, 1, [[0, 2, 4]]),
+        (9, 3, [[0, 1, 2], [3, 4, 5], [6, 6, 6]]),
+    ],
+)
+def test_a_tracklet_is_its_runs_side_by_side(
+    embedder: reprism.Embedder, walk: Tracklet, frames: int, runs: int, chosen: list[list[int]], pooling: str
+) -> None:
+    """From the definition: rows of length 1, mean or maximum of each run, not normalised again."""
+    video = VideoSettings(frames=frames, runs=runs, pooling=pooling)
+    paths = [walk.frame(n).path for n in range(7)]
+    rows = embedder.embed(paths)
+    pool = np.mean if pooling == "mean" else np.max
+    expected = np.concatenate([pool(rows[run], axis=0) for run in chosen])
+    assert expected.shape == (runs * embedder.descriptor_dim,)
+    np.testing.assert_allclose(embedder.embed_tracklet(paths, video), expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed_tracklets([walk, walk], video), [expected, expected], atol=1e-5)
+    np.testing.assert_allclose(embedder.embed_items([walk], video), [expected], atol=1e-5)
+
+
+def test_all_frames_and_frames_from_a_stream(embedder: reprism.Embedder, walk: Tracklet) -> None:
+    paths = [walk.frame(n).path for n in range(7)]
+    whole = VideoSettings(frames=1, runs=1, sampling="all")
+    expected = embedder.embed(paths).mean(0)
+    np.testing.assert_allclose(embedder.embed_tracklet(iter(paths), whole), expected, atol=1e-5)
+    assert embedder.embed_tracklet(paths).shape == (3 * embedder.descriptor_dim,), "the paper's three runs"
+
+
+def test_a_tracklet_of_nothing_and_mixed_items_are_refused(embedder: reprism.Embedder, walk: Tracklet) -> None:
+    with pytest.raises(ValueError, match="without a frame"):
+        embedder.embed_tracklet([])
+    with pytest.raises(ValueError, match="1 images and 1 tracklets are mixed"):
+        embedder.embed_items([walk, walk.frame(0)])
+    assert embedder.embed_items([]).shape == (0, embedder.descriptor_dim)
+
+
+def test_a_broken_frame_is_named(embedder: reprism.Embedder, walk: Tracklet) -> None:
+    with pytest.raises(ImageError, match=r"absent\.png"):
+        embedder.embed_tracklets([Tracklet(walk.folder, ("0.png", "absent.png"), 1, 1)])

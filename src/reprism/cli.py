@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from reprism._version import __version__
 
 if TYPE_CHECKING:
+    from reprism.data import ReIDDataset
     from reprism.embedding import Embedder
     from reprism.evaluation.ranking import RankingMetrics
 
@@ -124,22 +125,40 @@ def _evaluate(argv: Sequence[str]) -> int:
     """Rank a data set's gallery for its queries with a trained network: mAP, mINP, CMC."""
     import tyro
 
+    from reprism.data.video import VideoSettings
+
     @dataclass
     class Arguments:
         """Rank a data set's gallery for its queries with a trained network.
 
         A gallery image of the query's person and camera is ignored for that query; a query that no other camera saw
-        is lost, and counted. Every result states the protocol it was measured by.
+        is lost, and counted. Every result states the protocol it was measured by. The network may have been trained
+        on other data than it is tested on.
         """
 
         checkpoint: tyro.conf.Positional[Path]
         """A model that reprism train wrote, or a state dict of the released SCR code."""
         data: tuple[str, ...]
-        """NAME:DIR of one data set or of several, such as market1501:/data/Market-1501."""
+        """NAME:DIR of one data set or of several, such as market1501:/data/Market-1501; with the options of its
+        loader, such as cuhk03,boxes=detected,protocol=classic:/data/cuhk03."""
         ap: Literal["step", "trapezoid"] = "step"
         """Average precision: mean of k/rank_k, or by trapezoids as the original MATLAB code has it."""
         lost: Literal["exclude", "zero"] = "exclude"
         """What a lost query counts for in the means: nothing, or zero."""
+        multi_query: bool = False
+        """Average the descriptors of one person in one camera before the search."""
+        single_gallery_shot: int | None = None
+        """Rank one gallery item of each identity, so many times over; by custom what the data set's protocol says
+        (10 for the classic one of CUHK03, 0, that is the whole gallery, for others)."""
+        split_by_identity: float | None = None
+        """Data of your own without a split: the share of the identities that is left out, to train with."""
+        seed: int = 0
+        """Of that division, and of single-gallery-shot trials."""
+        video: VideoSettings = field(default_factory=VideoSettings)
+        """How tracklets are described."""
+        comparison: Literal["concatenate", "all-pairs"] = "concatenate"
+        """Of tracklets: one distance over their runs side by side (the paper's), or the sum of those between every
+        run of the one and every run of the other (the released code's)."""
         flip: bool = True
         """Whether the mirrored image's descriptor is added."""
         batch_size: int = 64
@@ -154,47 +173,69 @@ def _evaluate(argv: Sequence[str]) -> int:
         """Where the figures go as JSON."""
 
     arguments = tyro.cli(Arguments, args=list(argv), prog="reprism evaluate")
+    if arguments.single_gallery_shot is not None and arguments.single_gallery_shot < 0:
+        raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: wanted is a number of trials, or 0")
 
     from rich.console import Console
 
     from reprism.data import open_dataset
     from reprism.embedding import Embedder
-    from reprism.evaluation.protocols import evaluate_samples
+    from reprism.evaluation.protocols import average_queries, evaluate_items
+    from reprism.files import write_json
 
-    sources = [_named_data(text) for text in arguments.data]
-    datasets = [(name, open_dataset(name, root)) for name, root in sources]
+    division = {} if arguments.split_by_identity is None else _division(arguments.split_by_identity, arguments.seed)
+    # All are opened before the first is embedded: a wrong folder should not cost an hour.
+    with _progress_bars() as progress:
+        datasets = [
+            open_dataset(name, root, progress=progress, **(division | options))
+            for name, root, options in map(_named_data, arguments.data)
+        ]
     embedder = Embedder(
         arguments.checkpoint, arguments.batch_size, arguments.flip, arguments.precision, arguments.device
     )
     results = []
-    for name, dataset in datasets:
+    for dataset in datasets:
         with _progress_bars() as progress:
 
-            def report(what: str, name: str = name) -> Callable[[int, int], None]:
+            def report(what: str, name: str = dataset.name) -> Callable[[int, int], None]:
                 return lambda done, total: progress(f"{name}: {what}", done, total)
 
-            query = embedder.embed_samples(dataset.query, workers=arguments.workers, progress=report("query"))
-            gallery = embedder.embed_samples(dataset.gallery, workers=arguments.workers, progress=report("gallery"))
-            metrics = evaluate_samples(
-                query,
-                gallery,
-                dataset.query,
+            rows = {
+                part: embedder.embed_items(items, arguments.video, workers=arguments.workers, progress=report(part))
+                for part, items in (("query", dataset.query), ("gallery", dataset.gallery))
+            }
+            queries: Sequence[Any] = dataset.query
+            asked: Any = rows["query"]
+            if arguments.multi_query:
+                asked, queries = average_queries(asked, queries)
+            all_pairs = dataset.is_video and arguments.comparison == "all-pairs"
+            trials = arguments.single_gallery_shot
+            metrics = evaluate_items(
+                asked,
+                rows["gallery"],
+                queries,
                 dataset.gallery,
+                single_shot_trials=dataset.single_shot_trials if trials is None else trials,
+                seed=arguments.seed,
                 ap=arguments.ap,
                 lost=arguments.lost,
+                all_pairs_runs=arguments.video.runs if all_pairs else 1,
                 progress=report("ranking"),
             )
         results.append(
             {
-                "data": name,
+                "data": dataset.name,
                 "root": str(dataset.root),
                 "checkpoint": str(arguments.checkpoint),
                 **metrics.as_dict(),
                 "num_gallery": len(dataset.gallery),
-                "lost_queries": [str(dataset.query[place].path) for place in metrics.lost_queries],
+                "lost_queries": [str(queries[place].path) for place in metrics.lost_queries],
                 "flip": arguments.flip,
+                "multi_query": arguments.multi_query,
                 "precision": embedder.precision,
-                "protocol": _protocol(metrics, embedder),
+                "variant": dataset.protocol,
+                "video": asdict(arguments.video) | {"comparison": arguments.comparison} if dataset.is_video else None,
+                "protocol": _protocol(dataset, metrics, embedder, arguments),
             }
         )
     console = Console()
@@ -202,28 +243,51 @@ def _evaluate(argv: Sequence[str]) -> int:
     for result in results:
         console.print(f"[bold]{result['data']}[/bold]: {result['protocol']}", highlight=False)
         for path in result["lost_queries"][:10]:
-            console.print(f"  lost (no other camera saw this person): {path}", highlight=False)
-    _write_json(arguments.out, results[0] if len(results) == 1 else results)
+            console.print(f"  lost (no other camera saw this person): {path}", highlight=False, markup=False)
+    write_json(arguments.out, results[0] if len(results) == 1 else results)
     console.print(f"figures in {arguments.out}", highlight=False)
     return 0
 
 
-def _named_data(text: str) -> tuple[str, str]:
-    name, separator, root = text.partition(":")
-    if not (name and separator and root):
-        raise ValueError(f"--data {text!r}: wanted is NAME:DIR, such as market1501:/data/Market-1501")
-    return name, root
+def _named_data(text: str) -> tuple[str, str, dict[str, str]]:
+    """Name, folder and options from NAME,OPTION=VALUE,…:DIR."""
+    before, separator, root = text.partition(":")
+    name, *pairs = before.split(",")
+    options = dict(pair.partition("=")[::2] for pair in pairs)
+    if not (name and separator and root and all(options) and all(options.values())):
+        raise ValueError(
+            f"--data {text!r}: wanted is NAME:DIR, such as market1501:/data/Market-1501, or with options "
+            "NAME,OPTION=VALUE:DIR, such as cuhk03,boxes=detected:/data/cuhk03"
+        )
+    return name, root, options
 
 
-def _protocol(metrics: "RankingMetrics", embedder: "Embedder") -> str:
+def _division(share: float, seed: int) -> dict[str, Any]:
+    return {"split_by_identity": share, "seed": seed}
+
+
+def _protocol(dataset: "ReIDDataset", metrics: "RankingMetrics", embedder: "Embedder", arguments: Any) -> str:
+    """What a result was measured by, in words, nothing left out."""
     height, width = embedder.model.preprocessing.size
+    said = [dataset.protocol] if dataset.protocol else []
+    said.append("queries of one person and camera averaged" if arguments.multi_query else "single query")
+    if metrics.trials > 1 or dataset.single_shot_trials:
+        said.append(f"one gallery item of each identity by another camera, {metrics.trials} trials")
+    known = dataset.query[0].camid is not None
+    said.append("same-camera matches ignored" if known else "cameras unknown, no match ignored")
+    if dataset.is_video:
+        video = arguments.video
+        said.append(
+            f"{video.frames} frames of a tracklet ({video.sampling}) in {video.runs} "
+            f"run{'s' if video.runs > 1 else ''}, {video.pooling} of each, compared by {arguments.comparison}"
+        )
+    said.append("Euclidean distance of L2-normalised descriptors")
+    said.append(f"images at {height}x{width}, {'with' if embedder.flip else 'without'} mirrored image")
+    said.append(embedder.precision)
     means = "valid queries" if metrics.lost == "exclude" else "all queries, a lost one counting 0"
-    return (
-        "single query, same-camera matches ignored, Euclidean distance of L2-normalised descriptors, images at "
-        f"{height}x{width}, {'with' if embedder.flip else 'without'} mirrored image, {embedder.precision}, "
-        f"AP by {metrics.ap}, mean over {means}, {len(metrics.lost_queries)} of {metrics.num_queries} queries lost, "
-        "not re-ranked"
-    )
+    said.append(f"AP by {metrics.ap}, mean over {means}")
+    said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost, not re-ranked")
+    return ", ".join(said)
 
 
 def _results_table(results: list[dict[str, Any]]) -> Any:
@@ -251,42 +315,144 @@ def _results_table(results: list[dict[str, Any]]) -> Any:
 
 
 def _data(argv: Sequence[str]) -> int:
-    """Draw data sets of rendered people, in the layouts of the real ones."""
+    """Check a data set on disk, or draw one of rendered people."""
+    actions = {"check": _data_check, "render": _data_render}
+    if not argv or argv[0] not in actions:
+        lines = (f"  {name:<8} {(action.__doc__ or '').splitlines()[0]}" for name, action in actions.items())
+        text = "usage: reprism data ACTION [OPTIONS]\n\nactions:\n" + "\n".join(lines)
+        asked = bool(argv) and argv[0] in ("-h", "--help")
+        print(text, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    return actions[argv[0]](argv[1:])
+
+
+def _data_check(argv: Sequence[str]) -> int:
+    """Count what a data set holds, beside what was published, and say what will go wrong with it."""
     import tyro
 
-    from reprism.data.rendered_layouts import render_cuhk03_np, render_market1501, render_mars
+    @dataclass
+    class Check:
+        """Count images, identities, cameras and tracklets of a data set's parts beside the published counts.
+
+        Missing images are listed, and with --decode unreadable ones; people seen by one camera only or in few images;
+        and the queries that will be lost, with the reason. Ends with status 1 if a count differs or an image is
+        missing or unreadable.
+        """
+
+        name: tyro.conf.Positional[str]
+        """The data set: market1501, dukemtmc, cuhk03, mars, csv or folder; options of its loader after commas, such as
+        cuhk03,boxes=detected."""
+        root: tyro.conf.Positional[str]
+        """Its folder; of csv, the table."""
+        decode: bool = False
+        """Decode every image: minutes for the known data sets, where listing them takes seconds."""
+        images_per_id: int = 4
+        """K: list the people to train on with fewer images than a batch shows of each."""
+        split_by_identity: float | None = None
+        """Data of your own without a split: the share of the identities to train with."""
+        seed: int = 0
+        """Of that division."""
+        json: bool = False
+        """Print JSON."""
+
+    arguments = tyro.cli(Check, args=list(argv), prog="reprism data check")
+
+    from reprism.data import open_dataset
+    from reprism.data.check import check_dataset
+
+    name, root, options = _named_data(f"{arguments.name}:{arguments.root}")
+    division = {} if arguments.split_by_identity is None else _division(arguments.split_by_identity, arguments.seed)
+    with _progress_bars() as progress:
+        dataset = open_dataset(name, root, progress=progress, **(division | options))
+        found = check_dataset(
+            dataset, decode=arguments.decode, images_per_id=arguments.images_per_id, progress=progress
+        )
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print_check(found)
+    return 0 if found["ok"] else 1
+
+
+def _print_check(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(
+        title=f"{found['data']} in {found['root']}" + (f" ({found['protocol']})" if found["protocol"] else "")
+    )
+    kinds = [kind for kind in ("images", "tracklets", "identities", "cameras") if kind in found["parts"]["train"]]
+    table.add_column("part")
+    for kind in kinds:
+        table.add_column(kind, justify="right")
+    for part, counts in found["parts"].items():
+        cells = []
+        for kind in kinds:
+            here, published = counts.get(kind, 0), counts.get("published", {}).get(kind)
+            differs = published is not None and published != here
+            cells.append(f"[red]{here:,} (published: {published:,})[/red]" if differs else f"{here:,}")
+        table.add_row(part, *cells)
+    console.print(table)
+    if not any("published" in counts for counts in found["parts"].values()):
+        console.print("No counts were published to compare with.")
+    listed = {
+        "differences from the published counts": found["differences"],
+        "missing images": found["missing"],
+        "unreadable images": [f"{fault['path']}: {fault['reason']}" for fault in found["unreadable"]],
+        "identities to train on seen by one camera only": list(map(str, found["one_camera"])),
+        "identities to train on with fewer images than a batch shows": [
+            f"{pid}: {images}" for pid, images in found["few_images"].items()
+        ],
+        "identities to test with seen by one camera only": list(map(str, found["unmatchable"])),
+        "queries that will be lost": [f"{lost['path']}: {lost['reason']}" for lost in found["lost_queries"]],
+    }
+    for title, lines in listed.items():
+        if lines:
+            console.print(f"[bold]{len(lines)} {title}[/bold]")
+            for line in lines[:10]:
+                console.print(f"  {line}", markup=False)
+            if len(lines) > 10:
+                console.print(f"  and {len(lines) - 10} more (all of them: --json)")
+    console.print("As it should be." if found["ok"] else "[red]Not as it should be.[/red]")
+
+
+def _data_render(argv: Sequence[str]) -> int:
+    """Draw a data set of rendered people, in the layout of a real one."""
+    import tyro
+
+    from reprism.data.rendered_cuhk03 import render_cuhk03, render_cuhk03_np
+    from reprism.data.rendered_layouts import render_market1501, render_mars
 
     @dataclass
     class Render:
         """Draw a data set of rendered people: no photograph of anyone is needed to try everything."""
 
-        layout: tyro.conf.Positional[Literal["market1501", "cuhk03", "mars"]]
-        """The layout it is written in."""
+        layout: tyro.conf.Positional[Literal["market1501", "cuhk03", "cuhk03-np", "mars"]]
+        """The layout it is written in; cuhk03 is the file cuhk-03.mat, cuhk03-np the folders made from it."""
         folder: tyro.conf.Positional[Path]
         """Where to; must not exist or be empty."""
-        train_identities: int = 32
-        """People to train on."""
-        test_identities: int = 32
-        """Other people, to look for."""
+        train_identities: int | None = None
+        """People to train on; by custom 32, of mars 8."""
+        test_identities: int | None = None
+        """Other people, to look for; by custom 32, of mars 8."""
         height: int = 128
         """Of the images, in pixels; they are half as wide."""
         seed: int = 0
         """The same seed draws the same people."""
 
-    if not argv or argv[0] != "render":
-        print("usage: reprism data render LAYOUT FOLDER [OPTIONS]    (--help explains them)", file=sys.stderr)
-        return 0 if argv and argv[0] in ("-h", "--help") else 2
-    arguments = tyro.cli(Render, args=list(argv[1:]), prog="reprism data render")
+    arguments = tyro.cli(Render, args=list(argv), prog="reprism data render")
     layouts: dict[str, Callable[..., Path]] = {
         "market1501": render_market1501,
-        "cuhk03": render_cuhk03_np,
+        "cuhk03": render_cuhk03,
+        "cuhk03-np": render_cuhk03_np,
         "mars": render_mars,
     }
+    people = {"train_identities": arguments.train_identities, "test_identities": arguments.test_identities}
     with _progress_bars() as progress:
         root = layouts[arguments.layout](
             arguments.folder,
-            train_identities=arguments.train_identities,
-            test_identities=arguments.test_identities,
+            **{name: many for name, many in people.items() if many is not None},
             size=(arguments.height, arguments.height // 2),
             seed=arguments.seed,
             progress=lambda done, total: progress("drawing", done, total),
@@ -357,10 +523,3 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         yield progress
     finally:
         bars.stop()
-
-
-def _write_json(path: Path, values: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)

@@ -24,7 +24,7 @@ from reprism.data import open_dataset
 from reprism.data.records import ReIDDataset
 from reprism.data.rendered_layouts import render_market1501
 from reprism.embedding import Embedder
-from reprism.evaluation.protocols import evaluate_samples
+from reprism.evaluation.protocols import evaluate_items
 from reprism.figures.demo_page import Measured, demo_page
 from reprism.figures.ranked import ranked_lists
 from reprism.models.checkpoint import load, save
@@ -270,13 +270,13 @@ def _starting_network(recipe: Recipe, classes: int) -> PartNet:
 def _measure(model: PartNet, dataset: ReIDDataset, recipe: Recipe, when: str, progress: Progress) -> Measured:
     embedder = Embedder(model, recipe.data.eval_batch, recipe.trainer.flip_test, precision=recipe.trainer.precision)
     query, gallery = (
-        embedder.embed_samples(
+        embedder.embed_items(
             samples,
             progress=lambda done, total, part=part: progress(f"embedding {part} ({when})", done, total),  # type: ignore[misc]
         )
         for part, samples in (("query", dataset.query), ("gallery", dataset.gallery))
     )
-    ranking = evaluate_samples(query, gallery, dataset.query, dataset.gallery, max_rank=20)
+    ranking = evaluate_items(query, gallery, dataset.query, dataset.gallery, max_rank=20)
     return Measured(query, gallery, ranking)
 
 

@@ -51,7 +51,7 @@ def test_unknown_data_set_names_the_known_ones_and_the_nearest():
 
 
 def test_unknown_option_is_refused_by_name():
-    with pytest.raises(TypeError, match="'market1501' has no option split"):
+    with pytest.raises(ValueError, match="'market1501' has no option split"):
         open_dataset("market1501", "anywhere", split=3)
 
 

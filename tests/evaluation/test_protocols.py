@@ -1,12 +1,13 @@
-"""Samples as labels."""
+"""Items as labels; junk, averaged queries, single gallery shots."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reprism.data.records import Sample
-from reprism.evaluation.protocols import evaluate_samples
+from reprism.data.records import Sample, Tracklet
+from reprism.evaluation.protocols import average_queries, evaluate_items
 
 # On a line: the query at 0; its own camera's image at 1, a stranger at 2, the true match at 3.
 POSITIONS = np.array([[1.0], [2.0], [3.0]], np.float32)
@@ -19,14 +20,14 @@ def sample(pid: int | str, camid: int | str | None) -> Sample:
 
 def test_the_querys_own_camera_is_ignored() -> None:
     gallery = [sample("a", 1), sample("b", 1), sample("a", 2)]
-    metrics = evaluate_samples(QUERY, POSITIONS, [sample("a", 1)], gallery, max_rank=3)
+    metrics = evaluate_items(QUERY, POSITIONS, [sample("a", 1)], gallery, max_rank=3)
     assert metrics.cmc.tolist() == [0, 1, 1]
     assert metrics.mAP == 0.5
 
 
 def test_without_cameras_nothing_is_ignored() -> None:
     gallery = [sample("a", None), sample("b", None), sample("a", None)]
-    metrics = evaluate_samples(QUERY, POSITIONS, [sample("a", None)], gallery, ap="step")
+    metrics = evaluate_items(QUERY, POSITIONS, [sample("a", None)], gallery, ap="step")
     assert metrics.rank(1) == 1
     assert metrics.mAP == pytest.approx((1 / 1 + 2 / 3) / 2)
 
@@ -34,4 +35,78 @@ def test_without_cameras_nothing_is_ignored() -> None:
 def test_half_known_cameras_are_refused() -> None:
     gallery = [sample("a", 1), sample("b", None), sample("a", 2)]
     with pytest.raises(ValueError, match=r"b_None\.jpg"):
-        evaluate_samples(QUERY, POSITIONS, [sample("a", 1)], gallery)
+        evaluate_items(QUERY, POSITIONS, [sample("a", 1)], gallery)
+
+
+def test_junk_is_ignored_wherever_it_ranks() -> None:
+    gallery = [sample(-1, 2), sample("-1", 3), sample("a", 2)]
+    metrics = evaluate_items(QUERY, POSITIONS, [sample("a", 1)], gallery, max_rank=3)
+    assert metrics.cmc.tolist() == [0, 1, 1], "the integer -1 is junk, the string is somebody's name"
+
+
+def test_rows_and_items_must_agree() -> None:
+    with pytest.raises(ValueError, match="gallery has 3 descriptors for 2 items"):
+        evaluate_items(QUERY, POSITIONS, [sample("a", 1)], [sample("a", 2), sample("b", 2)])
+
+
+def test_tracklets_are_items() -> None:
+    tracks = [Tracklet(Path("x"), ("1.jpg",), pid, camid) for pid, camid in ((-1, 1), (5, 2), (6, 1))]
+    assert evaluate_items(QUERY, POSITIONS, [sample(6, 2)], tracks).first_match_rank.tolist() == [2]
+
+
+def test_queries_of_one_person_and_camera_are_averaged() -> None:
+    rows = np.array([[1, 0], [5, 5], [3, 4], [2, 2]], np.float32)
+    items = [sample("a", 1), sample("b", 1), sample("a", 1), sample("a", 2)]
+    means, first = average_queries(rows, items)
+    assert means.tolist() == [[2, 2], [5, 5], [2, 2]]
+    assert first == [items[0], items[1], items[3]]
+
+
+def single_shot_by_hand(query, gallery, asked, there, rng_choices):
+    """One trial from the definition: rank of the match among one item of each identity."""
+    ranks = []
+    for q, who in enumerate(asked):
+        rows = [rng_choices[who.camid][pid] for pid in rng_choices[who.camid]]
+        match = rng_choices[who.camid].get(who.pid)
+        if match is None:
+            ranks.append(0)
+            continue
+        distance = ((gallery - query[q]) ** 2).sum(1)
+        ranks.append(1 + sum(distance[row] < distance[match] for row in rows))
+    return ranks
+
+
+def test_single_gallery_shot() -> None:
+    """Each trial's ranks are those of some choice of one item of each identity by the other cameras."""
+    rng = np.random.default_rng(0)
+    asked = [sample(pid, 1) for pid in (1, 1, 2, 3, 9)]
+    there = [sample(pid, camid) for pid in (1, 2, 3, 4) for camid in (1, 2, 2, 3)]
+    query, gallery = rng.normal(size=(5, 4)).astype(np.float32), rng.normal(size=(16, 4)).astype(np.float32)
+    metrics = evaluate_items(query, gallery, asked, there, single_shot_trials=50, seed=4)
+    assert (metrics.num_queries, metrics.num_valid_queries, metrics.lost_queries) == (5, 4, (4,))
+    assert metrics.trials == 50
+    ranks = metrics.first_match_rank.reshape(50, 5)
+    np.testing.assert_allclose(metrics.average_precision_step.reshape(50, 5)[:, :4], 1 / ranks[:, :4])
+    assert metrics.rank(1) == pytest.approx((ranks[:, :4] == 1).mean())
+    assert metrics.mAP == pytest.approx((1 / ranks[:, :4]).mean())
+    # All 3⁴ choices there are, and the ranks of each.
+    options = {pid: [n for n, item in enumerate(there) if item.pid == pid and item.camid != 1] for pid in (1, 2, 3, 4)}
+    possible = {
+        tuple(single_shot_by_hand(query, gallery, asked, there, {1: dict(zip(options, choice, strict=True))}))
+        for choice in itertools.product(*options.values())
+    }
+    drawn = {tuple(row) for row in ranks.tolist()}
+    assert drawn <= possible
+    assert len(drawn) > len(possible) / 3
+    again = evaluate_items(query, gallery, asked, there, single_shot_trials=50, seed=4)
+    np.testing.assert_array_equal(again.first_match_rank, metrics.first_match_rank)
+    zero = evaluate_items(query, gallery, asked, there, single_shot_trials=50, seed=4, lost="zero")
+    assert zero.mAP == pytest.approx(metrics.mAP * 4 / 5)
+
+
+def test_single_gallery_shot_without_cameras_and_without_matches() -> None:
+    gallery = [sample("a", None), sample("b", None), sample("a", None)]
+    metrics = evaluate_items(QUERY, POSITIONS, [sample("a", None)], gallery, single_shot_trials=30)
+    assert set(metrics.first_match_rank.tolist()) == {1, 2}
+    with pytest.raises(ValueError, match="no valid query"):
+        evaluate_items(QUERY, POSITIONS, [sample("z", None)], gallery, single_shot_trials=3)

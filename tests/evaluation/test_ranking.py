@@ -223,6 +223,7 @@ def test_summary_is_json_and_names_its_protocol():
         "num_lost_queries": 0,
         "ap": "trapezoid",
         "lost": "exclude",
+        "trials": 1,
     }
     assert "mAP=0.25" in repr(got)
 
@@ -421,3 +422,25 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 def test_memory_stays_far_below_the_full_matrix():
     used = int(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
     assert used < 40 * 2**20  # the full matrix: 120 MB
+
+
+@COMMON
+@given(cases(), st.integers(1, 3))
+def test_all_pairs_of_runs_sum_their_distances(case, runs):
+    query, gallery, *labels = case
+    rng = np.random.default_rng(runs)
+    # R different descriptors a row; distances that are all different, so that rounding decides no rank.
+    q, g = rng.normal(size=(len(query), runs, 5)), rng.normal(size=(len(gallery), runs, 5))
+    distances = sum(np.sqrt(((q[:, None, i] - g[None, :, j]) ** 2).sum(2)) for i in range(runs) for j in range(runs))
+    want = brute_force(distances, *labels)
+    assume(want.num_valid)
+    wide = [x.reshape(len(x), -1) for x in (q, g)]
+    assert_agrees(evaluate(*wide, *labels, all_pairs_runs=runs), want)
+    assert_agrees(evaluate(*wide, *labels, all_pairs_runs=runs, block_bytes=4096), want)
+
+
+def test_rows_that_are_not_so_many_runs_are_refused():
+    with pytest.raises(ValueError, match="all_pairs_runs=2: rows of width 3"):
+        evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_runs=2)
+    with pytest.raises(ValueError, match="all_pairs_runs=0"):
+        evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_runs=0)

@@ -16,6 +16,9 @@ import torch
 
 import reprism
 from reprism.data.records import DataError
+from reprism.data.rendered_layouts import render_mars
+from reprism.data.video import VideoSettings
+from reprism.evaluation.protocols import evaluate_items
 from reprism.training import module as training_module
 from reprism.training.module import learning_rate_factor
 from reprism.training.recipes import OptimizerSettings, Recipe, RecipeError
@@ -283,3 +286,28 @@ def test_cosine_and_warmup() -> None:
 def test_without_data_the_flag_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"--data\.root"):
         train(Recipe(), tmp_path / "run")
+
+
+def test_training_on_tracklets_takes_frames_as_images_and_evaluates_tracklets(tmp_path: Path) -> None:
+    root = render_mars(tmp_path / "mars", train_identities=4, test_identities=3, frames=(2, 6), size=(32, 16))
+    data = {"name": "mars", "options": {"protocol": "without-queries"}, "video": {"frames": 4, "runs": 2}}
+    result = train(tiny(root, data=data, optimizer={"epochs": 2}), tmp_path / "run")
+    assert result.metrics["train_images"] == len(list((root / "bbox_train").rglob("*.jpg")))
+    assert result.metrics["num_lost_queries"] == 1
+    opened = reprism.open_dataset("mars", root, protocol="without-queries")
+    embedder = reprism.Embedder(result.model, precision="auto", device="cpu")
+    video = VideoSettings(frames=4, runs=2)
+    rows = [embedder.embed_items(items, video) for items in (opened.query, opened.gallery)]
+    metrics = evaluate_items(*rows, opened.query, opened.gallery)
+    assert result.metrics["mAP"] == pytest.approx(metrics.mAP, abs=0.02)  # bf16, in batches of another size
+
+
+def test_unreadable_frames_are_set_aside(tmp_path: Path) -> None:
+    root = render_mars(tmp_path / "mars", train_identities=4, test_identities=2, frames=(2, 4), size=(32, 16))
+    opened = reprism.open_dataset("mars", root)
+    broken = [opened.train[0].frame(0).path, opened.query[0].frame(1).path]
+    for path in broken:
+        path.write_bytes(b"broken")
+    result = train(tiny(root, data={"name": "mars", "on_error": "skip"}, optimizer={"epochs": 1}), tmp_path / "run")
+    assert {fault["path"] for fault in result.metrics["unreadable"]} == set(map(str, broken))
+    assert result.metrics["num_queries"] == len(opened.query)

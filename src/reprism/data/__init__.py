@@ -8,27 +8,37 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
-from reprism.data import market1501
-from reprism.data.records import DataError, ReIDDataset, Sample
+from reprism.data import cuhk03, dukemtmc, market1501, mars, own
+from reprism.data.records import DataError, ReIDDataset, Sample, Tracklet
 
-__all__ = ["LOADERS", "DataError", "ReIDDataset", "Sample", "open_dataset"]
+__all__ = ["LOADERS", "DataError", "ReIDDataset", "Sample", "Tracklet", "open_dataset"]
 
 LOADERS: dict[str, Callable[..., ReIDDataset]] = {
     "market1501": market1501.load,
+    "dukemtmc": dukemtmc.load,
+    "cuhk03": cuhk03.load,
+    "mars": mars.load,
+    "csv": own.load_table,
+    "folder": own.load_folder,
 }
 
+Progress = Callable[[str, int, int], object]
+"""Called as ``progress(what, done, total)``."""
 
-def open_dataset(name: str, root: str | PathLike[str], **options: Any) -> ReIDDataset:
+
+def open_dataset(
+    name: str, root: str | PathLike[str], *, progress: Progress | None = None, **options: Any
+) -> ReIDDataset:
     """Open a data set that lies on disk.
 
     Args:
         name: Which data set: a key of ``LOADERS``.
-        root: Its folder.
-        **options: What the data set's own loader takes beside the folder.
+        root: Its folder; of ``csv``, the table.
+        progress: Called by loaders that have long work to do (the first opening of ``cuhk-03.mat``).
+        **options: What the data set's own loader takes beside the folder; text will do for numbers.
 
     Raises:
-        ValueError: No data set of this name is known.
-        TypeError: The data set has no such option.
+        ValueError: No data set of this name is known, or it has no such option.
         DataError: The folder does not hold the data set.
     """
     if name not in LOADERS:
@@ -36,9 +46,12 @@ def open_dataset(name: str, root: str | PathLike[str], **options: Any) -> ReIDDa
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"Unknown data set {name!r}.{hint} Known: {', '.join(sorted(LOADERS))}.")
     loader = LOADERS[name]
-    known = list(inspect.signature(loader).parameters)[1:]
+    parameters = list(inspect.signature(loader).parameters)[1:]
+    known = [parameter for parameter in parameters if parameter != "progress"]
     if unknown := sorted(options.keys() - set(known)):
-        raise TypeError(
+        raise ValueError(
             f"The data set {name!r} has no option {', '.join(unknown)}. Its options: {', '.join(known) or 'none'}."
         )
+    if "progress" in parameters:
+        options["progress"] = progress
     return loader(root, **options)

@@ -1,10 +1,21 @@
-"""What a re-identification data set is, once read: images with an identity and a camera, in three parts."""
+"""What a re-identification data set is, once read: three parts of images or tracklets, with identities and cameras."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
+
+Label: TypeAlias = int | str
+"""An identity or a camera, as the data set has it."""
+
+JUNK = -1
+"""The identity (the integer, no string) of badly cut boxes: neither right nor wrong, ignored in every ranking."""
+
+DISTRACTOR = 0
+"""The identity (the integer) of people of no query and of false detections: they occur in the gallery only."""
 
 
 class DataError(ValueError):
@@ -17,15 +28,50 @@ class Sample:
 
     Attributes:
         path: The image file.
-        pid: The identity, an integer or a string as the data set has it. In Market-1501 and its kin 0 stands
-            for distractors (people of no query, and false detections), which occur in the gallery only.
+        pid: The identity, an integer or a string as the data set has it; see also ``JUNK`` and ``DISTRACTOR``.
         camid: The camera, or None where cameras are not known. A gallery item that shares both identity and
             camera with a query is ignored for that query.
     """
 
     path: Path
-    pid: int | str
-    camid: int | str | None
+    pid: Label
+    camid: Label | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tracklet:
+    """One person on one walk past one camera: some frames, in their order.
+
+    Attributes:
+        folder: Where the frames lie.
+        names: Their paths from there, at least one. (A million of these take a tenth of the memory of paths.)
+        pid: The identity, as in ``Sample``.
+        camid: The camera, as in ``Sample``.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    pid: Label
+    camid: Label | None
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError(f"a tracklet without a frame: identity {self.pid!r}, camera {self.camid!r}, {self.folder}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def path(self) -> Path:
+        """The first frame, which stands for the tracklet in messages and reports."""
+        return self.folder / self.names[0]
+
+    def frame(self, index: int) -> Sample:
+        """One frame as an image of its own."""
+        return Sample(self.folder / self.names[index], self.pid, self.camid)
+
+
+Item: TypeAlias = Sample | Tracklet
 
 
 @dataclass(frozen=True)
@@ -34,27 +80,43 @@ class ReIDDataset:
 
     Attributes:
         name: The name it was opened by, such as ``market1501``.
-        root: The folder that was read.
-        train: The images to learn from.
-        query: The images that are looked for.
-        gallery: The images that are searched, distractors included, junk excluded.
+        root: The folder or file that was read.
+        train: The items to learn from. The items of one part are all images, or all tracklets.
+        query: The items that are looked for.
+        gallery: The items that are searched, distractors included. Junk may be among them: it is ignored.
+        protocol: The variant of the data set and of its protocol, in words, such as ``labelled boxes, new
+            protocol``; empty where there is one only.
+        single_shot_trials: 0: each query is ranked against the whole gallery. N: against one item of each
+            identity, N times over (the classic protocol of CUHK03).
     """
 
     name: str
     root: Path
-    train: tuple[Sample, ...]
-    query: tuple[Sample, ...]
-    gallery: tuple[Sample, ...]
+    train: tuple[Item, ...]
+    query: tuple[Item, ...]
+    gallery: tuple[Item, ...]
+    protocol: str = ""
+    single_shot_trials: int = field(default=0, kw_only=True)
 
     @cached_property
-    def train_labels(self) -> dict[int | str, int]:
+    def train_labels(self) -> dict[Label, int]:
         """Training identity -> class 0 … N-1, in sorted order: the same on every machine and in every run."""
-        return {pid: label for label, pid in enumerate(_sorted_identities(self.train))}
+        return {pid: label for label, pid in enumerate(sorted_labels(item.pid for item in self.train))}
+
+    @cached_property
+    def train_images(self) -> tuple[Sample, ...]:
+        """What a network is trained on: the images of ``train``, or every frame of its tracklets."""
+        return as_images(self.train)
 
     @cached_property
     def train_targets(self) -> tuple[int, ...]:
-        """The class 0 … N-1 of each image of ``train``, in its order."""
-        return tuple(self.train_labels[sample.pid] for sample in self.train)
+        """The class 0 … N-1 of each image of ``train_images``, in its order."""
+        return tuple(self.train_labels[sample.pid] for sample in self.train_images)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether queries and gallery are tracklets."""
+        return any(isinstance(item, Tracklet) for item in (*self.query[:1], *self.gallery[:1]))
 
     @property
     def num_train_identities(self) -> int:
@@ -64,9 +126,33 @@ class ReIDDataset:
     @property
     def num_query_identities(self) -> int:
         """Identities in ``query``."""
-        return len(_sorted_identities(self.query))
+        return len({item.pid for item in self.query})
 
 
-def _sorted_identities(samples: tuple[Sample, ...]) -> list[int | str]:
-    # Integers and strings do not compare with each other; integers first.
-    return sorted({sample.pid for sample in samples}, key=lambda pid: (isinstance(pid, str), pid))
+def as_images(items: Iterable[Item]) -> tuple[Sample, ...]:
+    """Images as they are, and every frame of tracklets as an image, in order."""
+    images: list[Sample] = []
+    for item in items:
+        if isinstance(item, Tracklet):
+            images.extend(item.frame(index) for index in range(len(item)))
+        else:
+            images.append(item)
+    return tuple(images)
+
+
+def without_images(items: Iterable[Item], bad: Iterable[Sample]) -> list[Item]:
+    """The items without some images; of tracklets without those frames, and none of which no frame is left."""
+    paths = {sample.path for sample in bad}
+    left: list[Item] = []
+    for item in items:
+        if isinstance(item, Tracklet) and paths:
+            names = tuple(name for name in item.names if item.folder / name not in paths)
+            left += [replace(item, names=names)] if names else []
+        elif item.path not in paths:
+            left.append(item)
+    return left
+
+
+def sorted_labels(labels: Iterable[Label]) -> list[Label]:
+    """The different labels in order; integers before strings, which do not compare with them."""
+    return sorted(set(labels), key=lambda label: (isinstance(label, str), label))

@@ -1,26 +1,19 @@
-"""Write drawn pedestrians as data sets, in the folders and tables of Market-1501, CUHK03 and MARS.
+"""Write drawn pedestrians as data sets, in the folders and tables of Market-1501 and MARS.
 
 Whatever reads the real data sets reads these. A data set appears under its name only once it is complete.
 As in the real sets, the numbers of training and test identities lie mixed and have gaps.
 """
 
-import io
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from PIL import Image
-from scipy.io import savemat
 
 from reprism.data.rendered import Camera, Person, Shot, camera, draw_shot, generator, person, take_shot
+from reprism.data.rendered_files import Progress, check_range, counter, part_of, save_jpeg, save_mat, split_pids
 from reprism.data.rendered_people import dressed
-
-Progress = Callable[[int, int], None]
+from reprism.files import whole_folder
 
 # A real Thumbs.db is an OLE container, which starts like this.
 _THUMBS_DB = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504)
@@ -63,15 +56,15 @@ def render_market1501(
         ValueError: An argument is out of range; the message names it.
         FileExistsError: root exists and is not an empty folder.
     """
-    _check_range(1, None, train_identities=train_identities, test_identities=test_identities)
+    check_range(1, None, train_identities=train_identities, test_identities=test_identities)
     # With one image per camera, which is the query, a test identity would have nothing in the gallery.
-    _check_range(2, None, images_per_camera=images_per_camera)
-    _check_range(2, 6, cameras=cameras)
-    _check_range(0, None, junk=junk, distractors=distractors, seed=seed)
-    train, test = _split_pids(seed, train_identities, test_identities)
+    check_range(2, None, images_per_camera=images_per_camera)
+    check_range(2, 6, cameras=cameras)
+    check_range(0, None, junk=junk, distractors=distractors, seed=seed)
+    train, test = split_pids(seed, train_identities, test_identities)
     network = {camid: camera(seed, camid) for camid in range(1, cameras + 1)}
-    count = _counter(len(train | test) * cameras * images_per_camera + junk + distractors, progress)
-    with _new_folder(root) as folder:
+    count = counter(len(train | test) * cameras * images_per_camera + junk + distractors, progress)
+    with whole_folder(root) as folder:
         for part in ("bounding_box_train", "query", "bounding_box_test"):
             (folder / part).mkdir()
             (folder / part / "Thumbs.db").write_bytes(_THUMBS_DB)
@@ -81,11 +74,11 @@ def render_market1501(
                 first = int(generator(seed, "frame", pid, camid).integers(1, 50_000))
                 for index in range(images_per_camera):
                     shot = take_shot(place, generator(seed, "image", pid, camid, index))
-                    part = _part(pid in train, index)
+                    part = part_of(pid in train, index)
                     # Box 00 is one drawn by hand, as queries are; a detector's boxes count from 01.
                     frame, box = first + 25 * index, 0 if part == "query" else 1
                     path = folder / part / f"{pid:04d}_c{camid}s{1 + pid % 6}_{frame:06d}_{box:02d}.jpg"
-                    _save_jpeg(draw_shot(someone, place, shot, size), path, place)
+                    save_jpeg(draw_shot(someone, place, shot, size), path, place)
                     count()
         for kind, label, amount in (("junk", "-1", junk), ("distractor", "0000", distractors)):
             for index in range(amount):
@@ -94,68 +87,8 @@ def render_market1501(
                 # Frames from 60000 on: no name of an identity's image can be met again.
                 name = f"{label}_c{camid}s{1 + index % 6}_{60_000 + 25 * index:06d}_{1 + index % 9:02d}.jpg"
                 image = draw_shot(who, network[camid], shot, size)
-                _save_jpeg(image, folder / "bounding_box_test" / name, network[camid])
+                save_jpeg(image, folder / "bounding_box_test" / name, network[camid])
                 count()
-    return Path(root)
-
-
-def render_cuhk03_np(
-    root: str | Path,
-    *,
-    train_identities: int = 32,
-    test_identities: int = 32,
-    images_per_camera: int = 4,
-    size: tuple[int, int] = (128, 64),
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Path:
-    """Write a drawn data set in the folder form of CUHK03's new protocol.
-
-    root gets the folders ``labeled`` (tight boxes) and ``detected`` (loose and shifted ones): the same
-    moments under the same names. Two cameras see every identity; one image per test identity and camera is a
-    query.
-
-    Args:
-        root: The folder to write, parent of ``labeled`` and ``detected``; it may exist if it is empty.
-        train_identities: How many identities to train with, 1 or more.
-        test_identities: How many others to test with, 1 or more.
-        images_per_camera: How often a camera sees an identity, 2 or more.
-        size: Height and width of the images in pixels, at least (16, 8).
-        seed: The same seed gives the same files.
-        progress: Called as progress(done, total) after every image.
-
-    Returns:
-        root.
-
-    Raises:
-        ValueError: An argument is out of range; the message names it.
-        FileExistsError: root exists and is not an empty folder.
-    """
-    _check_range(1, None, train_identities=train_identities, test_identities=test_identities)
-    _check_range(2, None, images_per_camera=images_per_camera)
-    _check_range(0, None, seed=seed)
-    train, test = _split_pids(seed, train_identities, test_identities)
-    network = {camid: camera(seed, camid) for camid in (1, 2)}
-    boxes: tuple[tuple[str, Literal["tight", "detected"]], ...] = (
-        ("labeled", "tight"),
-        ("detected", "detected"),
-    )
-    count = _counter(len(boxes) * len(train | test) * len(network) * images_per_camera, progress)
-    with _new_folder(root) as folder:
-        for kind, _ in boxes:
-            for part in ("bounding_box_train", "query", "bounding_box_test"):
-                (folder / kind / part).mkdir(parents=True)
-        number = 0  # runs through the whole data set
-        for pid in sorted(train | test):
-            someone = person(seed, pid)
-            for camid, place in network.items():
-                for index in range(images_per_camera):
-                    number += 1
-                    for kind, box in boxes:
-                        shot = take_shot(place, generator(seed, "image", pid, camid, index), box=box)
-                        path = folder / kind / _part(pid in train, index) / f"{pid:04d}_c{camid}_{number}.png"
-                        Image.fromarray(draw_shot(someone, place, shot, size)).save(path)
-                        count()
     return Path(root)
 
 
@@ -212,14 +145,14 @@ def render_mars(
         ValueError: An argument is out of range; the message names it.
         FileExistsError: root exists and is not an empty folder.
     """
-    _check_range(1, None, train_identities=train_identities, test_identities=test_identities)
+    check_range(1, None, train_identities=train_identities, test_identities=test_identities)
     # With one tracklet per camera, which is the query, nothing would be left of a test identity.
-    _check_range(2, None, tracklets_per_camera=tracklets_per_camera)
-    _check_range(2, 6, cameras=cameras)
-    _check_range(0, None, junk=junk, distractors=distractors, seed=seed)
+    check_range(2, None, tracklets_per_camera=tracklets_per_camera)
+    check_range(2, 6, cameras=cameras)
+    check_range(0, None, junk=junk, distractors=distractors, seed=seed)
     if not 1 <= frames[0] <= frames[1] <= 999:
         raise ValueError(f"frames must be (fewest, most) with 1 <= fewest <= most <= 999, but is {frames}")
-    train, test = _split_pids(seed, train_identities, test_identities)
+    train, test = split_pids(seed, train_identities, test_identities)
     network = {camid: camera(seed, camid) for camid in range(1, cameras + 1)}
 
     def tracks_of(pid: int) -> Iterator[_Track]:
@@ -247,8 +180,8 @@ def render_mars(
         "train": [track for pid in sorted(train) for track in tracks_of(pid)],
         "test": strangers + [track for pid in sorted(test) for track in tracks_of(pid)],
     }
-    count = _counter(sum(track.frames for tracks in parts.values() for track in tracks), progress)
-    with _new_folder(root) as folder:
+    count = counter(sum(track.frames for tracks in parts.values() for track in tracks), progress)
+    with whole_folder(root) as folder:
         (folder / "info").mkdir()
         for part, tracks in parts.items():
             # The tables count the lines of the name list, which is in the order of the names.
@@ -260,14 +193,15 @@ def render_mars(
                 place = network[track.camid]
                 for frame, shot in enumerate(_walk(track.start, track.frames), start=1):
                     name = f"{track.label}C{track.camid}T{track.number:04d}F{frame:03d}.jpg"
-                    _save_jpeg(draw_shot(track.who, place, shot, size), where / name, place)
+                    save_jpeg(draw_shot(track.who, place, shot, size), where / name, place)
                     names.append(name)
                     count()
                 rows.append((len(names) - track.frames + 1, len(names), track.pid, track.camid))
             (folder / "info" / f"{part}_name.txt").write_text("".join(f"{name}\n" for name in names))
-            _save_mat(folder / "info" / f"tracks_{part}_info.mat", f"track_{part}_info", np.array(rows, np.int32))
+            table = {f"track_{part}_info": np.array(rows, np.int32)}
+            save_mat(folder / "info" / f"tracks_{part}_info.mat", table)
         queries = [i for i, t in enumerate(parts["test"], start=1) if t.pid > 0 and t.number == 1]
-        _save_mat(folder / "info" / "query_IDX.mat", "query_IDX", np.array([queries], np.uint16))
+        save_mat(folder / "info" / "query_IDX.mat", {"query_IDX": np.array([queries], np.uint16)})
     return Path(root)
 
 
@@ -302,72 +236,3 @@ def _nobody(seed: int, kind: str, index: int, place: Camera) -> tuple[Person | N
     else:  # the edge of somebody, and much background
         cut = replace(shot, zoom=1.3, dx=side * float(rng.uniform(0.26, 0.36)), dy=float(rng.uniform(-0.3, 0.3)))
     return who, cut
-
-
-def _part(is_train: bool, index: int) -> str:
-    if is_train:
-        return "bounding_box_train"
-    return "query" if index == 0 else "bounding_box_test"
-
-
-def _split_pids(seed: int, train: int, test: int) -> tuple[set[int], set[int]]:
-    """Numbers from 1 to 9999 for the identities of both parts, mixed and with gaps."""
-    if train + test > 9999:
-        raise ValueError(
-            f"train_identities + test_identities must be at most 9999 (names have four digits), "
-            f"but they are {train} + {test}"
-        )
-    among = min(9999, train + test + (train + test) // 4 + 1)
-    pids = (1 + generator(seed, "split").permutation(among)[: train + test]).tolist()
-    return set(pids[:train]), set(pids[train:])
-
-
-def _check_range(low: int, high: int | None, **arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < low or (high is not None and value > high):
-            raise ValueError(
-                f"{name} must be {f'{low} or more' if high is None else f'{low} to {high}'}, but is {value}"
-            )
-
-
-def _counter(total: int, progress: Progress | None) -> Callable[[], None]:
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    return count
-
-
-@contextmanager
-def _new_folder(root: str | Path) -> Iterator[Path]:
-    """A folder beside root that takes its name if all goes well, and is removed if not."""
-    root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        what = "is not empty" if root.is_dir() else "is a file"
-        raise FileExistsError(f"{root} exists and {what}: remove it, or choose another root")
-    unfinished = root.absolute().with_name(f".{root.absolute().name}.{uuid.uuid4().hex[:8]}.unfinished")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        if root.exists():
-            root.rmdir()  # renaming onto an empty folder is not possible on every system
-        unfinished.rename(root)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-
-
-def _save_jpeg(image: np.ndarray, path: Path, place: Camera) -> None:
-    Image.fromarray(image).save(path, format="JPEG", quality=place.jpeg_quality)
-
-
-def _save_mat(path: Path, name: str, table: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    savemat(buffer, {name: table})
-    # The header's 116 bytes of text carry the time of writing: the same seed is to give the same bytes.
-    text = b"MATLAB 5.0 MAT-file, written by reprism".ljust(116)
-    path.write_bytes(text + buffer.getvalue()[116:])

@@ -36,10 +36,11 @@ class EuclideanDistances:
         self.step, self.max_rows = (max(1, block_bytes // (part * row_bytes)) for part in (4, 8))
         # Rows the product can read where they are need no copy, hence no further cut.
         self.direct = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
-        self._squared_norms(query, "query")
-        self.gallery_norms = self._squared_norms(gallery, "gallery")
+        self.squared_norms(query, "query")
+        self.gallery_norms = self.squared_norms(gallery, "gallery")
 
-    def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
+    def squared_norms(self, rows: Tensor, side: str) -> Tensor:
+        """Squared lengths of the rows of one side; refuses rows that are not finite."""
         norms = torch.empty(len(rows), dtype=self.dtype, device=self.device)
         step = max(1, min(self.step // 2, 2**22 // rows.shape[1]))
         for start in range(0, len(rows), step):
@@ -68,6 +69,37 @@ class EuclideanDistances:
             target = out[:, left - start : right - start]
             # Written to out=, the product is out of autocast's reach: never rounded to half precision.
             torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
+
+
+class AllPairsDistances:
+    """Of tracklets: the sum of the Euclidean distances between every run of the one and every run of the other."""
+
+    def __init__(self, query: Tensor, gallery: Tensor, runs: int, block_bytes: int) -> None:
+        width = query.shape[1] // runs
+        self.pairs = [
+            EuclideanDistances(
+                query[:, i * width : (i + 1) * width], gallery[:, j * width : (j + 1) * width], block_bytes
+            )
+            for i in range(runs)
+            for j in range(runs)
+        ]
+        first = self.pairs[0]
+        self.device, self.dtype = first.device, first.dtype
+        # Beside a block there is a second one, of the pair at work.
+        self.max_rows = max(1, first.max_rows // 2)
+        self.query_norms = [pair.squared_norms(pair.query, "query") for pair in self.pairs[::runs]]
+        self.runs = runs
+
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        """One matrix product for each pair of runs."""
+        index = torch.from_numpy(queries).to(self.device)
+        out.zero_()
+        one = torch.empty_like(out)
+        for place, pair in enumerate(self.pairs):
+            pair.fill(one, queries, start, stop)
+            one += self.query_norms[place // self.runs][index, None]
+            # Rounding may take the square of a distance of nothing below nothing.
+            out += one.clamp_(min=0).sqrt_()
 
 
 class GivenDistances:

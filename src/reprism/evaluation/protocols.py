@@ -1,47 +1,137 @@
-"""From a data set's samples to the labels that ranking needs."""
+"""From a data set's items to what is ranked: junk left out, queries averaged, one gallery item of each identity."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from reprism.data.records import Sample
-from reprism.evaluation.distances import Matrix
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprism.data.records import JUNK, Item, Label
+from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.evaluation.ranking import RankingMetrics, evaluate
 
 
-def evaluate_samples(
-    query: Matrix, gallery: Matrix, query_samples: Sequence[Sample], gallery_samples: Sequence[Sample], **options: Any
+def evaluate_items(
+    query: Matrix,
+    gallery: Matrix,
+    query_items: Sequence[Item],
+    gallery_items: Sequence[Item],
+    *,
+    single_shot_trials: int = 0,
+    seed: int = 0,
+    **options: Any,
 ) -> RankingMetrics:
-    """Rank and score as :func:`reprism.evaluate`, with identities and cameras taken from the samples.
+    """Rank and score as :func:`reprism.evaluate`, with identities and cameras taken from the items.
+
+    Gallery items that are junk (:data:`reprism.data.records.JUNK`) are ignored, as if they were not there.
 
     Args:
-        query: N×D descriptors of ``query_samples``.
-        gallery: M×D descriptors of ``gallery_samples``.
-        query_samples, gallery_samples: in the descriptors' order. Where no sample has a camera, cameras are unknown
-            and no match is ignored.
+        query: N×D descriptors of ``query_items``.
+        gallery: M×D descriptors of ``gallery_items``.
+        query_items, gallery_items: images or tracklets, in the descriptors' order. Where no item has a camera,
+            cameras are unknown and no match is ignored.
+        single_shot_trials: 0 ranks the whole gallery. N ranks one item of each identity, chosen at random from those
+            of other cameras than the query's, N times over (single gallery shot: the classic protocol of CUHK03); the
+            result's means are over all trials.
+        seed: of that choice.
         **options: of :func:`reprism.evaluate`.
 
     Raises:
-        ValueError: some samples have a camera and others none; and all that :func:`reprism.evaluate` raises.
+        ValueError: some items have a camera and others none; and all that :func:`reprism.evaluate` raises.
     """
-    known = {sample.camid is not None for sample in (*query_samples, *gallery_samples)}
+    known = {item.camid is not None for item in (*query_items, *gallery_items)}
     if len(known) == 2:
-        without = next(sample for sample in (*query_samples, *gallery_samples) if sample.camid is None)
+        without = next(item for item in (*query_items, *gallery_items) if item.camid is None)
         raise ValueError(
             f"some images have a camera and others none, such as {without.path}: give all of them one, or none"
         )
-    cameras = (
-        [[sample.camid for sample in samples] for samples in (query_samples, gallery_samples)]
-        if True in known
-        else [None, None]
-    )
-    return evaluate(
-        query,
-        gallery,
-        [sample.pid for sample in query_samples],
-        [sample.pid for sample in gallery_samples],
-        cameras[0],
-        cameras[1],
-        **options,
+    query, gallery = as_matrix(query, "query"), as_matrix(gallery, "gallery")
+    for name, rows, items in (("query", query, query_items), ("gallery", gallery, gallery_items)):
+        if len(rows) != len(items):
+            raise ValueError(f"{name} has {len(rows)} descriptors for {len(items)} items")
+    wanted = [place for place, item in enumerate(gallery_items) if item.pid != JUNK]
+    if len(wanted) < len(gallery_items):
+        gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[place] for place in wanted]
+    if not single_shot_trials:
+        return evaluate(query, gallery, **_labels(query_items, gallery_items), **options)
+    return _single_shot(query, gallery, query_items, gallery_items, single_shot_trials, seed, options)
+
+
+def average_queries(query: Matrix, items: Sequence[Item]) -> tuple[Tensor, list[Item]]:
+    """Multi-query: the mean descriptor of each identity in each camera, and an item that stands for them.
+
+    Args:
+        query: N×D descriptors.
+        items: whose they are, in their order.
+
+    Returns:
+        n×D descriptors in the order in which identities and cameras first occur, and the first item of each. Means
+        are not normalised: among gallery rows of one length this changes no ranking.
+    """
+    rows = as_matrix(query, "query")
+    groups: dict[tuple[Label, Label | None], int] = {}
+    place = torch.tensor([groups.setdefault((item.pid, item.camid), len(groups)) for item in items])
+    sums = torch.zeros(len(groups), rows.shape[1], dtype=torch.float64).index_add_(0, place, rows.double().cpu())
+    means = sums / place.bincount()[:, None]
+    first: dict[int, Item] = {}
+    for group, item in zip(place.tolist(), items, strict=True):
+        first.setdefault(group, item)
+    return means.to(rows.dtype), list(first.values())
+
+
+def _labels(query_items: Sequence[Item], gallery_items: Sequence[Item]) -> dict[str, Any]:
+    """Identities and cameras of both sides, as ``evaluate`` calls them; cameras are None where unknown."""
+    labels: dict[str, Any] = {}
+    for side, items in (("query", query_items), ("gallery", gallery_items)):
+        labels[f"{side}_pids"] = [item.pid for item in items]
+        labels[f"{side}_camids"] = None if items[0].camid is None else [item.camid for item in items]
+    return labels
+
+
+def _single_shot(
+    query: Tensor,
+    gallery: Tensor,
+    query_items: Sequence[Item],
+    gallery_items: Sequence[Item],
+    trials: int,
+    seed: int,
+    options: dict[str, Any],
+) -> RankingMetrics:
+    progress = options.pop("progress", None)
+    rng = np.random.default_rng(seed)
+    arrays = ("average_precision_step", "average_precision_trapezoid", "inverse_negative_penalty")
+    shape = (trials, len(query_items))
+    # A query that no trial reaches stays as a lost one is.
+    whole: dict[str, Any] = {name: np.full(shape, np.nan) for name in arrays}
+    whole["first_match_rank"] = np.zeros(shape, np.int64)
+    pids = [item.pid for item in gallery_items]
+    metrics = None
+    for trial in range(trials):
+        order = rng.permutation(len(gallery_items)).tolist()
+        for camid in {item.camid: None for item in query_items}:
+            asking = [place for place, item in enumerate(query_items) if item.camid == camid]
+            chosen: dict[Label, int] = {}
+            for place in order:
+                if camid is None or gallery_items[place].camid != camid:
+                    chosen.setdefault(pids[place], place)
+            if not any(query_items[place].pid in chosen for place in asking):
+                continue  # all of them are lost
+            shots = sorted(chosen.values())
+            here, there = [query_items[place] for place in asking], [gallery_items[place] for place in shots]
+            metrics = evaluate(query[asking], gallery[shots], **_labels(here, there), **options)
+            for name, values in whole.items():
+                values[trial, asking] = getattr(metrics, name)
+        if progress is not None:
+            progress(trial + 1, trials)
+    if metrics is None:
+        raise ValueError(f"no valid query: none of the {len(query_items)} queries was seen by another camera")
+    return RankingMetrics(
+        **{name: values.ravel() for name, values in whole.items()},
+        ap=metrics.ap,
+        lost=metrics.lost,
+        max_rank=metrics.max_rank,
+        trials=trials,
     )

@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprism.evaluation.distances import Distances, EuclideanDistances, GivenDistances, Matrix, as_matrix
+from reprism.evaluation.distances import (
+    AllPairsDistances,
+    Distances,
+    EuclideanDistances,
+    GivenDistances,
+    Matrix,
+    as_matrix,
+)
 from reprism.evaluation.identities import Identities, Labels
 
 AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
@@ -39,8 +46,8 @@ _WIDEST_BLOCK = 2**24
 class RankingMetrics:
     """What a ranking scored. Figures are fractions in [0, 1], never percent.
 
-    The per-query arrays are in the order of the queries; every mean derives from them, so both definitions of
-    average precision are at hand whichever one ``ap`` names.
+    The per-query arrays are in the order of the queries (of single-gallery-shot trials, one after the other); every
+    mean derives from them, so both definitions of average precision are at hand whichever one ``ap`` names.
 
     Attributes:
         average_precision_step: N float64, mean over the true matches of k / rank_k; NaN if lost.
@@ -51,6 +58,7 @@ class RankingMetrics:
         ap: the definition that ``mAP`` and ``average_precision`` use.
         lost: ``"exclude"``: means are over the valid queries; ``"zero"``: lost ones score 0 in every mean.
         max_rank: the length of ``cmc``.
+        trials: how many rankings of every query the arrays hold; means are over all of them.
     """
 
     average_precision_step: np.ndarray
@@ -60,6 +68,7 @@ class RankingMetrics:
     ap: AveragePrecision = "step"
     lost: LostQueries = "exclude"
     max_rank: int = 50
+    trials: int = 1
 
     @property
     def mAP(self) -> float:  # noqa: N802  # the field's own name
@@ -96,17 +105,17 @@ class RankingMetrics:
     @property
     def num_queries(self) -> int:
         """All queries, lost ones included."""
-        return len(self.first_match_rank)
+        return len(self.first_match_rank) // self.trials
 
     @property
     def num_valid_queries(self) -> int:
         """Queries with at least one true match in the gallery."""
-        return int(np.count_nonzero(self.first_match_rank))
+        return self.num_queries - len(self.lost_queries)
 
     @property
     def lost_queries(self) -> tuple[int, ...]:
         """Indices of the queries that have no true match left in the gallery, ascending."""
-        return tuple(np.flatnonzero(self.first_match_rank == 0).tolist())
+        return tuple(np.flatnonzero(self.first_match_rank[: self.num_queries] == 0).tolist())
 
     def rank(self, k: int) -> float:
         """Fraction of queries with a true match among their first ``k`` rows (``k`` from 1; rank-1 accuracy).
@@ -131,11 +140,12 @@ class RankingMetrics:
             "num_lost_queries": self.num_queries - self.num_valid_queries,
             "ap": self.ap,
             "lost": self.lost,
+            "trials": self.trials,
         }
 
     @property
     def _denominator(self) -> int:
-        return self.num_queries if self.lost == "zero" else self.num_valid_queries
+        return self.trials * (self.num_queries if self.lost == "zero" else self.num_valid_queries)
 
     def _mean(self, per_query: np.ndarray) -> float:
         return float(np.nansum(per_query) / self._denominator)
@@ -155,6 +165,7 @@ def evaluate(
     ap: AveragePrecision = "step",
     lost: LostQueries = "exclude",
     max_rank: int = 50,
+    all_pairs_runs: int = 1,
     block_bytes: int = _BLOCK_BYTES,
     progress: Progress | None = None,
 ) -> RankingMetrics:
@@ -186,6 +197,9 @@ def evaluate(
             original Market-1501, MARS and CUHK03 MATLAB code). The result holds both.
         lost: ``"exclude"`` lost queries from every mean, or let them score ``"zero"`` (the MATLAB code).
         max_rank: length of the CMC curve.
+        all_pairs_runs: 1: a row is one descriptor. Of tracklets, R: a row is R descriptors side by side, and a
+            distance is the sum of the R² Euclidean distances between those of the query and those of the gallery
+            row (the released SCR code's comparison), not the one between the rows (the paper's).
         block_bytes: bound on the working memory in bytes, whatever N and M (some arrays of length N or M come
             on top). If it cannot hold a fair number of rows, the gallery is cut too, and the distances of the
             parts with true matches are computed twice.
@@ -203,8 +217,14 @@ def evaluate(
             f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: "
             "both must come from the same model and settings"
         )
+    if all_pairs_runs < 1 or query.shape[1] % all_pairs_runs:
+        raise ValueError(f"all_pairs_runs={all_pairs_runs}: rows of width {query.shape[1]} are not so many descriptors")
     identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
-    distances = EuclideanDistances(query, gallery, block_bytes)
+    distances: Distances = (
+        EuclideanDistances(query, gallery, block_bytes)
+        if all_pairs_runs == 1
+        else AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)
+    )
     return _evaluate(distances, identities, ap, lost, max_rank, block_bytes, progress)
 
 

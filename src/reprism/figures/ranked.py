@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from reprism.data.images import read_image
-from reprism.data.records import Sample
+from reprism.data.records import Item
 
 RIGHT = (22, 163, 74)
 """RGB of the frame around an image of the query's person."""
@@ -47,8 +47,8 @@ class RankedList:
 def ranked_lists(
     query: np.ndarray,
     gallery: np.ndarray,
-    query_samples: Sequence[Sample],
-    gallery_samples: Sequence[Sample],
+    query_samples: Sequence[Item],
+    gallery_samples: Sequence[Item],
     chosen: Sequence[int] | None = None,
     k: int = 10,
     *,
@@ -102,8 +102,8 @@ def ranked_lists(
 def _check(
     query: np.ndarray,
     gallery: np.ndarray,
-    query_samples: Sequence[Sample],
-    gallery_samples: Sequence[Sample],
+    query_samples: Sequence[Item],
+    gallery_samples: Sequence[Item],
     k: int,
 ) -> None:
     for side, rows, samples in (("query", query, query_samples), ("gallery", gallery, gallery_samples)):
@@ -134,7 +134,7 @@ def _nearest(block: np.ndarray, query: np.ndarray, left_out: np.ndarray, k: int)
     return distances[order], places[order]
 
 
-def _left_out(query: Sample, gallery: Sequence[Sample]) -> np.ndarray:
+def _left_out(query: Item, gallery: Sequence[Item]) -> np.ndarray:
     if query.camid is None:
         return np.zeros(len(gallery), bool)
     same = (sample.pid == query.pid and sample.camid == query.camid for sample in gallery)
@@ -145,8 +145,8 @@ def _ranked_list(
     place: int,
     distances: np.ndarray,
     rows: np.ndarray,
-    query_samples: Sequence[Sample],
-    gallery_samples: Sequence[Sample],
+    query_samples: Sequence[Item],
+    gallery_samples: Sequence[Item],
 ) -> RankedList:
     pid = query_samples[place].pid
     correct = np.fromiter((gallery_samples[row].pid == pid for row in rows), bool, len(rows))
@@ -158,8 +158,8 @@ def _ranked_list(
 
 def draw_ranked_lists(
     lists: Sequence[RankedList],
-    query_samples: Sequence[Sample],
-    gallery_samples: Sequence[Sample],
+    query_samples: Sequence[Item],
+    gallery_samples: Sequence[Item],
     captions: Sequence[str] | None = None,
     *,
     size: tuple[int, int] = (160, 80),
@@ -240,7 +240,7 @@ class _Grid:
         canvas: Image.Image,
         row: int,
         column: int,
-        sample: Sample,
+        sample: Item,
         colour: tuple[int, int, int],
         title: str,
     ) -> tuple[int, int]:

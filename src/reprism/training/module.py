@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,9 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from reprism.data.images import ImageSet
+from reprism.data.records import Item, Tracklet
 from reprism.data.sampling import IdentityBatchSampler
-from reprism.embedding import describe
-from reprism.evaluation.protocols import evaluate_samples
+from reprism.data.tracklets import TrackletSet
+from reprism.data.transforms import eval_transform
+from reprism.embedding import describe, pool_runs
+from reprism.evaluation.protocols import evaluate_items
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet
 from reprism.training.recipes import OptimizerSettings, Recipe
@@ -37,20 +41,30 @@ class ReIDModule(pl.LightningModule):
         model: the network, with as many classes as ``train`` has identities.
         recipe: the settings.
         train: training images and labels.
-        test: query images, then gallery images; their labels are their places.
-        num_queries: how many of them are queries.
+        query, gallery: what is evaluated, images or tracklets.
+        single_shot_trials: as a data set has it.
 
     Attributes:
         evaluations: epoch and summary of every evaluation so far, the same on all ranks.
     """
 
-    def __init__(self, model: PartNet, recipe: Recipe, train: ImageSet, test: ImageSet, num_queries: int) -> None:
+    def __init__(
+        self,
+        model: PartNet,
+        recipe: Recipe,
+        train: ImageSet,
+        query: Sequence[Item],
+        gallery: Sequence[Item],
+        single_shot_trials: int = 0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.train_images = train
-        self.test_images = test
-        self.num_queries = num_queries
+        self.num_queries = len(query)
+        self.single_shot_trials = single_shot_trials
+        self.test_items: tuple[Item, ...] = (*query, *gallery)
+        self.is_video = isinstance(self.test_items[0], Tracklet)
         loss = recipe.loss
         self.loss = TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
         self.evaluations: list[dict[str, Any]] = []
@@ -100,10 +114,13 @@ class ReIDModule(pl.LightningModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """This rank's share of query and gallery: every world_size-th image, none twice."""
-        share = range(self.trainer.global_rank, len(self.test_images), self.trainer.world_size)
-        return DataLoader(
-            Subset(self.test_images, list(share)), self.recipe.data.eval_batch, num_workers=self._workers()
-        )
+        share = list(range(self.trainer.global_rank, len(self.test_items), self.trainer.world_size))
+        transform = eval_transform(self.model.preprocessing)
+        if self.is_video:
+            tracklets = TrackletSet(self.test_items, transform, self.recipe.data.video)  # type: ignore[arg-type]
+            return DataLoader(Subset(tracklets, share), batch_size=None, num_workers=self._workers())
+        images = ImageSet(self.test_items, transform)  # type: ignore[arg-type]
+        return DataLoader(Subset(images, share), self.recipe.data.eval_batch, num_workers=self._workers())
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -172,7 +189,8 @@ class ReIDModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         """All ranks describe with the same network: batch statistics are rank 0's."""
         self.share_buffers()
-        shape = (len(self.test_images), self.model.descriptor_dim)
+        runs = self.recipe.data.video.runs if self.is_video else 1
+        shape = (len(self.test_items), runs * self.model.descriptor_dim)
         self._rows = torch.zeros(shape)
         self._seen = torch.zeros(shape[0])
 
@@ -182,13 +200,20 @@ class ReIDModule(pl.LightningModule):
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Describe one batch of this rank's share."""
+    def validation_step(self, batch: tuple[Tensor, Tensor | int], batch_idx: int) -> None:
+        """Describe one batch of images of this rank's share, or one tracklet."""
         images, index = batch
-        images = images.contiguous(memory_format=torch.channels_last)
-        rows = describe(self.model, images, self.recipe.trainer.flip_test)
-        self._rows[index.cpu()] = rows.cpu()
-        self._seen[index.cpu()] += 1
+        rows = torch.cat(
+            [
+                describe(self.model, some.contiguous(memory_format=torch.channels_last), self.recipe.trainer.flip_test)
+                for some in images.split(self.recipe.data.eval_batch)
+            ]
+        )
+        if self.is_video:
+            rows = pool_runs(rows, self.recipe.data.video)[None]
+        places = torch.as_tensor(index).reshape(-1).cpu()
+        self._rows[places] = rows.cpu()
+        self._seen[places] += 1
 
     def on_validation_epoch_end(self) -> None:
         """Join the ranks' shares and rank every query."""
@@ -198,8 +223,10 @@ class ReIDModule(pl.LightningModule):
             seen = self.trainer.strategy.reduce(seen.to(self.device), reduce_op="sum").cpu()
         if not bool((seen == 1).all()):
             raise RuntimeError(f"{int((seen != 1).sum())} test images were described by no rank, or by several")
-        samples, split = self.test_images.samples, self.num_queries
-        metrics = evaluate_samples(rows[:split], rows[split:], samples[:split], samples[split:])
+        items, split = self.test_items, self.num_queries
+        metrics = evaluate_items(
+            rows[:split], rows[split:], items[:split], items[split:], single_shot_trials=self.single_shot_trials
+        )
         self._rows = self._seen = torch.empty(0)
         self.evaluations.append({"epoch": self.current_epoch + 1, **metrics.as_dict()})
         self.log_dict(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reprism.data.video import VideoSettings
+from reprism.files import write_json
 from reprism.notation import Partition
 
 SCR = "p1+p2(s2c2)+p3(s3c3)"
@@ -60,6 +61,8 @@ class DataSettings(_Settings):
     """Processes that decode and augment beside the network; by custom 1 on a CPU, up to 8 beside a GPU."""
     eval_batch: Positive = 64
     """Images at a time in evaluation."""
+    video: VideoSettings = VideoSettings()
+    """Of video data sets: which frames a tracklet is evaluated by, and how they are joined."""
 
 
 class ModelSettings(_Settings):
@@ -219,9 +222,7 @@ def find_recipe(source: str) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as JSON, as :func:`find_recipe` reads it."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, recipe.model_dump(mode="json"))
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import logging
 import os
 import platform
@@ -21,9 +20,10 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from reprism.data import open_dataset
 from reprism.data.images import DecodedImages, ImageSet, check_images
-from reprism.data.records import DataError, ReIDDataset, Sample
-from reprism.data.transforms import eval_transform, train_transform
+from reprism.data.records import DataError, ReIDDataset, Sample, as_images, without_images
+from reprism.data.transforms import train_transform
 from reprism.embedding import fastest_precision
+from reprism.files import write_json
 from reprism.models.checkpoint import save
 from reprism.models.network import PartNet, build_model
 from reprism.training.module import ReIDModule
@@ -90,14 +90,15 @@ def train(
     augment = train_transform(
         model.preprocessing, data.flip, data.erasing, pad_crop=data.pad_crop, color_jitter=data.color_jitter
     )
-    train_set = ImageSet(dataset.train, augment, dataset.train_targets, cache=images if images is not None else "none")
-    test_set = ImageSet([*dataset.query, *dataset.gallery], eval_transform(model.preprocessing))
-    module = ReIDModule(model, recipe, train_set, test_set, len(dataset.query))
+    train_set = ImageSet(
+        dataset.train_images, augment, dataset.train_targets, cache=images if images is not None else "none"
+    )
+    module = ReIDModule(model, recipe, train_set, dataset.query, dataset.gallery, dataset.single_shot_trials)
     if rank == 0:
         # Only now that all the settings have proved to fit.
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.json")
-        _write_json(folder / "environment.json", _environment())
+        write_json(folder / "environment.json", _environment())
     _hush_lightning()
     trainer = _trainer(recipe, folder)
     checkpoint = folder / "last.ckpt"
@@ -112,7 +113,7 @@ def train(
     metrics = {
         **module.evaluations[-1],
         "evaluations": module.evaluations,
-        "train_images": len(dataset.train),
+        "train_images": len(dataset.train_images),
         "train_identities": dataset.num_train_identities,
         "seconds": round(time.perf_counter() - started, 1),
         "resumed": resume,
@@ -120,7 +121,7 @@ def train(
     }
     if trainer.is_global_zero:
         save(model, folder / "model.safetensors", recipe=recipe.model_dump(mode="json"))
-        _write_json(folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", metrics)
     return TrainingResult(folder, model.eval(), metrics)
 
 
@@ -169,7 +170,7 @@ def _load_data(
     data = recipe.data
     if data.root is None:
         raise RecipeError("no data to train on: give the folder of the data set by --data.root DIR")
-    dataset = open_dataset(data.name, data.root, **data.options)
+    dataset = open_dataset(data.name, data.root, progress=progress, **data.options)
     unreadable: list[tuple[Sample, str]] = []
 
     def report(what: str) -> Callable[[int, int], None] | None:
@@ -177,18 +178,18 @@ def _load_data(
 
     if data.on_error == "skip":
         # Found out before the first step: which images a batch holds must not depend on what fails when.
-        parts = {}
+        parts: dict[str, Any] = {}
         for part in ("train", "query", "gallery"):
-            parts[part], bad = check_images(getattr(dataset, part), report(f"checking {part} images"))
+            items = getattr(dataset, part)
+            readable, bad = check_images(as_images(items), report(f"checking {part} images"))
             unreadable += bad
-            if not parts[part]:
+            parts[part] = tuple(without_images(items, [sample for sample, _ in bad]))
+            if not readable:
                 raise DataError(f"{data.root}: none of the {part} images can be read; the first: {bad[0][1]}")
-        dataset = replace(
-            dataset, train=tuple(parts["train"]), query=tuple(parts["query"]), gallery=tuple(parts["gallery"])
-        )
+        dataset = replace(dataset, **parts)
     images = None
     if data.cache == "ram":
-        images = DecodedImages(dataset.train, progress=report("decoding training images"))
+        images = DecodedImages(dataset.train_images, progress=report("decoding training images"))
     return dataset, images, unreadable
 
 
@@ -278,9 +279,3 @@ def _environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "packages": {package: importlib.metadata.version(package) for package in packages},
     }
-
-
-def _write_json(path: Path, values: Any) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)

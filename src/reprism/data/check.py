@@ -1,0 +1,170 @@
+"""What a data set on disk holds, beside what it should hold: counts, missing and unreadable images, lost queries."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from reprism.data.records import DISTRACTOR, JUNK, Item, Label, ReIDDataset, Tracklet, as_images, sorted_labels
+
+PARTS = ("train", "query", "gallery")
+Progress = Callable[[str, int, int], object]
+
+PUBLISHED: dict[tuple[str, str], dict[str, dict[str, int]]] = {
+    ("market1501", ""): {
+        "train": {"images": 12_936, "identities": 751, "cameras": 6},
+        "query": {"images": 3_368, "identities": 750, "cameras": 6},
+        "gallery": {"images": 15_913, "cameras": 6},
+    },
+    ("dukemtmc", ""): {
+        "train": {"images": 16_522, "identities": 702, "cameras": 8},
+        "query": {"images": 2_228, "identities": 702, "cameras": 8},
+        "gallery": {"images": 17_661, "cameras": 8},
+    },
+    ("cuhk03", "labelled boxes, new protocol"): {
+        "train": {"images": 7_368, "identities": 767, "cameras": 2},
+        "query": {"images": 1_400, "identities": 700, "cameras": 2},
+        "gallery": {"images": 5_328, "identities": 700, "cameras": 2},
+    },
+    ("cuhk03", "detected boxes, new protocol"): {
+        "train": {"images": 7_365, "identities": 767, "cameras": 2},
+        "query": {"images": 1_400, "identities": 700, "cameras": 2},
+        "gallery": {"images": 5_332, "identities": 700, "cameras": 2},
+    },
+    ("mars", "original gallery"): {
+        "train": {"tracklets": 8_298, "images": 509_914, "identities": 625, "cameras": 6},
+        "query": {"tracklets": 1_980, "identities": 626, "cameras": 6},
+        "gallery": {"tracklets": 12_180, "images": 681_089, "cameras": 6},
+    },
+    ("mars", "without-queries gallery"): {
+        "train": {"tracklets": 8_298, "images": 509_914, "identities": 625, "cameras": 6},
+        "query": {"tracklets": 1_980, "identities": 626, "cameras": 6},
+        "gallery": {"tracklets": 9_330, "cameras": 6},
+    },
+}
+"""By name and protocol of a data set: the published counts of its parts. Identities include the distractors' 0."""
+
+
+def count(items: Sequence[Item]) -> dict[str, int]:
+    """Images (frames), tracklets where there are any, identities, and cameras of a part."""
+    tracklets = [item for item in items if isinstance(item, Tracklet)]
+    counts = {"images": len(items) - len(tracklets) + sum(map(len, tracklets))}
+    if tracklets:
+        counts["tracklets"] = len(tracklets)
+    counts["identities"] = len({item.pid for item in items} - {JUNK})
+    counts["cameras"] = len({item.camid for item in items} - {None})
+    return counts
+
+
+def lost_queries(query: Sequence[Item], gallery: Sequence[Item]) -> list[tuple[Item, str]]:
+    """The queries that nothing in the gallery can match, each with the reason."""
+    cameras: dict[Label, Counter[Label | None]] = defaultdict(Counter)
+    for item in gallery:
+        cameras[item.pid][item.camid] += 1
+    lost = []
+    for item in query:
+        seen = cameras.get(item.pid, Counter())
+        if not seen:
+            lost.append((item, f"nothing in the gallery shows identity {item.pid}"))
+        elif item.camid is not None and set(seen) == {item.camid}:
+            reason = f"in the gallery, only the query's own camera, {item.camid}, shows identity {item.pid}"
+            lost.append((item, reason))
+    return lost
+
+
+def missing_files(items: Iterable[Item], progress: Callable[[int, int], object] | None = None) -> list[Path]:
+    """The images of some items that are not on disk, found by listing folders, each once; no image is opened."""
+    wanted: dict[Path, set[str]] = defaultdict(set)
+    for item in items:
+        if isinstance(item, Tracklet):
+            for name in item.names:
+                above, last = os.path.split(name)
+                wanted[item.folder / above if above else item.folder].add(last)
+        else:
+            wanted[item.path.parent].add(item.path.name)
+    missing = []
+    for done, (folder, names) in enumerate(sorted(wanted.items()), 1):
+        try:
+            with os.scandir(folder) as entries:
+                # A link to nowhere is listed, and is no image.
+                present = {entry.name for entry in entries if not entry.is_symlink() or Path(entry.path).exists()}
+        except OSError:
+            present = set()
+        missing += [folder / name for name in sorted(names - present)]
+        if progress is not None:
+            progress(done, len(wanted))
+    return missing
+
+
+def check_dataset(
+    dataset: ReIDDataset, *, decode: bool = False, images_per_id: int = 4, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Count and look through a data set.
+
+    Args:
+        dataset: what :func:`reprism.open_dataset` gave.
+        decode: whether to decode every image, minutes at the size of the known data sets; otherwise folders are listed.
+        images_per_id: K of the identity sampler; training identities with fewer images repeat some in a batch.
+        progress: called as ``progress(what, done, total)``.
+
+    Returns:
+        Ready for JSON: ``parts`` (counts of each, and ``published`` ones where known), ``differences`` (text),
+        ``missing`` and ``unreadable`` images, ``one_camera`` and ``few_images`` (training identities), ``unmatchable``
+        (identities to test with that one camera saw), ``lost_queries``; ``ok``: nothing differs, is missing or
+        unreadable.
+    """
+
+    def report(what: str) -> Callable[[int, int], object] | None:
+        return None if progress is None else lambda done, total: progress(what, done, total)
+
+    parts: dict[str, Any] = {}
+    differences = []
+    published = PUBLISHED.get((dataset.name, dataset.protocol), {})
+    for part in PARTS:
+        found = count(getattr(dataset, part))
+        parts[part] = found | ({"published": published[part]} if published else {})
+        differences += [
+            f"{part}: {found.get(what, 0):,} {what} where {wanted:,} were published"
+            for what, wanted in published.get(part, {}).items()
+            if found.get(what, 0) != wanted
+        ]
+    # In the original protocol of MARS the queries are in the gallery too: every file once.
+    items = list(dict.fromkeys((*dataset.train, *dataset.query, *dataset.gallery)))
+    missing = missing_files(items, report("listing folders"))
+    unreadable = []
+    if decode:
+        from reprism.data.images import check_images
+
+        gone = set(missing)
+        images = [sample for sample in as_images(items) if sample.path not in gone]
+        unreadable = check_images(images, report("decoding images"))[1]
+    images_of: Counter[Label] = Counter(sample.pid for sample in dataset.train_images)
+    test = [item for item in (*dataset.query, *dataset.gallery) if item.pid not in (JUNK, DISTRACTOR)]
+    return {
+        "data": dataset.name,
+        "root": str(dataset.root),
+        "protocol": dataset.protocol,
+        "parts": parts,
+        "differences": differences,
+        "missing": [str(path) for path in missing],
+        "unreadable": [{"path": str(sample.path), "reason": reason} for sample, reason in unreadable],
+        "one_camera": _seen_by_one_camera(dataset.train),
+        "few_images": {str(pid): images_of[pid] for pid in sorted_labels(images_of) if images_of[pid] < images_per_id},
+        "unmatchable": _seen_by_one_camera(test),
+        "lost_queries": [
+            {"path": str(item.path), "pid": item.pid, "camid": item.camid, "reason": reason}
+            for item, reason in lost_queries(dataset.query, dataset.gallery)
+        ],
+        "ok": not (differences or missing or unreadable),
+    }
+
+
+def _seen_by_one_camera(items: Iterable[Item]) -> list[Label]:
+    cameras: dict[Label, set[Label]] = defaultdict(set)
+    for item in items:
+        if item.camid is not None:
+            cameras[item.pid].add(item.camid)
+    return sorted_labels(pid for pid, seen in cameras.items() if len(seen) < 2)

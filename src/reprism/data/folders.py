@@ -1,0 +1,144 @@
+"""Folders of images whose names say whose they are; and where a data set begins, if the root given is near it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from reprism.data.records import DISTRACTOR, JUNK, DataError, Label, ReIDDataset, Sample
+
+TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+PARTS = (TRAIN, QUERY, GALLERY)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a data set names its images.
+
+    Attributes:
+        title: The data set's name, for messages.
+        pattern: What a whole name must match, without its suffix; its groups ``pid`` and ``camid`` are integers.
+        example: A name.
+        fields: What the example's fields are.
+    """
+
+    title: str
+    pattern: re.Pattern[str]
+    example: str
+    fields: str
+
+    def parse(self, name: str) -> tuple[int, int]:
+        """Identity and camera from a file name.
+
+        Raises:
+            DataError: The name is not of this form.
+        """
+        stem = name
+        # A doubled suffix, "….jpg.jpg", does no harm.
+        while stem.lower().endswith(IMAGE_SUFFIXES):
+            stem = stem[: stem.rindex(".")]
+        match = self.pattern.fullmatch(stem)
+        if match is None or stem == name:
+            raise DataError(
+                f"The image name {name!r} is not of {self.title}'s form {self.example!r} ({self.fields}). "
+                "Rename it or move it out of the folder."
+            )
+        return int(match["pid"]), int(match["camid"])
+
+
+def read_parts(name: str, root: Path, naming: Naming, protocol: str = "") -> ReIDDataset:
+    """A data set from the three folders of Market-1501's layout below ``root``.
+
+    Raises:
+        DataError: A part holds no usable image, or an image's name does not say whose it is.
+    """
+    return ReIDDataset(
+        name=name,
+        root=root,
+        train=_read_part(root / TRAIN, naming, without=(JUNK, DISTRACTOR)),
+        query=_read_part(root / QUERY, naming, without=(JUNK, DISTRACTOR)),
+        gallery=_read_part(root / GALLERY, naming, without=(JUNK,)),
+        protocol=protocol,
+    )
+
+
+def _read_part(folder: Path, naming: Naming, without: Collection[Label]) -> tuple[Sample, ...]:
+    samples = []
+    for name in image_names(folder):
+        try:
+            pid, camid = naming.parse(name)
+        except DataError as error:
+            raise DataError(f"{error} The folder is {folder}.") from None
+        if pid not in without:
+            samples.append(Sample(folder / name, pid, camid))
+    if not samples:
+        raise DataError(
+            f"{folder} holds no image of a person (junk, and outside the gallery distractors, do not count). "
+            "Unpack the data set again, whole."
+        )
+    return tuple(samples)
+
+
+def image_names(folder: Path) -> list[str]:
+    """The names of a folder's image files, sorted. No file is opened.
+
+    Files that are no images by their suffix (``Thumbs.db``) are passed over, and so are hidden ones:
+    ``._0002_c1s1_000451_03.jpg`` is what macOS leaves beside an image on a foreign disk.
+    """
+    # scandir knows folders from files without asking about each: on a network disk that is half a minute.
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
+        )
+
+
+def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str) -> Path:
+    """The folder that holds all of ``wanted``: ``root``, one folder in it, or one that it lies in.
+
+    Args:
+        root: What the user gave.
+        wanted: Paths of files or folders that must be there, from the folder looked for.
+        title: The data set's name, for messages.
+
+    Raises:
+        DataError: It is not to be found, or there are several; says where it was looked for.
+    """
+    root = Path(root).expanduser().absolute()
+    if not root.is_dir():
+        what = f"{root} is a file" if root.exists() else f"There is no folder {root}"
+        raise DataError(f"{what}. Give the folder that holds {', '.join(wanted)}.")
+    if _holds_all(root, wanted):
+        return root
+    inside = sorted(path for path in root.iterdir() if _holds_all(path, wanted))
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        raise DataError(f"{root} holds {len(inside)} data sets: {', '.join(map(str, inside))}. Give one of them.")
+    looked = [root, root / "*"]
+    # From a folder that the layout itself names, and from nowhere else, upwards.
+    named = {part for path in wanted for part in Path(path).parts}
+    above = root
+    while above.name in named and above != above.parent:
+        above = above.parent
+        if _holds_all(above, wanted):
+            return above
+        looked.append(above)
+    missing = [path for path in wanted if not (root / path).exists()]
+    raise DataError(
+        f"No {title} in {root} (looked in {', '.join(map(str, looked))}): "
+        f"{', '.join(missing)} missing from {root}. Give the folder that holds {', '.join(wanted)}."
+    )
+
+
+def _holds_all(folder: Path, wanted: Sequence[str]) -> bool:
+    try:
+        return all((folder / path).exists() for path in wanted)
+    except OSError:  # a stranger's folder beside the one that is looked for, which may not be entered
+        return False

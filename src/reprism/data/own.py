@@ -1,0 +1,388 @@
+"""One's own images and tracklets: a table (CSV or Parquet), or a folder for each identity.
+
+A table has the columns ``path`` (from the table's folder), ``pid``, and, where known, ``camid`` and ``split``
+(``train``, ``query`` or ``gallery``). Video adds ``tracklet`` and ``frame``. Identities and cameras are strings,
+compared as they are written.
+
+Without a split, identities are divided at random into those to train with and those to test with; of these, one item of
+each camera becomes a query. The division is written down, as a table that can be opened in its turn.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reprism.data.folders import image_names
+from reprism.data.records import DataError, Item, ReIDDataset, Sample, Tracklet
+from reprism.files import write_whole
+
+PARTS = ("train", "query", "gallery")
+_COLUMNS = ("path", "pid", "camid", "split", "tracklet", "frame")
+_NEEDED = ("path", "pid")
+
+
+class _Row(NamedTuple):
+    """An image as a table has it; ``where`` is what errors call its place."""
+
+    where: str
+    path: str
+    pid: str
+    camid: str
+    split: str
+    tracklet: str
+    frame: str
+
+
+def load_table(
+    root: str | PathLike[str],
+    split_by_identity: float | str | None = None,
+    seed: int | str = 0,
+    split_file: str | PathLike[str] | None = None,
+) -> ReIDDataset:
+    """Read a CSV or Parquet table of images, or of the frames of tracklets.
+
+    Args:
+        root: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file. Its paths count from its
+            folder, unless they are absolute.
+        split_by_identity: For a table without a ``split``: the share of the identities, between 0 and 1, to train with.
+        seed: Of that division.
+        split_file: Where the division is written; by custom beside the table, as ``NAME.split-SHARE-SEED.csv``.
+
+    Raises:
+        DataError: The table cannot be read, lacks a column, or has a row that cannot be right; names the row.
+        ValueError: An option is out of range.
+    """
+    table = Path(root).expanduser().absolute()
+    rows, columns = _read_table(table)
+    return _dataset("csv", table, table.parent, rows, columns, split_by_identity, seed, split_file)
+
+
+def load_folder(
+    root: str | PathLike[str],
+    split_by_identity: float | str | None = None,
+    seed: int | str = 0,
+    split_file: str | PathLike[str] | None = None,
+) -> ReIDDataset:
+    """Read a folder of images with one folder for each identity: ``ROOT/PID/IMAGE`` or ``ROOT/PID/CAMERA/IMAGE``.
+
+    Args:
+        root: The folder. If it holds ``train``, ``query`` and ``gallery``, the identities' folders are looked for in
+            these, and nothing is divided.
+        split_by_identity: Otherwise: the share of the identities, between 0 and 1, to train with.
+        seed: Of that division.
+        split_file: Where the division is written; by custom in the folder, as ``split-SHARE-SEED.csv``.
+
+    Raises:
+        DataError: There is no such folder, or no image where one belongs.
+        ValueError: An option is out of range.
+    """
+    folder = Path(root).expanduser().absolute()
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}. Give the folder that holds a folder for each identity.")
+    divided = all((folder / part).is_dir() for part in PARTS)
+    rows = [
+        row
+        for part in (PARTS if divided else ("",))
+        for identity in _folders(folder / part)
+        for row in _rows_of_identity(folder, part, identity)
+    ]
+    if not rows:
+        raise DataError(f"{folder} holds no image in a folder of an identity; wanted are {folder}/PID/IMAGE.")
+    columns = {"path", "pid"} | ({"split"} if divided else set()) | ({"camid"} if any(r.camid for r in rows) else set())
+    return _dataset("folder", folder, folder, rows, columns, split_by_identity, seed, split_file)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _rows_of_identity(root: Path, part: str, identity: Path) -> Iterator[_Row]:
+    for camera in (None, *_folders(identity)):
+        folder = identity if camera is None else camera
+        for name in image_names(folder):
+            path = (folder / name).relative_to(root).as_posix()
+            yield _Row(path, path, identity.name, "" if camera is None else camera.name, part, "", "")
+
+
+def _read_table(path: Path) -> tuple[list[_Row], set[str]]:
+    """Rows, and which of the known columns there are."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder. Give a CSV or Parquet file, or open it as the data set 'folder'.")
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.")
+    records = _parquet_records(path) if path.suffix == ".parquet" else _csv_records(path)
+    header = next(records)[1]
+    columns = [name.strip().lower() for name in header]
+    if missing := [name for name in _NEEDED if name not in columns]:
+        raise DataError(
+            f"{path} has no column {' and no column '.join(missing)}; it has {', '.join(header)}. "
+            f"Columns are {', '.join(_COLUMNS)}."
+        )
+    if twice := sorted({name for name in columns if name in _COLUMNS and columns.count(name) > 1}):
+        raise DataError(f"{path} has the column {twice[0]} twice.")
+    place = {name: columns.index(name) for name in _COLUMNS if name in columns}
+    rows = []
+    for where, values in records:
+        if len(values) != len(columns):
+            raise DataError(f"{path}, {where}: {len(values)} fields where the header has {len(columns)}.")
+        row = _Row(where, *(values[place[name]].strip() if name in place else "" for name in _COLUMNS))
+        for name in _NEEDED:
+            if not getattr(row, name):
+                raise DataError(f"{path}, {where}: no {name}.")
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path} has a header and no row.")
+    return rows, set(place)
+
+
+def _csv_records(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The header, then every row that is not empty, each with its place."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not in UTF-8 ({error}). Save it as 'CSV UTF-8'.") from error
+    first = text.split("\n", 1)[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    try:
+        header = next(reader, None)
+        if not header:
+            raise DataError(f"{path} is empty; wanted is a header with path and pid.")
+        yield "header", header
+        for values in reader:
+            if values:
+                yield f"line {reader.line_num}", values
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, list[str]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading Parquet needs pyarrow. Install it: pip install 'reprism[parquet]'."
+        ) from error
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
+    yield "header", list(table.column_names)
+    columns = [column.to_pylist() for column in table.columns]
+    for number, values in enumerate(zip(*columns, strict=True), 1):
+        yield f"row {number}", ["" if value is None else str(value) for value in values]
+
+
+# ---- from rows to a data set -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An image or tracklet with the rows that it was made of."""
+
+    item: Item
+    rows: tuple[_Row, ...]
+
+    @property
+    def split(self) -> str:
+        return self.rows[0].split
+
+
+def _dataset(
+    name: str,
+    source: Path,
+    folder: Path,
+    rows: list[_Row],
+    columns: set[str],
+    share: float | str | None,
+    seed: float | str,
+    split_file: str | PathLike[str] | None,
+) -> ReIDDataset:
+    _check_rows(source, folder, rows, columns)
+    entries = _entries(source, folder, rows, columns)
+    if "split" in columns:
+        if share is not None:
+            raise ValueError(f"{source} is divided already; split_by_identity is for data that are not.")
+        parts = {part: [entry for entry in entries if entry.split == part] for part in PARTS}
+        protocol = ""
+    else:
+        share, seed = _checked_share(source, share, seed)
+        parts = _divide(source, entries, share, seed)
+        beside = source.with_name(f"{source.stem}.split-{share:g}-{seed}.csv")
+        default = folder / f"split-{share:g}-{seed}.csv" if source == folder else beside
+        path = default if split_file is None else Path(split_file).expanduser().absolute()
+        _write_split(path, folder, parts, columns)
+        protocol = f"{share:g} of the identities to train with, divided by seed {seed}, in {path}"
+    items = {part: tuple(entry.item for entry in parts[part]) for part in PARTS}
+    if both := {item.pid for item in items["train"]} & {item.pid for item in (*items["query"], *items["gallery"])}:
+        raise DataError(
+            f"{source}: {len(both)} identities are both to train and to test with, such as {min(map(str, both))!r}. "
+            "Figures on people seen in training mean nothing: divide by identity."
+        )
+    return ReIDDataset(name, source, items["train"], items["query"], items["gallery"], protocol=protocol)
+
+
+def _check_rows(source: Path, folder: Path, rows: list[_Row], columns: set[str]) -> None:
+    seen: dict[str, str] = {}
+    with_camera = next((row for row in rows if row.camid), None)
+    for row in rows:
+        place = f"{source}, {row.where}"
+        if "\0" in row.path:
+            raise DataError(f"{place}: the path {row.path!r} holds a null character.")
+        if row.path in seen:
+            raise DataError(f"{place}: the image {row.path} is in {seen[row.path]} already.")
+        seen[row.path] = row.where
+        if "split" in columns and row.split not in PARTS:
+            raise DataError(f"{place}: the split {row.split!r} is none of {', '.join(PARTS)}.")
+        if "tracklet" in columns and not row.tracklet:
+            raise DataError(f"{place}: no tracklet; in a table with that column every image belongs to one.")
+        if with_camera is not None and not row.camid:
+            raise DataError(
+                f"{place}: no camera, but {with_camera.where} has one ({with_camera.camid}). Give all of them or none."
+            )
+    for row in rows:
+        path = folder / row.path
+        try:
+            if not path.is_file():
+                what = "is a folder" if path.is_dir() else "does not exist"
+                raise DataError(f"{source}, {row.where}: the image {path} {what}.")
+        except OSError as error:  # a name longer than the file system allows, a folder that may not be entered
+            raise DataError(f"{source}, {row.where}: the image {path}: {error.strerror}.") from error
+
+
+def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) -> list[_Entry]:
+    if "tracklet" not in columns:
+        return [_Entry(Sample(folder / row.path, row.pid, row.camid or None), (row,)) for row in rows]
+    groups: dict[str, list[_Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.tracklet].append(row)
+    entries = []
+    for tracklet, members in groups.items():
+        head = members[0]
+        for row in members:
+            for field in ("pid", "camid", "split"):
+                if getattr(row, field) != getattr(head, field):
+                    raise DataError(
+                        f"{source}, {row.where}: the tracklet {tracklet} has {field} {getattr(row, field)!r} here and "
+                        f"{getattr(head, field)!r} in {head.where}. A tracklet is of one person in one camera."
+                    )
+        ordered = sorted(members, key=_frame_order(members)) if "frame" in columns else members
+        names = tuple(row.path for row in ordered)
+        entries.append(_Entry(Tracklet(folder, names, head.pid, head.camid or None), tuple(ordered)))
+    return entries
+
+
+def _frame_order(rows: Sequence[_Row]) -> Any:
+    # As numbers if all are: 10 comes after 9.
+    if all(row.frame.isascii() and row.frame.isdigit() for row in rows):
+        return lambda row: int(row.frame)
+    return lambda row: row.frame
+
+
+# ---- dividing by identity --------------------------------------------------------------------------------
+
+
+def _checked_share(source: Path, share: float | str | None, seed: float | str) -> tuple[float, int]:
+    if share is None:
+        raise DataError(
+            f"{source} does not say what is to train with and what to test with. Give it a column split (or folders "
+            "train, query and gallery), or let it be divided: split_by_identity=0.5 (--split-by-identity 0.5)."
+        )
+    try:
+        share, seed = float(share), int(seed)
+    except ValueError as error:
+        raise ValueError(f"split_by_identity={share!r}, seed={seed!r}: wanted are a number and an integer") from error
+    if not 0 < share < 1:
+        raise ValueError(f"split_by_identity={share:g}: wanted is a share of the identities between 0 and 1")
+    if seed < 0:
+        raise ValueError(f"seed={seed}: it must not be negative")
+    return share, seed
+
+
+def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dict[str, list[_Entry]]:
+    """Identities at random to one side or the other; of the test side's, one item of each camera to the queries."""
+    identities = sorted({entry.item.pid for entry in entries}, key=str)
+    if len(identities) < 2:
+        raise DataError(f"{source} has a single identity ({identities[0]}); dividing by identity needs two.")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(identities))
+    cut = min(len(identities) - 1, max(1, round(share * len(identities))))
+    train = {identities[place] for place in order[:cut]}
+    parts: dict[str, list[_Entry]] = {part: [] for part in PARTS}
+    tested: dict[Any, dict[Any, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        if entry.item.pid in train:
+            parts["train"].append(entry)
+        else:
+            tested[entry.item.pid][entry.item.camid].append(entry)
+    for pid in sorted(tested, key=str):
+        givers = _cameras_that_give_a_query(tested[pid], rng)
+        for camera, items in sorted(tested[pid].items(), key=lambda pair: str(pair[0])):
+            chosen = int(rng.integers(len(items))) if camera in givers else -1
+            for place, entry in enumerate(items):
+                parts["query" if place == chosen else "gallery"].append(entry)
+    if not parts["query"]:
+        raise DataError(
+            f"{source}: none of the {len(tested)} identities to test with has a second image"
+            f"{' in another camera' if entries[0].item.camid is not None else ''} to be found by. Choose another "
+            "share or seed, or give the split yourself."
+        )
+    return parts
+
+
+def _cameras_that_give_a_query(by_camera: Mapping[Any, Sequence[_Entry]], rng: np.random.Generator) -> set[Any]:
+    """Cameras that can give one item away so that every item given keeps a match in the gallery.
+
+    A match is an item of another camera or, where cameras are unknown, any other item.
+    """
+    several = [camera for camera, items in by_camera.items() if len(items) > 1]
+    if None in by_camera:
+        return set(several)
+    if len(by_camera) < 2:
+        return set()
+    if len(several) >= 2:
+        return set(by_camera)
+    # One camera keeps all it has, for the others to find.
+    cameras = sorted(by_camera, key=str)
+    keeper = several[0] if several else cameras[int(rng.integers(len(cameras)))]
+    return set(by_camera) - {keeper}
+
+
+def _write_split(path: Path, folder: Path, parts: Mapping[str, list[_Entry]], columns: set[str]) -> None:
+    """Write the division as a table of its own; one that is there already must be the same."""
+    header = [name for name in _COLUMNS if name in columns or name == "split"]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for part in PARTS:
+        for entry in parts[part]:
+            for row in entry.rows:
+                values = row._replace(split=part, path=_as_seen_from(path.parent, folder / row.path))
+                writer.writerow([getattr(values, name) for name in header])
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != text.getvalue():
+            raise DataError(
+                f"{path} holds another division: the data have changed since it was written. Open it as the data set "
+                "csv to go on with it, or remove it to divide anew."
+            )
+        return
+    try:
+        write_whole(path, text.getvalue())
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}). Give another place: split_file=FILE.") from error
+
+
+def _as_seen_from(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

@@ -1,0 +1,75 @@
+"""Which frames of a tracklet are looked at, and how they are to be joined (paper section 4.2, Table 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+Sampling = Literal["even", "random", "all"]
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a tracklet becomes one descriptor.
+
+    Attributes:
+        frames: How many frames are looked at.
+        sampling: Which: ``even``, ``random`` (in order) or ``all``.
+        runs: Into how many runs of consecutive frames they are cut, as even as possible, longer ones first; each gives
+            a descriptor. 3 is the paper's temporal partition pooling, 1 is plain temporal pooling.
+        pooling: A run's descriptor is the ``mean`` of its frames' descriptors (each of length 1), or their ``max``,
+            column by column.
+        seed: Of ``random``.
+
+    Raises:
+        ValueError: A number is out of range, or a name unknown.
+    """
+
+    frames: int = 15
+    sampling: Sampling = "even"
+    runs: int = 3
+    pooling: Literal["mean", "max"] = "mean"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("sampling", get_args(Sampling)), ("pooling", ("mean", "max"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: wanted is {' or '.join(allowed)}")
+        if not 1 <= self.runs <= self.frames:
+            raise ValueError(f"runs={self.runs} and frames={self.frames}: wanted are 1 or more runs, of a frame each")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: it must not be negative")
+
+
+def choose_frames(
+    length: int, frames: int = 15, sampling: Sampling = "even", rng: np.random.Generator | None = None
+) -> list[int]:
+    """Which frames of a tracklet are looked at, in order.
+
+    Args:
+        length: how many it has.
+        frames: how many are wanted, 15 in the paper. A tracklet that has fewer gives all, and its last one again and
+            again, whatever the sampling.
+        sampling: ``even``: the first of each of ``frames`` stretches of equal length; ``random``: so many different
+            ones by chance, in order; ``all``: every frame, ``frames`` being the least.
+        rng: for ``random``.
+
+    Returns:
+        Indices 0 … length-1, ascending: ``frames`` of them, or more with ``all``.
+
+    Raises:
+        ValueError: a number below 1, an unknown sampling, or ``random`` without a generator.
+    """
+    if length < 1 or frames < 1:
+        raise ValueError(f"a tracklet of {length} frames, {frames} of them wanted: both must be 1 or more")
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"sampling={sampling!r}: wanted is {', '.join(get_args(Sampling))}")
+    if length <= frames or sampling == "all":
+        return [*range(length), *[length - 1] * (frames - length)]
+    if sampling == "even":
+        return [place * length // frames for place in range(frames)]
+    if rng is None:
+        raise ValueError("random sampling of frames needs a generator: rng")
+    return sorted(rng.choice(length, frames, replace=False).tolist())

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from reprism.data import ReIDDataset, Sample, open_dataset
+from reprism.data.check import PUBLISHED, check_dataset, lost_queries, missing_files
+from reprism.data.rendered_layouts import render_mars
+
+
+def sample(pid, camid, name="x.jpg") -> Sample:
+    return Sample(Path(name), pid, camid)
+
+
+def test_lost_queries_and_why() -> None:
+    gallery = [sample(1, 1), sample(1, 2), sample(2, 1), sample(2, 1), sample(3, 2)]
+    query = [sample(1, 1), sample(2, 1), sample(2, 2), sample(3, 2), sample(4, 1)]
+    assert [(item.pid, item.camid, reason) for item, reason in lost_queries(query, gallery)] == [
+        (2, 1, "in the gallery, only the query's own camera, 1, shows identity 2"),
+        (3, 2, "in the gallery, only the query's own camera, 2, shows identity 3"),
+        (4, 1, "nothing in the gallery shows identity 4"),
+    ]
+    assert lost_queries([sample(1, None)], [sample(1, None)]) == []
+
+
+def test_counts_of_images(people: Path) -> None:
+    data = open_dataset("market1501", people)
+    found = check_dataset(data, images_per_id=10)
+    assert found["parts"]["train"] == {
+        "images": 12 * 3 * 3, "identities": 12, "cameras": 3, "published": PUBLISHED["market1501", ""]["train"],
+    }  # fmt: skip
+    assert {part: counts["images"] for part, counts in found["parts"].items()} == {
+        "train": 108, "query": 18, "gallery": 39,
+    }  # fmt: skip
+    assert found["parts"]["gallery"]["identities"] == 7, "six, and the distractors' 0"
+    assert "train: 108 images where 12,936 were published" in found["differences"]
+    assert len(found["differences"]) == 8
+    assert set(found["few_images"].values()) == {9}
+    assert len(found["few_images"]) == 12
+    assert check_dataset(data)["few_images"] == {}
+    assert (found["missing"], found["lost_queries"], found["one_camera"], found["unmatchable"]) == ([], [], [], [])
+    assert not found["ok"], "counts differ"
+
+
+def test_published_counts_that_agree_are_no_difference(monkeypatch: pytest.MonkeyPatch, people: Path) -> None:
+    data = open_dataset("market1501", people)
+    here = {part: {"images": len(getattr(data, part))} for part in ("train", "query", "gallery")}
+    monkeypatch.setitem(PUBLISHED, ("market1501", ""), here)
+    found = check_dataset(data)
+    assert found["differences"] == []
+    assert found["ok"]
+
+
+def test_missing_and_unreadable_images(tmp_path: Path) -> None:
+    root = render_mars(tmp_path / "mars", train_identities=2, test_identities=2, frames=(2, 3), size=(32, 16))
+    data = open_dataset("mars", root)
+    gone, broken = data.train[0].frame(1).path, data.gallery[5].frame(0).path
+    gone.unlink()
+    broken.write_bytes(broken.read_bytes()[:60])
+    quick, thorough = check_dataset(data), check_dataset(data, decode=True)
+    assert quick["missing"] == thorough["missing"] == [str(gone)]
+    assert quick["unreadable"] == []
+    assert [fault["path"] for fault in thorough["unreadable"]] == [str(broken)]
+    assert not quick["ok"]
+    counts = quick["parts"]["gallery"]
+    on_disk = len(list((root / "bbox_test").rglob("*.jpg")))
+    assert (counts["tracklets"], counts["images"]) == (len(data.gallery), on_disk)
+
+
+def test_a_whole_folder_missing_and_a_link_to_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "here.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    samples = [sample(1, 1, tmp_path / name) for name in ("here.jpg", "link.jpg", "no/a.jpg", "no/b.jpg")]
+    calls: list[tuple[int, int]] = []
+    missing = missing_files(samples, lambda done, total: calls.append((done, total)))
+    assert missing == [tmp_path / "link.jpg", tmp_path / "no/a.jpg", tmp_path / "no/b.jpg"]
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_people_that_one_camera_saw() -> None:
+    train = (sample("a", 1), sample("a", 2), sample("b", 1))
+    query, gallery = (sample("c", 1), sample("d", 1)), (sample("c", 2), sample("d", 1), sample(0, 1), sample(-1, 2))
+    found = check_dataset(ReIDDataset("mine", Path(), train, query, gallery))
+    assert found["one_camera"] == ["b"]
+    assert found["unmatchable"] == ["d"]
+    assert found["few_images"] == {"a": 2, "b": 1}
+    assert [lost["pid"] for lost in found["lost_queries"]] == ["d"]
+    assert "published" not in found["parts"]["train"]

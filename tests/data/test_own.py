@@ -1,0 +1,319 @@
+import csv
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reprism.data import DataError, Sample, Tracklet, open_dataset
+from reprism.data.check import lost_queries
+
+ROWS = [
+    ("a/1.jpg", "anna", "door", "train"),
+    ("a/2.jpg", "anna", "hall", "train"),
+    ("b/1.jpg", "0007", "door", "query"),
+    ("b/2.jpg", "0007", "hall", "gallery"),
+    ("c/ü 3.jpg", "7", "hall", "gallery"),
+]
+
+
+def table(folder: Path, rows=ROWS, header="path,pid,camid,split", name="people.csv", touch=True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w", encoding="utf-8", newline="") as file:
+        file.write(header + "\n")
+        csv.writer(file).writerows(rows)
+    for row in rows if touch else ():
+        (folder / row[0]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / row[0]).touch()
+    return folder / name
+
+
+def test_a_table_of_images(tmp_path: Path) -> None:
+    data = open_dataset("csv", table(tmp_path))
+    samples = [Sample(tmp_path / path, pid, camid) for path, pid, camid, _ in ROWS]
+    assert (data.train, data.query, data.gallery) == (tuple(samples[:2]), tuple(samples[2:3]), tuple(samples[3:]))
+    assert data.train_labels == {"anna": 0}, "0007 and 7 are two people, and neither is the number 7"
+    assert not data.is_video
+
+
+@pytest.mark.parametrize("form", ["semicolons", "mark", "columns", "blank", "parquet", "absolute"])
+def test_other_ways_to_write_the_same_table(tmp_path: Path, form: str) -> None:
+    plain = open_dataset("csv", table(tmp_path))
+    path = tmp_path / "people.csv"
+    text = path.read_text(encoding="utf-8")
+    if form == "semicolons":
+        path.write_text(text.replace(",", ";"), encoding="utf-8")
+    elif form == "mark":
+        path.write_text(text, encoding="utf-8-sig")
+    elif form == "blank":
+        path.write_text(text.replace("\n", "\r\n\r\n"), encoding="utf-8")
+    elif form == "columns":
+        lines = [line.split(",") for line in text.splitlines()]
+        lines[0] = [" Split", "PID", "note", "path", "camid "]
+        shuffled = [lines[0], *([split, pid, "x", name, camid] for name, pid, camid, split in lines[1:])]
+        path.write_text("\n".join(map(",".join, shuffled)), encoding="utf-8")
+    elif form == "absolute":
+        path.write_text("\n".join(line if n == 0 else f"{tmp_path}/{line}" for n, line in enumerate(text.splitlines())))
+    else:
+        path = tmp_path / "people.parquet"
+        columns = dict(zip(("path", "pid", "camid", "split"), map(list, zip(*ROWS, strict=True)), strict=True))
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    data = open_dataset("csv", path)
+    assert (data.train, data.query, data.gallery) == (plain.train, plain.query, plain.gallery)
+
+
+def test_numbers_in_parquet_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    table(tmp_path)
+    columns = {"path": ["a/1.jpg", "b/1.jpg", "b/2.jpg"], "pid": [1, 2, 2], "camid": [None, None, None],
+               "split": ["train", "query", "gallery"]}  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    data = open_dataset("csv", tmp_path / "t.parquet")
+    assert [(item.pid, item.camid) for item in (*data.train, *data.query)] == [("1", None), ("2", None)]
+
+
+VIDEO = [
+    ("x/10.jpg", "p", "1", "query", "t1", "10"),
+    ("x/9.jpg", "p", "1", "query", "t1", "9"),
+    ("y/1.jpg", "p", "2", "gallery", "t2", "1"),
+    ("z/1.jpg", "q", "2", "train", "t3", "1"),
+    ("x/11.jpg", "p", "1", "query", "t1", "11"),
+]
+VIDEO_HEADER = "path,pid,camid,split,tracklet,frame"
+
+
+def test_a_table_of_frames(tmp_path: Path) -> None:
+    data = open_dataset("csv", table(tmp_path, VIDEO, VIDEO_HEADER))
+    assert data.is_video
+    assert data.query == (Tracklet(tmp_path, ("x/9.jpg", "x/10.jpg", "x/11.jpg"), "p", "1"),)
+    assert data.train_images == (Sample(tmp_path / "z/1.jpg", "q", "2"),)
+    named = [(*row[:5], f"f{row[5]}") for row in VIDEO]
+    by_name = open_dataset("csv", table(tmp_path, named, VIDEO_HEADER)).query[0]
+    assert by_name.names == ("x/10.jpg", "x/11.jpg", "x/9.jpg"), "frames that are no numbers sort as text"
+
+
+def changed(place: int, column: int, value: str, rows=ROWS) -> list[tuple[str, ...]]:
+    return [(*row[:column], value, *row[column + 1 :]) if n == place else row for n, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "says"),
+    [
+        (ROWS, "path,person,camid,split", r"people.csv has no column pid; it has path, person, camid, split"),
+        (ROWS, "file,person,camid,split", r"no column path and no column pid"),
+        (ROWS, "path,pid,pid,split", r"has the column pid twice"),
+        ([], "path,pid,camid,split", r"has a header and no row"),
+        (changed(1, 3, "test"), None, r"people.csv, line 3: the split 'test' is none of train, query, gallery"),
+        (changed(1, 3, ""), None, r"line 3: the split '' is none"),
+        (changed(2, 1, " "), None, r"line 4: no pid"),
+        (changed(3, 2, ""), None, r"line 5: no camera, but line 2 has one \(door\). Give all of them or none"),
+        (changed(3, 0, "a/1.jpg"), None, r"line 5: the image a/1.jpg is in line 2 already"),
+        (changed(2, 1, "anna"), None, r"1 identities are both to train and to test with, such as 'anna'"),
+        ([*ROWS, ("x.jpg", "1", "2")], None, r"line 7: 3 fields where the header has 4"),
+        (changed(1, 4, "", VIDEO), VIDEO_HEADER, r"line 3: no tracklet"),
+        (changed(1, 1, "q", VIDEO), VIDEO_HEADER, r"line 3: the tracklet t1 has pid 'q' here and 'p' in line 2"),
+        (changed(4, 2, "2", VIDEO), VIDEO_HEADER, r"line 6: the tracklet t1 has camid '2' here and '1' in line 2"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_refused_with_the_row(tmp_path: Path, rows, header, says: str) -> None:
+    path = table(tmp_path, rows, header or "path,pid,camid,split")
+    with pytest.raises(DataError, match=says):
+        open_dataset("csv", path)
+
+
+def test_paths_that_are_no_images_are_refused_with_the_row(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    (tmp_path / "b/2.jpg").unlink()
+    with pytest.raises(DataError, match=r"line 5: the image .*b/2.jpg does not exist"):
+        open_dataset("csv", path)
+    (tmp_path / "b/2.jpg").mkdir()
+    with pytest.raises(DataError, match=r"line 5: the image .*b/2.jpg is a folder"):
+        open_dataset("csv", path)
+    table(tmp_path / "long")
+    with pytest.raises(DataError, match=r"line 5: the image .*xxx"):
+        open_dataset("csv", table(tmp_path / "long", changed(3, 0, "x" * 5000), touch=False))
+
+
+def test_no_file_a_folder_and_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no file .*people.csv"):
+        open_dataset("csv", tmp_path / "people.csv")
+    with pytest.raises(DataError, match=r"is a folder. Give a CSV or .* the data set 'folder'"):
+        open_dataset("csv", tmp_path)
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(DataError, match=r"empty.csv is empty"):
+        open_dataset("csv", tmp_path / "empty.csv")
+    (tmp_path / "latin.csv").write_bytes("path,pid\nü.jpg,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.csv is not in UTF-8"):
+        open_dataset("csv", tmp_path / "latin.csv")
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"no.parquet cannot be read as a Parquet file"):
+        open_dataset("csv", tmp_path / "no.parquet")
+
+
+FIELDS = [*"path pid split tracklet frame train query gallery a.jpg b".split(), '"', "", "\0", "x" * 300]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=200).map(str.encode),
+    st.lists(st.lists(st.sampled_from(FIELDS), max_size=5).map(",".join), max_size=6).map("\n".join).map(str.encode),
+))  # fmt: skip
+def test_any_bytes_are_a_table_or_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b").touch()
+    (tmp_path / "fuzz.csv").write_bytes(content)
+    try:
+        data = open_dataset("csv", tmp_path / "fuzz.csv")
+    except DataError:
+        return
+    assert all(sample.path.is_file() for sample in data.train_images)
+
+
+# --- dividing by identity ------------------------------------------------------------------------------------
+
+people = st.dictionaries(
+    st.text("abcdef0", min_size=1, max_size=3),
+    st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, max_size=6),
+    min_size=2,
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(people, st.floats(0.05, 0.95), st.integers(0, 5), st.booleans())
+def test_a_division_is_disjoint_and_loses_no_query(tmp_path, people, share, seed, with_cameras) -> None:
+    rows = [(f"{pid}{n}.jpg", pid, camid) for pid, camids in people.items() for n, camid in enumerate(camids)]
+    for path in tmp_path.glob("*.csv"):
+        path.unlink()
+    columns, header = (rows, "path,pid,camid") if with_cameras else ([row[:2] for row in rows], "path,pid")
+    path = table(tmp_path, columns, header)
+    findable = {pid for pid, camids in people.items() if len(set(camids) if with_cameras else camids) > 1}
+    try:
+        data = open_dataset("csv", path, split_by_identity=share, seed=seed)
+    except DataError:
+        assert len(findable) < len(people)
+        return
+    train, query, gallery = ({item.pid for item in part} for part in (data.train, data.query, data.gallery))
+    assert train | query | gallery == people.keys()
+    assert not train & (query | gallery)
+    assert len(train) == min(len(people) - 1, max(1, round(share * len(people))))
+    assert query == findable - train
+    assert lost_queries(data.query, data.gallery) == []
+    everything = [item.path.name for item in (*data.train, *data.query, *data.gallery)]
+    assert sorted(everything) == sorted(row[0] for row in rows)
+    assert len({(item.pid, item.camid) for item in data.query}) == len(data.query), "one of each camera"
+    # With two cameras that saw somebody more than once, every camera asks.
+    asked = defaultdict(set)
+    for item in data.query:
+        asked[item.pid].add(item.camid)
+    for pid in query if with_cameras else ():
+        several = [camid for camid in set(people[pid]) if people[pid].count(camid) > 1]
+        wanted = len(set(people[pid])) - (len(several) < 2)
+        assert len(asked[pid]) == wanted
+
+
+def test_a_division_is_written_down_and_opens_by_itself(tmp_path: Path) -> None:
+    rows = [(f"p{n}/{c}{k}.jpg", f"p{n}", c) for n in range(6) for c in "xy" for k in range(2)]
+    path = table(tmp_path / "data", rows, "path,pid,camid")
+    data = open_dataset("csv", path, split_by_identity="0.5", seed="3")
+    written = tmp_path / "data" / "people.split-0.5-3.csv"
+    assert str(written) in data.protocol
+    again = open_dataset("csv", written)
+    assert (again.train, again.query, again.gallery) == (data.train, data.query, data.gallery)
+    assert open_dataset("csv", path, split_by_identity=0.5, seed=3) == data
+    others = {seed: open_dataset("csv", path, split_by_identity=0.5, seed=seed).train for seed in range(4, 8)}
+    assert any(train != data.train for train in others.values())
+    elsewhere = open_dataset("csv", path, split_by_identity=0.5, seed=3, split_file=tmp_path / "mine.csv")
+    moved = open_dataset("csv", tmp_path / "mine.csv")
+    assert (moved.train, moved.query, moved.gallery) == (elsewhere.train, elsewhere.query, elsewhere.gallery)
+
+
+def test_a_division_is_not_silently_another_when_data_change(tmp_path: Path) -> None:
+    rows = [(f"p{n}{k}.jpg", f"p{n}") for n in range(4) for k in range(2)]
+    path = table(tmp_path, rows, "path,pid")
+    open_dataset("csv", path, split_by_identity=0.5)
+    table(tmp_path, [*rows, ("new.jpg", "p9")], "path,pid")
+    with pytest.raises(DataError, match=r"people.split-0.5-0.csv holds another division: the data have changed"):
+        open_dataset("csv", path, split_by_identity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({}, DataError, r"does not say what is to train with.*--split-by-identity 0.5"),
+        ({"split_by_identity": 1}, ValueError, r"split_by_identity=1: wanted is a share"),
+        ({"split_by_identity": "half"}, ValueError, r"split_by_identity='half'"),
+        ({"split_by_identity": 0.5, "seed": -1}, ValueError, r"seed=-1"),
+        ({"split_by_identity": "nan"}, ValueError, r"split_by_identity=nan"),
+    ],
+)
+def test_what_cannot_be_divided(tmp_path: Path, options, error, says: str) -> None:
+    path = table(tmp_path, [("a.jpg", "a"), ("b.jpg", "b"), ("c.jpg", "b")], "path,pid")
+    with pytest.raises(error, match=says):
+        open_dataset("csv", path, **options)
+
+
+def test_one_identity_cannot_be_divided_nor_a_table_that_is(tmp_path: Path) -> None:
+    path = table(tmp_path, [("a.jpg", "a"), ("b.jpg", "a")], "path,pid")
+    with pytest.raises(DataError, match=r"has a single identity \(a\)"):
+        open_dataset("csv", path, split_by_identity=0.5)
+    with pytest.raises(ValueError, match=r"is divided already"):
+        open_dataset("csv", table(tmp_path), split_by_identity=0.5)
+    alone = table(tmp_path / "alone", [("a.jpg", "a"), ("b.jpg", "b")], "path,pid")
+    with pytest.raises(DataError, match=r"none of the 1 identities to test with has a second image"):
+        open_dataset("csv", alone, split_by_identity=0.5)
+
+
+def test_tracklets_are_divided_whole(tmp_path: Path) -> None:
+    rows = [(f"{p}{c}{t}{f}.jpg", p, c, f"{p}{c}{t}", f) for p in "abcd" for c in "xy" for t in "12" for f in "123"]
+    data = open_dataset("csv", table(tmp_path, rows, "path,pid,camid,tracklet,frame"), split_by_identity=0.5)
+    assert {len(item) for item in (*data.train, *data.query, *data.gallery)} == {3}
+    assert (len(data.train), len(data.query), len(data.gallery)) == (8, 4, 4)
+    again = open_dataset("csv", tmp_path / "people.split-0.5-0.csv")
+    assert (again.train, again.query, again.gallery) == (data.train, data.query, data.gallery)
+
+
+# --- a folder for each identity --------------------------------------------------------------------------------
+
+
+def images(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_a_folder_for_each_identity(tmp_path: Path) -> None:
+    root = images(tmp_path / "my people", "anna/1.jpg", "anna/2.PNG", "anna/Thumbs.db", "anna/._1.jpg", "Zoë/1.jpg",
+                  "Zoë/2.jpg", ".cache/x/1.jpg", "notes.txt")  # fmt: skip
+    data = open_dataset("folder", root, split_by_identity=0.5)
+    assert {item.pid for item in (*data.train, *data.gallery)} == {"anna", "Zoë"}
+    assert all(item.camid is None for item in data.train)
+    assert len(data.train) + len(data.query) + len(data.gallery) == 4
+    again = open_dataset("csv", root / "split-0.5-0.csv")
+    assert (again.train, again.query, again.gallery) == (data.train, data.query, data.gallery)
+
+
+def test_cameras_are_folders_inside_and_parts_are_folders_around(tmp_path: Path) -> None:
+    root = images(tmp_path, "train/a/door/1.jpg", "query/b/door/1.jpg", "gallery/b/hall/1.jpg", "gallery/c/hall/2.jpg")
+    data = open_dataset("folder", root)
+    assert data.train == (Sample(root / "train/a/door/1.jpg", "a", "door"),)
+    assert data.query == (Sample(root / "query/b/door/1.jpg", "b", "door"),)
+    assert [(item.pid, item.camid) for item in data.gallery] == [("b", "hall"), ("c", "hall")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images(root, "gallery/c/3.jpg")
+        with pytest.raises(DataError, match=r"gallery/c/3.jpg: no camera, but train/a/door/1.jpg has one"):
+            open_dataset("folder", root)
+
+
+def test_a_folder_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
+        open_dataset("folder", tmp_path / "nowhere")
+    images(tmp_path, "1.jpg", "a/Thumbs.db")
+    with pytest.raises(DataError, match=r"holds no image in a folder of an identity"):
+        open_dataset("folder", tmp_path)
