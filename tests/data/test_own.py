@@ -153,7 +153,14 @@ def test_no_file_a_folder_and_no_text(tmp_path: Path) -> None:
         open_dataset("csv", tmp_path / "no.parquet")
 
 
-FIELDS = [*"path pid split tracklet frame train query gallery a.jpg b".split(), '"', "", "\0", "x" * 300]
+COLUMNS, PARTS = ["path", "pid", "split", "tracklet", "frame"], ["train", "query", "gallery"]
+FIELDS = [*COLUMNS, *PARTS, "a.jpg", "b", '"', "", "\0", "x" * 300]
+    *["path", "pid", "split", "tracklet", "frame", "train", "query", "gallery", "a.jpg", "b"],
+    '"',
+    "",
+    "\0",
+    "x" * 300,
+]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

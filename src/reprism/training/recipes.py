@@ -177,8 +177,20 @@ _PAPER = (
     scr("scr-mars", "mars"),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER))}
-"""The named recipes."""
+_CPU_HOUR = Recipe(
+    name="cpu-hour",
+    data=DataSettings(
+        size=(192, 96), ids_per_batch=16, images_per_id=4, erasing=0.5, pad_crop=8, cache="ram", workers=0
+    ),
+    model=ModelSettings(partition="p2(s2c2)+p3(s3c3)", backbone="tf_efficientnet_lite0"),
+    loss=LossSettings(label_smoothing=0.1),
+    optimizer=OptimizerSettings(epochs=76, lr=1e-3, amsgrad=False, schedule="cosine", warmup=2),
+    trainer=TrainerSettings(evaluate_every=0),
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER), _CPU_HOUR)}
+"""The named recipes: the paper's, the released code's variants of them, and ``cpu-hour``: what two CPU cores train in an
+hour on some 500 identities (docs/benchmarks.md)."""
 
 
 def find_recipe(source: str) -> Recipe:
