@@ -26,10 +26,11 @@ def test_commands_then_code(
     monkeypatch.chdir(tmp_path)
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("reprism ")]
-    assert [command[1] for command in commands] == ["data", "train", "evaluate"]
+    assert [command[1] for command in commands] == ["data", "train", "evaluate", "data", "evaluate"]
     for command in commands:
         assert main(command[1:]) == 0
-    assert json.loads(Path("evaluation.json").read_text())["num_queries"] > 0
+    images, tracklets = json.loads(Path("evaluation.json").read_text())
+    assert images["num_queries"] > tracklets["num_queries"] > tracklets["num_lost_queries"] == 1
     capsys.readouterr()
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from reprism.data import open_dataset as open_dataset
     from reprism.data.records import ReIDDataset as ReIDDataset
     from reprism.data.records import Sample as Sample
+    from reprism.data.records import Tracklet as Tracklet
+    from reprism.data.video import VideoSettings as VideoSettings
     from reprism.embedding import Embedder as Embedder
     from reprism.evaluation.ranking import RankingMetrics as RankingMetrics
     from reprism.evaluation.ranking import evaluate as evaluate
@@ -35,6 +37,8 @@ _HOMES = {
     "RankingMetrics": "reprism.evaluation.ranking",
     "ReIDDataset": "reprism.data.records",
     "Sample": "reprism.data.records",
+    "Tracklet": "reprism.data.records",
+    "VideoSettings": "reprism.data.video",
     "build_model": "reprism.models.network",
     "evaluate": "reprism.evaluation.ranking",
     "load": "reprism.models.checkpoint",

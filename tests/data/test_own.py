@@ -155,12 +155,6 @@ def test_no_file_a_folder_and_no_text(tmp_path: Path) -> None:
 
 COLUMNS, PARTS = ["path", "pid", "split", "tracklet", "frame"], ["train", "query", "gallery"]
 FIELDS = [*COLUMNS, *PARTS, "a.jpg", "b", '"', "", "\0", "x" * 300]
-    *["path", "pid", "split", "tracklet", "frame", "train", "query", "gallery", "a.jpg", "b"],
-    '"',
-    "",
-    "\0",
-    "x" * 300,
-]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -189,8 +189,8 @@ _CPU_HOUR = Recipe(
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER), _CPU_HOUR)}
-"""The named recipes: the paper's, the released code's variants of them, and ``cpu-hour``: what two CPU cores train in an
-hour on some 500 identities (docs/benchmarks.md)."""
+"""The named recipes: the paper's, the released code's variants of them, and ``cpu-hour``, the best that two CPU cores
+train in an hour on 500 identities (docs/benchmarks.md)."""
 
 
 def find_recipe(source: str) -> Recipe:
