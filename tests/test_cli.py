@@ -12,6 +12,8 @@ import torch
 import reprism
 from reprism.cli import COMMANDS, main
 from reprism.data.rendered_layouts import render_market1501
+from reprism.evaluation.protocols import evaluate_items
+from reprism.evaluation.reranking import average_query_expansion
 
 
 def test_help_needs_no_torch_and_names_every_command() -> None:
@@ -44,7 +46,16 @@ def test_every_public_name_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["train"], ["evaluate"], ["demo"], ["data", "render"], ["data", "check"], ["train", "scr-market1501"]]
+    "command",
+    [
+        ["train"],
+        ["evaluate"],
+        ["demo"],
+        ["data", "render"],
+        ["data", "check"],
+        ["calibrate"],
+        ["train", "scr-market1501"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -183,3 +194,33 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
     assert (results[3]["num_lost_queries"], results[4]["num_lost_queries"]) == (0, 1)
     for result in results:
         assert result["protocol"].split(", ")[0] in " ".join(shown.split())
+
+
+def test_reranking_expansion_and_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], people: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(32, 16))
+    model.train()(torch.randn(8, 3, 32, 16))
+    reprism.save(model, "model.safetensors")
+    data = ["model.safetensors", "--data", f"market1501:{people}", "--device", "cpu", "--precision", "fp32"]
+    assert main(["evaluate", *data, "--rerank", "--k1", "5", "--k2", "2", "--expand-queries", "3"]) == 0
+    result = json.loads(Path("evaluation.json").read_text())
+    for words in ("re-ranked (k1 5, k2 2, lambda 0.3)", "queries expanded by their 3 nearest"):
+        assert words in result["protocol"]
+    embedder = reprism.Embedder("model.safetensors", precision="fp32", device="cpu")
+    opened = reprism.open_dataset("market1501", people)
+    rows = [embedder.embed_samples(items) for items in (opened.query, opened.gallery)]
+    rows[0] = average_query_expansion(*rows, 3)
+    expected = evaluate_items(*rows, opened.query, opened.gallery, rerank={"k1": 5, "k2": 2})
+    assert result["mAP"] == pytest.approx(expected.mAP, abs=1e-4)
+    capsys.readouterr()
+    assert main(["calibrate", *data, "--fmr", "0.1", "1e-4", "--out", "made/calibration.json"]) == 0
+    shown = capsys.readouterr().out
+    found = reprism.Calibration.read("made/calibration.json")
+    assert [point.wanted_fmr for point in found.points] == [0.1, 1e-4]
+    assert f"{found.points[0].threshold:.4f}" in shown
+    assert "fewer than 30 false matches" in shown
+    assert found.about["flip"] is True
+    assert Path("made/calibration.png").stat().st_size > 10_000

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from reprism.data.records import Tracklet as Tracklet
     from reprism.data.video import VideoSettings as VideoSettings
     from reprism.embedding import Embedder as Embedder
+    from reprism.evaluation.calibration import Calibration as Calibration
+    from reprism.evaluation.calibration import calibrate as calibrate
+    from reprism.evaluation.distances import part_distances as part_distances
     from reprism.evaluation.ranking import RankingMetrics as RankingMetrics
     from reprism.evaluation.ranking import evaluate as evaluate
+    from reprism.evaluation.reranking import rerank as rerank
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
     from reprism.models.network import PartNet as PartNet
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from reprism.notation import Partition as Partition
 
 _HOMES = {
+    "Calibration": "reprism.evaluation.calibration",
     "Embedder": "reprism.embedding",
     "Part": "reprism.notation",
     "PartNet": "reprism.models.network",
@@ -40,9 +45,12 @@ _HOMES = {
     "Tracklet": "reprism.data.records",
     "VideoSettings": "reprism.data.video",
     "build_model": "reprism.models.network",
+    "calibrate": "reprism.evaluation.calibration",
     "evaluate": "reprism.evaluation.ranking",
     "load": "reprism.models.checkpoint",
     "open_dataset": "reprism.data",
+    "part_distances": "reprism.evaluation.distances",
+    "rerank": "reprism.evaluation.reranking",
     "save": "reprism.models.checkpoint",
 }
 

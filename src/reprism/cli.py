@@ -159,6 +159,16 @@ def _evaluate(argv: Sequence[str]) -> int:
         comparison: Literal["concatenate", "all-pairs"] = "concatenate"
         """Of tracklets: one distance over their runs side by side (the paper's), or the sum of those between every
         run of the one and every run of the other (the released code's)."""
+        rerank: bool = False
+        """Re-rank by k-reciprocal neighbours (CVPR 2017)."""
+        k1: int = 20
+        """Of re-ranking: neighbours that reciprocity is asked of."""
+        k2: int = 6
+        """Of re-ranking: neighbours whose vectors are averaged."""
+        lambda_value: float = 0.3
+        """Of re-ranking: the weight of the original distance."""
+        expand_queries: int = 0
+        """Average query expansion: join each query with so many of its nearest gallery items before the search."""
         flip: bool = True
         """Whether the mirrored image's descriptor is added."""
         batch_size: int = 64
@@ -181,6 +191,7 @@ def _evaluate(argv: Sequence[str]) -> int:
     from reprism.data import open_dataset
     from reprism.embedding import Embedder
     from reprism.evaluation.protocols import average_queries, evaluate_items
+    from reprism.evaluation.reranking import average_query_expansion
     from reprism.files import write_json
 
     division = {} if arguments.split_by_identity is None else _division(arguments.split_by_identity, arguments.seed)
@@ -193,6 +204,9 @@ def _evaluate(argv: Sequence[str]) -> int:
     embedder = Embedder(
         arguments.checkpoint, arguments.batch_size, arguments.flip, arguments.precision, arguments.device
     )
+    again = None
+    if arguments.rerank:
+        again = {"k1": arguments.k1, "k2": arguments.k2, "lambda_value": arguments.lambda_value}
     results = []
     for dataset in datasets:
         with _progress_bars() as progress:
@@ -208,6 +222,8 @@ def _evaluate(argv: Sequence[str]) -> int:
             asked: Any = rows["query"]
             if arguments.multi_query:
                 asked, queries = average_queries(asked, queries)
+            if arguments.expand_queries:
+                asked = average_query_expansion(asked, rows["gallery"], arguments.expand_queries)
             all_pairs = dataset.is_video and arguments.comparison == "all-pairs"
             trials = arguments.single_gallery_shot
             metrics = evaluate_items(
@@ -220,6 +236,7 @@ def _evaluate(argv: Sequence[str]) -> int:
                 ap=arguments.ap,
                 lost=arguments.lost,
                 all_pairs_runs=arguments.video.runs if all_pairs else 1,
+                rerank=again,
                 progress=report("ranking"),
             )
         results.append(
@@ -232,6 +249,8 @@ def _evaluate(argv: Sequence[str]) -> int:
                 "lost_queries": [str(queries[place].path) for place in metrics.lost_queries],
                 "flip": arguments.flip,
                 "multi_query": arguments.multi_query,
+                "rerank": again,
+                "expand_queries": arguments.expand_queries,
                 "precision": embedder.precision,
                 "variant": dataset.protocol,
                 "video": asdict(arguments.video) | {"comparison": arguments.comparison} if dataset.is_video else None,
@@ -286,7 +305,11 @@ def _protocol(dataset: "ReIDDataset", metrics: "RankingMetrics", embedder: "Embe
     said.append(embedder.precision)
     means = "valid queries" if metrics.lost == "exclude" else "all queries, a lost one counting 0"
     said.append(f"AP by {metrics.ap}, mean over {means}")
-    said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost, not re-ranked")
+    said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost")
+    if arguments.expand_queries:
+        said.append(f"queries expanded by their {arguments.expand_queries} nearest")
+    by = f"k1 {arguments.k1}, k2 {arguments.k2}, lambda {arguments.lambda_value:g}"
+    said.append(f"re-ranked ({by})" if arguments.rerank else "not re-ranked")
     return ", ".join(said)
 
 
@@ -309,6 +332,125 @@ def _results_table(results: list[dict[str, Any]]) -> Any:
         figures = [f"{100 * result[key]:.1f}" for key in columns]
         table.add_row(result["data"], *figures, str(result["num_queries"]), str(result["num_lost_queries"]))
     return table
+
+
+# --- calibrate -------------------------------------------------------------------------------------------------------
+
+
+def _calibrate(argv: Sequence[str]) -> int:
+    """Find the threshold for a wanted false match rate, and how probable a match is at a distance."""
+    import tyro
+
+    from reprism.data.video import VideoSettings
+
+    @dataclass
+    class Arguments:
+        """Find what a distance means: error rates of thresholds, and the probability that a match is right.
+
+        On a labelled data set whose people the network was not trained on, like those it will meet. Writes
+        calibration.json, which reprism search reads, and a picture.
+        """
+
+        checkpoint: tyro.conf.Positional[Path]
+        """A model that reprism train wrote, or a state dict of the released SCR code."""
+        data: str
+        """NAME:DIR, such as market1501:/data/Market-1501; options of its loader as in reprism evaluate."""
+        fmr: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5)
+        """False match rates to give the thresholds of."""
+        bootstrap: int = 500
+        """Samples of the identities, for 95 % intervals."""
+        seed: int = 0
+        """Of these samples, and of the identities that the probability is checked on."""
+        video: VideoSettings = field(default_factory=VideoSettings)
+        """How tracklets are described."""
+        flip: bool = True
+        """Whether the mirrored image's descriptor is added; calibrate as you will search."""
+        batch_size: int = 64
+        """Images at a time."""
+        workers: int = 1
+        """Processes that decode images beside the network."""
+        precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+        """auto: the fastest that the hardware has."""
+        device: str | None = None
+        """Such as cuda or cpu; by custom a GPU where there is one."""
+        out: Path = Path("calibration.json")
+        """Where the calibration goes; its picture lies beside it, as .png."""
+
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism calibrate")
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from reprism.data import open_dataset
+    from reprism.embedding import Embedder
+    from reprism.evaluation.calibration import calibrate
+    from reprism.figures.calibration import draw_calibration
+
+    name, root, options = _named_data(arguments.data)
+    with _progress_bars() as progress:
+        dataset = open_dataset(name, root, progress=progress, **options)
+        embedder = Embedder(
+            arguments.checkpoint, arguments.batch_size, arguments.flip, arguments.precision, arguments.device
+        )
+
+        def report(what: str) -> Callable[[int, int], None]:
+            return lambda done, total: progress(what, done, total)
+
+        query, gallery = (
+            embedder.embed_items(items, arguments.video, workers=arguments.workers, progress=report(part))
+            for part, items in (("query", dataset.query), ("gallery", dataset.gallery))
+        )
+        height, width = embedder.model.preprocessing.size
+        found = calibrate(
+            query,
+            gallery,
+            dataset.query,
+            dataset.gallery,
+            fmrs=arguments.fmr,
+            bootstrap=arguments.bootstrap,
+            seed=arguments.seed,
+            about={
+                "data": name,
+                "root": str(dataset.root),
+                "variant": dataset.protocol,
+                "checkpoint": str(arguments.checkpoint),
+                "flip": arguments.flip,
+                "precision": embedder.precision,
+                "size": [height, width],
+                "video": asdict(arguments.video) if dataset.is_video else None,
+                "protocol": "Euclidean distances of L2-normalised descriptors, no same-camera pairs, no junk",
+            },
+            progress=report("counting pairs"),
+        )
+    found.write(arguments.out)
+    draw_calibration(found, arguments.out.with_suffix(".png"))
+    table = Table(title=f"{found.counts['same_pairs']:,} pairs of the same person, "
+                        f"{found.counts['different_pairs']:,} of different people; 95 % intervals")  # fmt: skip
+    for title in ("false match rate wanted", "threshold", "false match rate", "true positive rate"):
+        table.add_column(title, justify="right")
+    for point in found.points:
+        rates = [
+            f"{rate:.2e} ({low:.2e} to {high:.2e})" if small else f"{rate:.1%} ({low:.1%} to {high:.1%})"
+            for rate, (low, high), small in (
+                (point.fmr, point.fmr_interval, True),
+                (point.tpr, point.tpr_interval, False),
+            )
+        ]
+        note = "" if point.reliable else " *"
+        table.add_row(f"{point.wanted_fmr:g}{note}", f"{point.threshold:.4f}", *rates)
+    console = Console(highlight=False)
+    console.print(table)
+    if not all(point.reliable for point in found.points):
+        console.print("* fewer than 30 false matches were seen: too few pairs for so small a rate")
+    for search in found.open_set:
+        console.print(
+            f"open set: answers up to a distance of {search.threshold:.4f} alarm falsely at "
+            f"{search.false_alarm_rate:.1%} of strangers, "
+            f"and identify {search.identification_rate:.1%} of those in the gallery"
+        )
+    console.print(f"probability of a match: mean gap {found.calibration_error:.3f} on people it was not fitted to")
+    console.print(f"{arguments.out} and {arguments.out.with_suffix('.png')}")
+    return 0
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -490,6 +632,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "train": _train,
     "evaluate": _evaluate,
+    "calibrate": _calibrate,
     "data": _data,
 }
 

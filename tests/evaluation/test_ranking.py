@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from reprism.evaluation import ranking
+from reprism.evaluation.distances import part_distances
 from reprism.evaluation.ranking import evaluate, evaluate_distances
+from reprism.notation import Partition
 
 COMMON = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -444,3 +446,19 @@ def test_rows_that_are_not_so_many_runs_are_refused():
         evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_runs=2)
     with pytest.raises(ValueError, match="all_pairs_runs=0"):
         evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_runs=0)
+
+
+def test_part_distances_sum_to_the_squared_distance_and_are_each_parts_own():
+    rng = np.random.default_rng(0)
+    partition = Partition.parse("p1+p2(s2c2)")
+    query, gallery = rng.normal(size=(1, 6 * 5)), rng.normal(size=(4, 6 * 5))
+    shares = part_distances(query[0], gallery, partition)
+    np.testing.assert_allclose(shares.sum(1), squared_distances(query, gallery)[0])
+    for place, part in enumerate(partition.parts):
+        columns = partition.columns(part.name, 5)
+        np.testing.assert_allclose(shares[:, place], squared_distances(query[:, columns], gallery[:, columns])[0])
+    # Of tracklets: two runs side by side, a part has columns in both.
+    runs = part_distances(np.tile(query, 2), np.tile(gallery, 2), partition, runs=2)
+    np.testing.assert_allclose(runs, 2 * shares)
+    with pytest.raises(ValueError, match="a multiple of the 6 parts"):
+        part_distances(query, gallery[:, :29], partition)

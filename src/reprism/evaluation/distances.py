@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprism.notation import Partition
+
 Matrix: TypeAlias = Tensor | np.ndarray
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -120,6 +122,38 @@ class GivenDistances:
         """A copy of the block, widened to float32."""
         for row, query in zip(out, queries.tolist(), strict=True):
             row.copy_(self.distances[query, start:stop])
+
+
+def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: int = 1) -> np.ndarray:
+    """The share of each part in the squared distance between one query and some gallery rows.
+
+    The squared Euclidean distance is a sum over columns, and every part has its own: so it splits exactly, into what
+    agrees and what does not.
+
+    Args:
+        query: D, or 1×D: one descriptor.
+        gallery: M×D.
+        partition: of the model that made them; D is its number of parts times their width.
+        runs: of tracklets: D is so many descriptors side by side, and a part has columns in each.
+
+    Returns:
+        M×P float64, in the order of ``partition.parts``; rows sum to the squared distance.
+
+    Raises:
+        ValueError: a width that is no multiple of the number of parts, or widths that disagree.
+        TypeError: something that is not a floating-point matrix.
+    """
+    one = as_matrix(query.reshape(1, -1), "query").cpu().double()
+    rows = as_matrix(gallery, "gallery").cpu().double()
+    parts = len(partition.parts)
+    if runs < 1 or one.shape[1] != rows.shape[1] or rows.shape[1] % (runs * parts):
+        raise ValueError(
+            f"query and gallery are {one.shape[1]} and {rows.shape[1]} wide; wanted is the same width, a multiple of "
+            f"the {parts} parts of {partition}, times {runs} run(s)"
+        )
+    squares = (rows - one).square().view(len(rows), runs, parts, -1)
+    shares: np.ndarray = squares.sum((1, 3)).numpy()
+    return shares
 
 
 def as_matrix(given: Matrix, name: str) -> Tensor:

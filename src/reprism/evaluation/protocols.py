@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from reprism.data.records import JUNK, Item, Label
 from reprism.evaluation.distances import Matrix, as_matrix
-from reprism.evaluation.ranking import RankingMetrics, evaluate
+from reprism.evaluation.ranking import RankingMetrics, evaluate, evaluate_distances
+from reprism.evaluation.reranking import RerankedDistances
 
 
 def evaluate_items(
@@ -22,6 +23,7 @@ def evaluate_items(
     *,
     single_shot_trials: int = 0,
     seed: int = 0,
+    rerank: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> RankingMetrics:
     """Rank and score as :func:`reprism.evaluate`, with identities and cameras taken from the items.
@@ -37,10 +39,12 @@ def evaluate_items(
             of other cameras than the query's, N times over (single gallery shot: the classic protocol of CUHK03); the
             result's means are over all trials.
         seed: of that choice.
+        rerank: rank by re-ranked distances, with these options of :func:`reprism.rerank` (``{}``: its own defaults).
         **options: of :func:`reprism.evaluate`.
 
     Raises:
-        ValueError: some items have a camera and others none; and all that :func:`reprism.evaluate` raises.
+        ValueError: some items have a camera and others none; re-ranking is asked for together with single shots or
+            all pairs of runs; and all that :func:`reprism.evaluate` raises.
     """
     known = {item.camid is not None for item in (*query_items, *gallery_items)}
     if len(known) == 2:
@@ -55,6 +59,11 @@ def evaluate_items(
     wanted = [place for place, item in enumerate(gallery_items) if item.pid != JUNK]
     if len(wanted) < len(gallery_items):
         gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[place] for place in wanted]
+    if rerank is not None:
+        if single_shot_trials or options.pop("all_pairs_runs", 1) != 1:
+            raise ValueError("re-ranking compares every item with every other: not with single shots or pairs of runs")
+        labels = _labels(query_items, gallery_items)
+        return evaluate_distances(RerankedDistances(query, gallery, **rerank), **labels, **options)
     if not single_shot_trials:
         return evaluate(query, gallery, **_labels(query_items, gallery_items), **options)
     return _single_shot(query, gallery, query_items, gallery_items, single_shot_trials, seed, options)

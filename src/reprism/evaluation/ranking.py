@@ -25,6 +25,7 @@ from reprism.evaluation.distances import (
     as_matrix,
 )
 from reprism.evaluation.identities import Identities, Labels
+from reprism.evaluation.reranking import RerankedDistances
 
 AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
 LostQueries: TypeAlias = Literal["exclude", "zero"]
@@ -229,7 +230,7 @@ def evaluate(
 
 
 def evaluate_distances(
-    distances: Matrix,
+    distances: Matrix | RerankedDistances,
     query_pids: Labels,
     gallery_pids: Labels,
     query_camids: Labels | None,
@@ -247,14 +248,16 @@ def evaluate_distances(
 
     Args:
         distances: N×M floating-point torch tensor or numpy array (memory-mapped too), finite, smaller is
-            closer. It is read block by block and never changed.
+            closer. It is read block by block and never changed. Or :class:`RerankedDistances`, which are computed
+            block by block.
         query_pids, gallery_pids, query_camids, gallery_camids: labels of its rows and of its columns.
         ap, lost, max_rank, block_bytes, progress: as in :func:`evaluate`.
     """
     _check_options(ap, lost, max_rank, block_bytes)
-    distances = as_matrix(distances, "distances")
+    if not isinstance(distances, RerankedDistances):
+        distances = as_matrix(distances, "distances")
     identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), *distances.shape)
-    given = GivenDistances(distances)
+    given = distances if isinstance(distances, RerankedDistances) else GivenDistances(distances)
     return _evaluate(given, identities, ap, lost, max_rank, block_bytes, progress)
 
 

@@ -1,0 +1,205 @@
+"""Calibration against the definitions, pair by pair, and against distributions with a known answer."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reprism.data.records import Sample
+from reprism.evaluation import calibration
+from reprism.evaluation.calibration import Calibration, CalibrationError, calibrate
+from reprism.figures.calibration import draw_calibration
+
+
+def sample(pid, camid) -> Sample:
+    return Sample(Path("x.jpg"), int(pid), None if camid is None else int(camid))
+
+
+def people(seed=0, count=30, cameras=3, each=3, width=8, spread=0.25):
+    """Unit rows: a query of everybody in every camera, and a gallery of the rest, with distractors and junk."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(count, width))
+    query, gallery = ([], []), ([], [])
+    for pid in range(1, count + 1):
+        for camid in range(cameras):
+            for number in range(each):
+                rows, items = gallery if number else query
+                rows.append(centres[pid - 1] + spread * rng.normal(size=width))
+                items.append(sample(pid, camid))
+    for pid in [0] * 20 + [-1] * 10:
+        gallery[0].append(rng.normal(size=width))
+        gallery[1].append(sample(pid, rng.integers(cameras)))
+    unit = [np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query[0], gallery[0])]
+    return unit[0].astype(np.float32), unit[1].astype(np.float32), query[1], gallery[1]
+
+
+def by_hand(query, gallery, query_items, gallery_items):
+    """Distances of the pairs of the same and of different people, by other cameras; nearest of either kind."""
+    same, different, nearest = [], [], []
+    for row, asked in zip(query, query_items, strict=True):
+        best = [math.inf, math.inf]
+        for other, there in zip(gallery, gallery_items, strict=True):
+            if there.pid == -1:
+                continue
+            distance = float(np.sqrt(((row.astype(float) - other) ** 2).sum()))
+            alike, together = asked.pid == there.pid, asked.camid is not None and asked.camid == there.camid
+            if not together:
+                (same if alike else different).append(distance)
+            if not (alike and together):
+                best[0 if alike else 1] = min(best[0 if alike else 1], distance)
+        nearest.append(best)
+    return np.array(same), np.array(different), np.array(nearest)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return people()
+
+
+@pytest.fixture(scope="module")
+def made(case):
+    return calibrate(*case, fmrs=(0.1, 0.01, 1e-3, 1e-5), about={"data": "drawn"})
+
+
+def test_every_pair_is_counted_and_rates_are_shares_of_them(case, made) -> None:
+    same, different, _ = by_hand(*case)
+    assert made.counts["same_pairs"] == len(same)
+    assert made.counts["different_pairs"] == len(different)
+    assert (made.counts["queries"], made.counts["identities"], made.counts["gallery"]) == (90, 30, 200)
+    assert [point.wanted_fmr for point in made.points] == [0.1, 0.01, 1e-3, 1e-5]
+    for point in made.points:
+        # Up to the pairs within float32 of a bin's edge.
+        assert point.fmr == pytest.approx((different < point.threshold).mean(), abs=2 / len(different))
+        assert point.tpr == pytest.approx((same < point.threshold).mean(), abs=2 / len(same))
+        assert point.fmr <= point.wanted_fmr
+        # One bin more would be too many.
+        assert (different < point.threshold + 1e-3).mean() > point.wanted_fmr
+        assert point.reliable == ((different < point.threshold).sum() >= 30)
+    assert made.points[0].reliable
+    assert not made.points[-1].reliable
+
+
+def test_the_roc_and_the_densities_are_those_of_all_pairs(case, made) -> None:
+    same, different, _ = by_hand(*case)
+    roc = {name: np.array(values) for name, values in made.roc.items()}
+    for name, pairs in (("fmr", different), ("tpr", same)):
+        expected = np.array([(pairs < edge).mean() for edge in roc["threshold"]])
+        np.testing.assert_allclose(roc[name], expected, atol=3 / len(pairs))
+        assert (np.diff(roc[name]) >= 0).all()
+    assert (roc["fmr"][-1], roc["tpr"][-1]) == (1, 1)
+    edges = np.array(made.distribution["edges"])
+    for name, pairs in (("same", same), ("different", different)):
+        expected = np.histogram(pairs, edges, density=True)[0]
+        np.testing.assert_allclose(made.distribution[name], expected, atol=3 / len(pairs) / (edges[1] - edges[0]))
+    threshold = made.threshold(0.05)
+    assert (different < threshold).mean() <= 0.05 + 2 / len(different)
+
+
+def test_open_set_rates_are_those_of_ranked_queries(case, made) -> None:
+    *_, nearest = by_hand(*case)
+    mated = np.isfinite(nearest[:, 0])
+    assert made.counts["mated_queries"] == mated.sum()
+    for wanted, point in zip(calibration.FALSE_ALARM_RATES, made.open_set, strict=True):
+        alarms = nearest[:, 1] <= point.threshold
+        assert point.false_alarm_rate == pytest.approx(alarms.mean())
+        assert alarms.mean() <= wanted < alarms.mean() + 1.5 / len(nearest)
+        right = (nearest[:, 0] < nearest[:, 1]) & (nearest[:, 0] <= point.threshold)
+        assert point.identification_rate == pytest.approx(right[mated].mean())
+
+
+def test_blocks_do_not_matter(case, made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_BLOCK", 700)
+    calls = []
+    again = calibrate(*case, fmrs=(0.1, 0.01, 1e-3, 1e-5), about={"data": "drawn"},
+                      progress=lambda done, total: calls.append((done, total)))  # fmt: skip
+    assert calls[-1] == (90, 90)
+    assert len(calls) == 30
+    assert again.counts == made.counts
+    assert [point.tpr for point in again.points] == pytest.approx([point.tpr for point in made.points], abs=1e-3)
+
+
+def test_without_cameras_every_pair_counts(case) -> None:
+    query, gallery, *items = case
+    items = [[dataclasses.replace(item, camid=None) for item in side] for side in items]
+    same, different, _ = by_hand(query, gallery, *items)
+    counts = calibrate(query, gallery, *items).counts
+    assert (counts["same_pairs"], counts["different_pairs"]) == (len(same), len(different))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    """Identities drawn again and again from one population, whose true rate at a threshold a large sample gives."""
+    truth = by_hand(*people(seed=1000, count=400, cameras=2, each=2, spread=0.35))[0]
+    covered = []
+    for seed in range(40):
+        found = calibrate(*people(seed, count=40, cameras=2, each=2, spread=0.35), fmrs=(0.01,), bootstrap=300)
+        low, high = found.points[0].tpr_interval
+        assert low <= found.points[0].tpr <= high
+        covered.append(low <= (truth < found.points[0].threshold).mean() <= high)
+    assert np.mean(covered) > 0.8
+
+
+def test_probabilities_are_right_as_often_as_they_say() -> None:
+    """On other people of the same population."""
+    made = calibrate(*people(seed=1, count=150, spread=0.4))
+    assert made.slope < 0
+    assert made.calibration_error < 0.08
+    query, gallery, query_items, gallery_items = people(seed=2, count=150, spread=0.4)
+    wanted = np.array([item.pid != -1 for item in gallery_items])
+    distance = np.sqrt(((query[:, None] - gallery[None, wanted]) ** 2).sum(2))
+    there = [item for item in gallery_items if item.pid != -1]
+    alike = np.array([[a.pid == b.pid for b in there] for a in query_items])
+    together = np.array([[a.camid == b.camid for b in there] for a in query_items])
+    distance[alike & together] = np.inf
+    nearest = np.argsort(distance, axis=1)[:, :10]
+    predicted = made.probability(np.take_along_axis(distance, nearest, 1)).ravel()
+    right = np.take_along_axis(alike, nearest, 1).ravel()
+    for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1.01)):
+        some = (predicted >= low) & (predicted < high)
+        if some.sum() > 50:
+            assert abs(predicted[some].mean() - right[some].mean()) < 0.12
+    assert 0 <= predicted.min() <= predicted.max() <= 1
+
+
+def test_people_apart_give_finite_probabilities() -> None:
+    made = calibrate(*people(spread=0.01, width=64))
+    assert np.isfinite([made.slope, made.intercept]).all()
+    assert made.probability(0.0) > 0.95
+    assert made.probability(2.0) < 0.05
+    assert made.points[0].tpr == 1
+
+
+def test_it_is_written_and_read_again(made, tmp_path: Path) -> None:
+    made.write(tmp_path / "calibration.json")
+    assert Calibration.read(tmp_path / "calibration.json") == made
+    draw_calibration(made, tmp_path / "calibration.png")
+    with Image.open(tmp_path / "calibration.png") as picture:
+        assert picture.size == (1430, 440)
+    for content in ("", "{", "[]", '{"points": []}', '{"points": 3}'):
+        (tmp_path / "no.json").write_text(content)
+        with pytest.raises(CalibrationError, match=r"no.json holds no calibration .*reprism calibrate"):
+            Calibration.read(tmp_path / "no.json")
+    with pytest.raises(CalibrationError, match=r"absent.json holds no calibration"):
+        Calibration.read(tmp_path / "absent.json")
+
+
+def test_what_cannot_be_calibrated(case) -> None:
+    query, gallery, query_items, gallery_items = case
+    with pytest.raises(ValueError, match=r"fmrs=\[0\]: wanted are rates"):
+        calibrate(*case, fmrs=(0,))
+    with pytest.raises(ValueError, match="query has 90 descriptors for 89 items"):
+        calibrate(query, gallery, query_items[:-1], gallery_items)
+    alone = [dataclasses.replace(item, pid=10_000 + n) for n, item in enumerate(query_items)]
+    with pytest.raises(CalibrationError, match="0 pairs of the same person"):
+        calibrate(query, gallery, alone, gallery_items)
+    with pytest.raises(CalibrationError, match="3 query identities are too few"):
+        calibrate(query[:9], gallery, query_items[:9], gallery_items)
+    broken = torch.from_numpy(query.copy())
+    broken[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        calibrate(broken, gallery, query_items, gallery_items)
+    with pytest.raises(CalibrationError, match="a false match rate of 1e-09 cannot be told from none"):
+        calibrate(*case).threshold(1e-9)
