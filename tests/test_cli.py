@@ -224,3 +224,21 @@ def test_reranking_expansion_and_calibration(
     assert "fewer than 30 false matches" in shown
     assert found.about["flip"] is True
     assert Path("made/calibration.png").stat().st_size > 10_000
+
+
+def test_backbones_and_convert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["backbones", "resnet10t", "mobilenetv3_small_050", "--size", "32", "16", "--partition", "p1(s2)",
+                 "--batch", "2", "--out", "costs.json", "--device", "cpu"]) == 0  # fmt: skip
+    first, second = json.loads(Path("costs.json").read_text())
+    assert (first["backbone"], second["backbone"]) == ("resnet10t", "mobilenetv3_small_050")
+    assert first["gflop"] > second["gflop"] > 0
+    assert f"{first['parameters']:,}" in capsys.readouterr().out
+    model = reprism.build_model("p1", "mobilenetv3_small_050", 3, part_dim=8, size=(32, 16))
+    reprism.save(model, "with.safetensors")
+    assert main(["convert", "with.safetensors", "without.safetensors", "--no-classifiers"]) == 0
+    assert reprism.load("without.safetensors").num_classes == 0
+    assert "p1 on mobilenetv3_small_050, 0 classes" in capsys.readouterr().out
+    assert main(["convert", "absent.pth", "x.safetensors"]) == 1

@@ -453,6 +453,165 @@ def _calibrate(argv: Sequence[str]) -> int:
     return 0
 
 
+# --- reproduce -------------------------------------------------------------------------------------------------------
+
+
+def _reproduce(argv: Sequence[str]) -> int:
+    """Measure a table of the paper here, beside the published figures."""
+    import tyro
+
+    from reprism.paper.reproduce import QUOTED, Budget, needs, reproduce
+    from reprism.paper.tables import RESNET50, SENET, TABLES
+    from reprism.training.recipes import find_recipe
+
+    @dataclass
+    class Arguments:
+        """Measure a table of the paper here, beside the published figures.
+
+        Writes TABLE.md, TABLE.html and TABLE.json. Each training has a folder below OUT/runs: an interrupted table
+        goes on where it stopped, and tables share the trainings that they have in common.
+        """
+
+        table: tyro.conf.Positional[str] = ""
+        """table1 to table9, or table10: the network's relatives, trained alike."""
+        list: bool = False
+        """Print every table and row, and the data that each needs."""
+        data: tuple[str, ...] = ()
+        """NAME:DIR of the data sets at hand, such as market1501:/data/Market-1501 mars:/data/MARS. Rows that need
+        others are not run, and say so."""
+        rows: tuple[str, ...] = ()
+        """Only the rows whose method contains one of these."""
+        recipe: str = "scr-market1501"
+        """Settings of everything that a row does not set itself: a named recipe, or a file."""
+        epochs: int | None = None
+        """Of every training, milestones in proportion; 500 in the paper."""
+        backbone: str = RESNET50
+        """In the place of ResNet-50."""
+        attention_backbone: str = SENET
+        """In the place of SE-ResNet-50."""
+        seeds: int = 1
+        """Runs of everything; the table gives mean and standard deviation."""
+        out: Path = Path("reproduce")
+        """Folder for runs and tables."""
+
+    arguments = tyro.cli(Arguments, args=[*argv], prog="reprism reproduce")
+
+    if arguments.list:
+        for name, table in TABLES.items():
+            print(f"{name}  {table.title}")
+            for row in table.rows:
+                wanted = dict.fromkeys(data for each in needs(row).values() for data in each)
+                print(f"  {row.method}: {', '.join(wanted) or QUOTED}")
+        return 0
+    if not arguments.table:
+        print("reprism reproduce: name a table, such as table3; --list shows them all", file=sys.stderr)
+        return 2
+    if arguments.seeds < 1 or (arguments.epochs or 1) < 1:
+        raise ValueError("--seeds and --epochs must be 1 or more")
+    roots = {}
+    for text in arguments.data:
+        name, root, options = _named_data(text)
+        if options:
+            raise ValueError(f"--data {text}: the table says which variant of {name} a row needs; give {name}:{root}")
+        roots[name] = root
+    recipe = find_recipe(arguments.recipe)
+    if arguments.epochs is not None:
+        share = arguments.epochs / recipe.optimizer.epochs
+        milestones = tuple(milestone * share for milestone in recipe.optimizer.milestones)
+        optimizer = recipe.optimizer.model_copy(update={"epochs": arguments.epochs, "milestones": milestones})
+        recipe = recipe.model_copy(update={"optimizer": optimizer})
+    budget = Budget(recipe, arguments.backbone, arguments.attention_backbone, arguments.seeds)
+    with _progress_bars() as progress:
+        reproduce(arguments.table, roots, arguments.out, budget, rows=arguments.rows, progress=progress)
+    print((arguments.out / f"{arguments.table}.md").read_text(encoding="utf-8"))
+    return 0
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def _backbones(argv: Sequence[str]) -> int:
+    """Measure what part networks on different backbones cost."""
+    import tyro
+
+    from reprism.models.survey import BACKBONES
+    from reprism.training.recipes import SCR
+
+    @dataclass
+    class Arguments:
+        """Measure what part networks on different backbones cost: parameters, GFLOP, descriptor width, images/s."""
+
+        names: tyro.conf.Positional[tuple[str, ...]] = BACKBONES
+        """timm networks; by custom ten of different families."""
+        partition: str = SCR
+        """Of the network."""
+        size: tuple[int, int] = (384, 192)
+        """Height and width of the images."""
+        batch: int = 8
+        """Images at a time."""
+        precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+        """auto: the fastest that the hardware has."""
+        device: str | None = None
+        """Such as cuda or cpu; by custom a GPU where there is one."""
+        out: Path | None = None
+        """Where the figures go as JSON."""
+
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism backbones")
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from reprism.embedding import DTYPES, fastest_precision
+    from reprism.files import write_json
+    from reprism.models.survey import measure
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = fastest_precision(device) if arguments.precision == "auto" else arguments.precision
+    table = Table(title=f"{arguments.partition} at {arguments.size[0]}x{arguments.size[1]}, {precision}, {device}")
+    for title in ("backbone", "parameters", "GFLOP", "descriptor", "images/s"):
+        table.add_column(title, justify="left" if title == "backbone" else "right")
+    found = []
+    with _progress_bars() as progress:
+        for done, name in enumerate(arguments.names, 1):
+            cost = measure(
+                name, arguments.partition, arguments.size, batch=arguments.batch, dtype=DTYPES[precision], device=device
+            )
+            found.append(asdict(cost))
+            width, rate = str(cost.descriptor_dim), f"{cost.images_per_second:.1f}"
+            table.add_row(name, f"{cost.parameters:,}", f"{cost.gflop:.1f}", width, rate)
+            progress("measuring", done, len(arguments.names))
+    Console().print(table)
+    if arguments.out is not None:
+        write_json(arguments.out, found)
+    return 0
+
+
+def _convert(argv: Sequence[str]) -> int:
+    """Rewrite a state dict of the released SCR code as a model file."""
+    import tyro
+
+    @dataclass
+    class Arguments:
+        """Rewrite a state dict of the released SCR code (.pth) as a model file of ours; nothing in it is unpickled."""
+
+        source: tyro.conf.Positional[Path]
+        """The state dict."""
+        target: tyro.conf.Positional[Path]
+        """The model file to write (.safetensors)."""
+        classifiers: bool = True
+        """Whether the classifiers come along; for embedding they are of no use."""
+
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism convert")
+
+    from reprism.models.checkpoint import load, save
+
+    model = load(arguments.source, classifiers=arguments.classifiers)
+    save(model, arguments.target)
+    print(f"{arguments.target}: {model.partition} on {model.backbone}, {model.num_classes} classes")
+    return 0
+
+
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
@@ -633,6 +792,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "calibrate": _calibrate,
+    "reproduce": _reproduce,
+    "backbones": _backbones,
+    "convert": _convert,
     "data": _data,
 }
 

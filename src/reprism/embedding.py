@@ -26,7 +26,8 @@ from reprism.models.network import PartNet
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""By the names that precisions go by."""
 
 
 def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
@@ -47,7 +48,7 @@ def autocast(device: torch.device | str, precision: Precision) -> AbstractContex
         precision = fastest_precision(device)
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=_DTYPES[precision])
+    return torch.autocast(torch.device(device).type, dtype=DTYPES[precision])
 
 
 def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:

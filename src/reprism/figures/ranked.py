@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from reprism.data.images import read_image
-from reprism.data.records import Item
+from reprism.data.records import JUNK, Item
 
 RIGHT = (22, 163, 74)
 """RGB of the frame around an image of the query's person."""
@@ -56,7 +56,7 @@ def ranked_lists(
 ) -> list[RankedList]:
     """Rank the gallery for some queries and keep the k nearest of each.
 
-    A gallery image with the query's identity and camera is left out (where the query's camera is None, none is).
+    Junk is left out, and so is a gallery image with the query's identity and camera, where cameras are known.
     Distances are float64, each from its own two rows alone, so identical gallery rows tie exactly and stay in gallery
     order. :func:`reprism.evaluate` works in float32 blocks: there, images closer to each other than its rounding may
     swap places.
@@ -135,10 +135,9 @@ def _nearest(block: np.ndarray, query: np.ndarray, left_out: np.ndarray, k: int)
 
 
 def _left_out(query: Item, gallery: Sequence[Item]) -> np.ndarray:
-    if query.camid is None:
-        return np.zeros(len(gallery), bool)
-    same = (sample.pid == query.pid and sample.camid == query.camid for sample in gallery)
-    return np.fromiter(same, bool, len(gallery))
+    known = query.camid is not None
+    out = (item.pid == JUNK or (known and item.pid == query.pid and item.camid == query.camid) for item in gallery)
+    return np.fromiter(out, bool, len(gallery))
 
 
 def _ranked_list(

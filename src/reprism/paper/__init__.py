@@ -1,0 +1,1 @@
+"""The paper's tables: published figures, and the experiments that regenerate them."""

@@ -1,0 +1,318 @@
+"""Run the experiments beside the paper's figures, each training once, and set the figures side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reprism.data import open_dataset
+from reprism.files import write_json, write_whole
+from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS, Experiment, Row, Table
+from reprism.training.recipes import Recipe, released, scr
+
+Progress = Callable[[str, int, int], None]
+
+QUOTED = "other authors' figure"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may differ from the paper's settings, for smaller budgets; the tables then say so.
+
+    Attributes:
+        recipe: Everything that an experiment does not set itself.
+        backbone: In the place of ResNet-50.
+        attention_backbone: In the place of SE-ResNet-50 (Table 1).
+        seeds: So many runs of everything, by seeds ``recipe.seed``, ``recipe.seed + 1``, …
+    """
+
+    recipe: Recipe
+    backbone: str = RESNET50
+    attention_backbone: str = SENET
+    seeds: int = 1
+
+    def differences(self) -> list[str]:
+        """Where it differs from the paper, as ``field value``."""
+        mine, papers = (recipe.model_dump(mode="json") for recipe in (self.recipe, scr("", "")))
+        named = [("backbone", self.backbone, RESNET50), ("attention backbone", self.attention_backbone, SENET)]
+        changed = [f"{name} {value}" for name, value, usual in named if value != usual]
+        # What an experiment sets itself, what is no setting of the experiment, and where things lie.
+        left_out = {
+            "data": {"name", "root", "options", "cache", "workers", "on_error", "eval_batch", "video"},
+            "model": {"backbone", "partition", "pretrained"},
+            "loss": {"ce_weight", "triplet_weight"},
+            "trainer": {"evaluate_every", "checkpoint_seconds", "log_every", "devices", "num_nodes", "accelerator"},
+        }
+        for section in ("data", "model", "loss", "optimizer", "trainer"):
+            changed += [
+                f"{section}.{key} {value}"
+                for key, value in mine[section].items()
+                if key not in left_out.get(section, ()) and value != papers[section][key]
+            ]
+        if self.recipe.model.pretrained is False:
+            changed.append("no ImageNet weights")
+        return changed
+
+    def recipe_of(self, experiment: Experiment, target: str, root: str, seed: int) -> Recipe:
+        """The recipe that trains an experiment."""
+        backbones = {RESNET50: self.backbone, SENET: self.attention_backbone}
+        trained_on = TARGETS[experiment.trained_on or target]
+        recipe = released(self.recipe) if experiment.released else self.recipe
+        changes: dict[str, Mapping[str, Any]] = {
+            "data": {"name": trained_on.name, "root": Path(root), "options": dict(trained_on.options)},
+            "model": {
+                "partition": experiment.partition,
+                "backbone": backbones.get(experiment.backbone, experiment.backbone),
+            },
+            "loss": {"ce_weight": experiment.ce_weight, "triplet_weight": experiment.triplet_weight},
+            # Tested afterwards, on whatever asks for it.
+            "trainer": {"evaluate_every": 0},
+        }
+        sections = {name: getattr(recipe, name).model_copy(update=values) for name, values in changes.items()}
+        return recipe.model_copy(update={**sections, "seed": seed, "name": "reproduce"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one row says of one target.
+
+    Attributes:
+        method: the row.
+        target: key of ``TARGETS``.
+        published: rank-1 and mAP in percent, or None.
+        measured: rank-1 and mAP in percent, of every seed; empty if not run.
+        why_not: why it was not run.
+        seeds: of the runs.
+        seconds: training and testing, summed over the seeds; trainings that rows share are counted in each.
+        protocol: how it was tested.
+    """
+
+    method: str
+    target: str
+    published: tuple[float, float] | None
+    measured: tuple[tuple[float, float], ...] = ()
+    why_not: str = ""
+    seeds: tuple[int, ...] = ()
+    seconds: float = 0.0
+    protocol: str = ""
+
+
+def reproduce(
+    name: str,
+    roots: Mapping[str, str],
+    folder: str | Path,
+    budget: Budget,
+    *,
+    rows: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> list[Cell]:
+    """Measure a table here, as far as the data are there, and write it as Markdown, HTML and JSON.
+
+    Every training has a folder below ``folder/runs``, named by what is trained; one that is there is taken up again or
+    used as it is, whichever table asks for it. So an interrupted table goes on where it stopped.
+
+    Args:
+        name: key of ``TABLES``.
+        roots: folder of each data set, by the name that ``reprism.open_dataset`` knows it by.
+        folder: for runs and tables.
+        budget: settings.
+        rows: methods to run, those whose name contains one of these; by custom all.
+        progress: called as ``progress(what, done, total)``.
+
+    Returns:
+        Its cells, row by row.
+
+    Raises:
+        ValueError: no such table, or no such row.
+        DataError, RecipeError: from training and testing.
+    """
+    if name not in TABLES:
+        raise ValueError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+    table, folder = TABLES[name], Path(folder)
+    chosen = [row for row in table.rows if not rows or any(part.lower() in row.method.lower() for part in rows)]
+    if not chosen:
+        methods = ", ".join(repr(row.method) for row in table.rows)
+        raise ValueError(f"{name} has no row like {', '.join(rows)}; it has {methods}")
+    cells = []
+    for row in table.rows:
+        for target, published in row.published.items():
+            cell = Cell(row.method, target, published)
+            if row.experiment is None:
+                cell = replace(cell, why_not=QUOTED)
+            elif row not in chosen:
+                cell = replace(cell, why_not="not run: not asked for")
+            elif missing := _missing(row.experiment, target, roots):
+                cell = replace(cell, why_not=f"not run: no data for {', '.join(missing)}")
+            else:
+                cell = _measure(cell, row.experiment, roots, folder, budget, progress)
+            cells.append(cell)
+            _write(name, table, cells, folder, budget)
+    return cells
+
+
+def needs(row: Row) -> dict[str, list[str]]:
+    """Of a row: by target, the data sets that measuring it needs; nothing for other authors' figures."""
+    if row.experiment is None:
+        return {}
+    return {target: _missing(row.experiment, target, {}) for target in row.published}
+
+
+def _missing(experiment: Experiment, target: str, roots: Mapping[str, str]) -> list[str]:
+    wanted = (TARGETS[experiment.trained_on or target].name, TARGETS[target].name)
+    return [name for name in dict.fromkeys(wanted) if name not in roots]
+
+
+def _measure(
+    cell: Cell,
+    experiment: Experiment,
+    roots: Mapping[str, str],
+    folder: Path,
+    budget: Budget,
+    progress: Progress | None,
+) -> Cell:
+    """The cell with what was measured for it."""
+    target = cell.target
+    root = roots[TARGETS[experiment.trained_on or target].name]
+    measured, seconds, protocol = [], 0.0, ""
+    seeds = tuple(budget.recipe.seed + number for number in range(budget.seeds))
+    for seed in seeds:
+        run = _train(budget.recipe_of(experiment, target, root, seed), folder / "runs", progress)
+        result = _test(run, target, roots[TARGETS[target].name], experiment, budget.recipe, progress)
+        measured.append((100 * result["rank1"], 100 * result["mAP"]))
+        seconds += result["seconds"]
+        protocol = result["protocol"]
+    return replace(cell, measured=tuple(measured), seeds=seeds, seconds=round(seconds, 1), protocol=protocol)
+
+
+def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
+    """The folder of a finished training."""
+    from reprism.training.run import train
+
+    values = recipe.model_dump(mode="json")
+    # What is trained, wherever the data lie and however the work is done.
+    for section, keys in (
+        ("data", ("root", "cache", "workers", "video")),
+        ("trainer", ("log_every", "checkpoint_seconds")),
+    ):
+        for key in keys:
+            del values[section][key]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    words = (recipe.data.name, recipe.model.partition, recipe.model.backbone, f"seed{recipe.seed}", digest)
+    run = runs / "-".join(words)
+    if not (run / "metrics.json").is_file():
+        train(recipe, run, resume=(run / "recipe.json").is_file(), progress=progress)
+    return run
+
+
+def _test(
+    run: Path, target: str, root: str, experiment: Experiment, recipe: Recipe, progress: Progress | None
+) -> dict[str, Any]:
+    """What a training scored on a target, from the record of an earlier test if there is one."""
+    from reprism.embedding import Embedder
+    from reprism.evaluation.protocols import evaluate_items
+
+    wanted = TARGETS[target]
+    video = asdict(experiment.video)
+    of_video = wanted.name == "mars"
+    words = "-".join(str(value) for value in video.values()) if of_video else ""
+    record = run / "tests" / f"{target}{'-' + words if words else ''}.json"
+    trained = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    if not record.is_file():
+        dataset = open_dataset(wanted.name, root, progress=progress, **dict(wanted.options))
+        embedder = Embedder(
+            run / "model.safetensors",
+            recipe.data.eval_batch,
+            recipe.trainer.flip_test,
+            recipe.trainer.precision,
+            device="cpu" if recipe.trainer.accelerator == "cpu" else None,
+        )
+        sides = []
+        for part in (dataset.query, dataset.gallery):
+
+            def report(done: int, total: int) -> None:
+                if progress is not None:
+                    progress(f"testing on {wanted.title}", done, total)
+
+            sides.append(
+                embedder.embed_items(part, experiment.video, workers=recipe.data.workers or 0, progress=report)
+            )
+        metrics = evaluate_items(sides[0], sides[1], dataset.query, dataset.gallery)
+        said = ["single query", "same-camera matches ignored", f"AP by {metrics.ap}", embedder.precision]
+        said.append("with mirrored image" if embedder.flip else "without mirrored image")
+        said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost")
+        if of_video:
+            shown = experiment.video
+            said.append(f"{shown.frames} frames ({shown.sampling}) in {shown.runs} run(s), {shown.pooling} of each")
+        if dataset.protocol:
+            said.append(dataset.protocol)
+        write_json(record, {**metrics.as_dict(), "protocol": ", ".join(said)})
+    result: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return {**result, "seconds": trained["seconds"]}
+
+
+# ---- tables as text --------------------------------------------------------------------------------------
+
+
+def _write(name: str, table: Table, cells: list[Cell], folder: Path, budget: Budget) -> None:
+    header, lines = _lines(cells)
+    title = f"{name.replace('table', 'Table ')}: {table.title}"
+    notes = _notes(cells, budget)
+    markdown = [f"# {title}", "", *notes, "", _bar(header), _bar(["---"] * len(header)), *map(_bar, lines), ""]
+    write_whole(folder / f"{name}.md", "\n".join(markdown))
+    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in line)}</tr>\n" for line in lines)
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    paragraphs = "".join(f"<p>{html.escape(note)}</p>\n" for note in notes if note)
+    write_whole(
+        folder / f"{name}.html",
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        "<style>body{font:15px/1.4 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}"
+        "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.3em .7em;text-align:left}</style>\n"
+        f"<h1>{html.escape(title)}</h1>\n{paragraphs}<table><tr>{head}</tr>\n{rows}</table></html>\n",
+    )
+    write_json(folder / f"{name}.json", {"title": title, "notes": notes, "cells": [asdict(cell) for cell in cells]})
+
+
+def _lines(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
+    header = ["method", "data set", "published rank-1 / mAP", "measured rank-1 / mAP", "difference", "seeds", "seconds"]
+    lines = []
+    for cell in cells:
+        published = "-" if cell.published is None else " / ".join(f"{value:.1f}" for value in cell.published)
+        measured, difference = cell.why_not, ""
+        if cell.measured:
+            sides = list(zip(*cell.measured, strict=True))
+            means = [statistics.fmean(side) for side in sides]
+            measured = " / ".join(_with_deviation(mean, side) for mean, side in zip(means, sides, strict=True))
+            if cell.published is not None:
+                gaps = [mean - value for mean, value in zip(means, cell.published, strict=True)]
+                difference = " / ".join(f"{gap:+.1f}" for gap in gaps)
+        seconds = f"{cell.seconds:.0f}" if cell.measured else ""
+        seeds = " ".join(map(str, cell.seeds))
+        lines.append([cell.method, TARGETS[cell.target].title, published, measured, difference, seeds, seconds])
+    return header, lines
+
+
+def _with_deviation(mean: float, values: Sequence[float]) -> str:
+    return f"{mean:.1f}" if len(values) < 2 else f"{mean:.1f} ± {statistics.stdev(values):.1f}"
+
+
+def _notes(cells: list[Cell], budget: Budget) -> list[str]:
+    differences = budget.differences()
+    settings = f"Settings: the paper's, but for {'; '.join(differences)}." if differences else "Settings: the paper's."
+    protocols = dict.fromkeys(f"{TARGETS[cell.target].title}: {cell.protocol}." for cell in cells if cell.measured)
+    return [settings, *_paragraphs(protocols)]
+
+
+def _paragraphs(texts: Mapping[str, None]) -> Iterator[str]:
+    for text in texts:
+        yield ""
+        yield text
+
+
+def _bar(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
