@@ -242,3 +242,25 @@ def test_backbones_and_convert(
     assert reprism.load("without.safetensors").num_classes == 0
     assert "p1 on mobilenetv3_small_050, 0 classes" in capsys.readouterr().out
     assert main(["convert", "absent.pth", "x.safetensors"]) == 1
+
+
+def test_ranked_lists_and_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], people: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("one", 0), ("two", 1)):
+        torch.manual_seed(seed)
+        model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(32, 16))
+        model.train()(torch.randn(8, 3, 32, 16))
+        reprism.save(model, f"{name}.safetensors")
+    data = ["--data", f"market1501:{people}", "--device", "cpu", "--precision", "fp32", "--shown", "3", "--top", "4"]
+    assert main(["evaluate", "one.safetensors", *data, "--ranked-lists", "hardest"]) == 0
+    assert sorted(path.name for path in Path("hardest").iterdir()) == ["0001.png", "0002.png", "0003.png", "index.html"]
+    page = Path("hardest/index.html").read_text()
+    assert "p1, p1s1, p1s2" in page
+    assert page.count("data:image/") == 3
+    capsys.readouterr()
+    assert main(["compare", "one.safetensors", "two.safetensors", *data]) == 0
+    assert "compare/index.html" in capsys.readouterr().out
+    assert "one.safetensors: mAP" in Path("compare/index.html").read_text()
+    assert main(["evaluate", "one.safetensors", *data, "--ranked-lists", "x", "--rerank"]) == 1

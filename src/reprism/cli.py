@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -181,17 +181,29 @@ def _evaluate(argv: Sequence[str]) -> int:
         """Such as cuda or cpu; by custom a GPU where there is one."""
         out: Path = Path("evaluation.json")
         """Where the figures go as JSON."""
+        ranked_lists: Path | None = None
+        """Folder for pictures of the hardest queries' ranked lists, and a page of them."""
+        shown: int = 10
+        """How many queries these show."""
+        top: int = 10
+        """How many matches of each."""
 
     arguments = tyro.cli(Arguments, args=list(argv), prog="reprism evaluate")
+    if arguments.ranked_lists is not None and (arguments.rerank or min(arguments.shown, arguments.top) < 1):
+        raise ValueError(
+            "--ranked-lists shows searches as they are, not with --rerank; --shown and --top are 1 or more"
+        )
     if arguments.single_gallery_shot is not None and arguments.single_gallery_shot < 0:
         raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: wanted is a number of trials, or 0")
 
+    import numpy as np
     from rich.console import Console
 
     from reprism.data import open_dataset
     from reprism.embedding import Embedder
     from reprism.evaluation.protocols import average_queries, evaluate_items
     from reprism.evaluation.reranking import average_query_expansion
+    from reprism.figures.lists_page import Ranked, hardest, write_lists
     from reprism.files import write_json
 
     division = {} if arguments.split_by_identity is None else _division(arguments.split_by_identity, arguments.seed)
@@ -238,6 +250,18 @@ def _evaluate(argv: Sequence[str]) -> int:
                 all_pairs_runs=arguments.video.runs if all_pairs else 1,
                 rerank=again,
                 progress=report("ranking"),
+            )
+        if arguments.ranked_lists is not None:
+            name = arguments.checkpoint.stem
+            runs = arguments.video.runs if dataset.is_video else 1
+            folder = arguments.ranked_lists / dataset.name if len(datasets) > 1 else arguments.ranked_lists
+            write_lists(
+                folder,
+                [Ranked(name, np.asarray(asked), rows["gallery"], metrics, embedder.model.partition, runs)],
+                replace(dataset, query=tuple(queries)),
+                hardest(metrics, arguments.shown),
+                arguments.top,
+                title=f"{name}: the hardest queries of {dataset.name}",
             )
         results.append(
             {
@@ -332,6 +356,85 @@ def _results_table(results: list[dict[str, Any]]) -> Any:
         figures = [f"{100 * result[key]:.1f}" for key in columns]
         table.add_row(result["data"], *figures, str(result["num_queries"]), str(result["num_lost_queries"]))
     return table
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def _compare(argv: Sequence[str]) -> int:
+    """Show the queries on which two networks differ most, ranked by each."""
+    import tyro
+
+    from reprism.data.video import VideoSettings
+
+    @dataclass
+    class Arguments:
+        """Show the queries on which two networks differ most in average precision, ranked by each of them."""
+
+        one: tyro.conf.Positional[Path]
+        """A model."""
+        other: tyro.conf.Positional[Path]
+        """Another."""
+        data: str
+        """NAME:DIR, as in reprism evaluate."""
+        shown: int = 10
+        """How many queries."""
+        top: int = 10
+        """How many matches of each."""
+        video: VideoSettings = field(default_factory=VideoSettings)
+        """How tracklets are described."""
+        flip: bool = True
+        """Whether the mirrored image's descriptor is added."""
+        batch_size: int = 64
+        """Images at a time."""
+        workers: int = 1
+        """Processes that decode images beside the network."""
+        precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+        """auto: the fastest that the hardware has."""
+        device: str | None = None
+        """Such as cuda or cpu; by custom a GPU where there is one."""
+        out: Path = Path("compare")
+        """Folder for the pictures and the page, index.html."""
+
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism compare")
+    if min(arguments.shown, arguments.top) < 1:
+        raise ValueError("--shown and --top must be 1 or more")
+
+    from reprism.data import open_dataset
+    from reprism.embedding import Embedder
+    from reprism.evaluation.protocols import evaluate_items
+    from reprism.figures.lists_page import Ranked, most_different, write_lists
+
+    name, root, options = _named_data(arguments.data)
+    ranked = []
+    with _progress_bars() as progress:
+        dataset = open_dataset(name, root, progress=progress, **options)
+        for path in (arguments.one, arguments.other):
+            embedder = Embedder(path, arguments.batch_size, arguments.flip, arguments.precision, arguments.device)
+
+            def report(what: str, path: Path = path) -> Callable[[int, int], None]:
+                return lambda done, total: progress(f"{path}: {what}", done, total)
+
+            query, gallery = (
+                embedder.embed_items(items, arguments.video, workers=arguments.workers, progress=report(part))
+                for part, items in (("query", dataset.query), ("gallery", dataset.gallery))
+            )
+            metrics = evaluate_items(query, gallery, dataset.query, dataset.gallery, progress=report("ranking"))
+            runs = arguments.video.runs if dataset.is_video else 1
+            ranked.append(Ranked(str(path), query, gallery, metrics, embedder.model.partition, runs))
+    one, other = (each.metrics for each in ranked)
+    said = [f"{each.name}: mAP {each.metrics.mAP:.1%}, rank-1 {each.metrics.rank(1):.1%}" for each in ranked]
+    page = write_lists(
+        arguments.out,
+        ranked,
+        dataset,
+        most_different(one, other, arguments.shown),
+        arguments.top,
+        title=f"Where {arguments.one} and {arguments.other} differ most",
+        about=f"{dataset.name}. {'. '.join(said)}.",
+    )
+    print("\n".join([*said, str(page)]))
+    return 0
 
 
 # --- calibrate -------------------------------------------------------------------------------------------------------
@@ -791,6 +894,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "train": _train,
     "evaluate": _evaluate,
+    "compare": _compare,
     "calibrate": _calibrate,
     "reproduce": _reproduce,
     "backbones": _backbones,

@@ -161,6 +161,7 @@ def draw_ranked_lists(
     gallery_samples: Sequence[Item],
     captions: Sequence[str] | None = None,
     *,
+    shares: Sequence[np.ndarray] | None = None,
     size: tuple[int, int] = (160, 80),
 ) -> Image.Image:
     """Draw ranked lists below each other: the query on the left, then its list, nearest first.
@@ -173,6 +174,8 @@ def draw_ranked_lists(
         query_samples: the samples that the lists' queries are places among.
         gallery_samples: the samples that their gallery images are places among.
         captions: a line above each list; None: none.
+        shares: of each list, k×P shares of P parts in the squared distances (:func:`reprism.part_distances`), drawn as
+            bars under each match, in the parts' order; the tallest of a list fills its height.
         size: height and width in pixels that each picture is brought to, at least (40, 20).
 
     Returns:
@@ -186,9 +189,11 @@ def draw_ranked_lists(
         raise ValueError("no ranked list was given to draw")
     if captions is not None and len(captions) != len(lists):
         raise ValueError(f"there are {len(lists)} ranked lists but {len(captions)} captions")
+    if shares is not None and [len(some) for some in shares] != [len(one.gallery) for one in lists]:
+        raise ValueError("there must be shares for each list, and in them a row for each of its matches")
     if size[0] < 40 or size[1] < 20:
         raise ValueError(f"size must be (height, width) of at least (40, 20) pixels, but is {size}")
-    grid = _Grid(size, max(len(one.gallery) for one in lists), captions is not None)
+    grid = _Grid(size, max(len(one.gallery) for one in lists), captions is not None, shares is not None)
     canvas = Image.new("RGB", grid.canvas(len(lists)), _PAPER)
     for row, one in enumerate(lists):
         if captions is not None:
@@ -201,13 +206,15 @@ def draw_ranked_lists(
             sample = gallery_samples[place]
             where = grid.picture(canvas, row, rank, sample, RIGHT if correct else WRONG, f"{distance:.3f}")
             _mark(canvas, where, size[1] // 5, correct)
+            if shares is not None:
+                grid.bars(canvas, row, rank, shares[row][rank - 1] / max(float(shares[row].max()), 1e-12))
     return canvas
 
 
 class _Grid:
-    """Where things lie: a row per list, of a caption and cells; a cell is a framed picture and two lines of text."""
+    """Where things lie: a row per list, of a caption and cells; a cell is a framed picture, two lines of text, bars."""
 
-    def __init__(self, size: tuple[int, int], k: int, captioned: bool) -> None:
+    def __init__(self, size: tuple[int, int], k: int, captioned: bool, barred: bool = False) -> None:
         self.height, self.width = size
         self.frame = max(3, self.width // 20)
         self.gap = max(4, self.width // 12)
@@ -216,7 +223,9 @@ class _Grid:
         self.line = round(1.25 * text)
         self.heading = self.line + self.gap if captioned else 0
         self.k = k
-        self.cell = (self.width + 2 * self.frame + self.gap, self.height + 2 * self.frame + 2 * self.line)
+        self.bar = self.height // 4 if barred else 0
+        self.framed = (self.width + 2 * self.frame, self.height + 2 * self.frame)
+        self.cell = (self.framed[0] + self.gap, self.framed[1] + 2 * self.line + self.bar)
 
     def canvas(self, rows: int) -> tuple[int, int]:
         """Width and height of the whole."""
@@ -256,6 +265,18 @@ class _Grid:
             at = ((left + right) / 2, bottom + place * self.line + self.line / 2)
             draw.text(at, self.fitted(text, right - left), ink, self.font, anchor="mm")
         return inside
+
+    def bars(self, canvas: Image.Image, row: int, column: int, heights: np.ndarray) -> None:
+        """Draw bars of 0 … 1 below a cell's text, over a line."""
+        left, top = self.corner(row, column)
+        floor = top + self.cell[1] - 1
+        draw = ImageDraw.Draw(canvas)
+        draw.line((left, floor, left + self.framed[0] - 1, floor), _NEUTRAL)
+        for place, height in enumerate(heights):
+            start, end = (left + self.framed[0] * number // len(heights) for number in (place, place + 1))
+            rise = round(float(height) * (self.bar - 4))
+            if rise and end - start > 1:
+                draw.rectangle((start, floor - rise, end - 2, floor), fill=_NEUTRAL)
 
     def fitted(self, text: str, width: int) -> str:
         """The text, its end replaced by dots where it is wider than ``width`` pixels."""
