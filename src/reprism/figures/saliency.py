@@ -1,0 +1,139 @@
+"""Saliency: where in a picture a part of the network looked (paper Figure 2).
+
+Grad-CAM (Selvaraju et al., ICCV 2017), by captum, at the last map of the part's branch. Asked about one of the part's
+own classifier's identities it shows what speaks for that identity; asked about a second picture, of people the network
+was never trained on too, it shows what made the two alike, in that part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from reprism.models.network import PartNet
+from reprism.notation import Part
+
+
+class ExplainError(ValueError):
+    """What is asked about is not there; or captum is not installed."""
+
+
+def saliency(
+    model: PartNet, images: Tensor, part: str, *, identities: Tensor | None = None, against: Tensor | None = None
+) -> np.ndarray:
+    """Grad-CAM of one part.
+
+    Args:
+        model: a network, in eval mode.
+        images: B×3×H×W, normalised as the model's preprocessing says.
+        part: name of the part, such as ``p2s1``.
+        identities: B classes of the part's classifier to ask about; None: those that it holds likeliest itself.
+        against: B×3×H×W (or 1×3×H×W for all), normalised: ask for the similarity (cosine) of the part's feature to that
+            of these pictures instead.
+
+    Returns:
+        B×h×w float32 of the branch's map, 0 … 1, each divided by its largest value; all 0 where nothing speaks for it.
+        Outside a stripe the maps of that stripe are 0: pooling sees nothing there.
+
+    Raises:
+        ExplainError: no such part, no classifiers and nothing to compare with, an identity out of range, both asked
+            for, or captum missing.
+    """
+    LayerGradCam = _layer_grad_cam()
+    found = [one for one in model.partition.parts if one.name == part]
+    if not found:
+        names = ", ".join(one.name for one in model.partition.parts)
+        raise ExplainError(f"{model.partition} has no part {part!r}; it has {names}")
+    if identities is not None and against is not None:
+        raise ExplainError("give identities to ask about, or pictures to compare with, not both")
+    score: Callable[[Tensor], Tensor]
+    if against is not None:
+        with torch.no_grad():
+            other = model(against).features[part]
+        score = lambda batch: F.cosine_similarity(model(batch).features[part], other)[:, None]  # noqa: E731
+        target: int | Tensor = 0
+    else:
+        if not model.num_classes:
+            raise ExplainError(
+                "this network was loaded without classifiers: give a picture to compare with (--against)"
+            )
+        if identities is not None and not 0 <= int(identities.min()) <= int(identities.max()) < model.num_classes:
+            raise ExplainError(
+                f"the classifiers know identities 0 to {model.num_classes - 1}; {identities.tolist()} asked"
+            )
+        score = lambda batch: model(batch).logits[part]  # noqa: E731
+        with torch.no_grad():
+            target = score(images).argmax(1) if identities is None else identities
+    heat = LayerGradCam(score, model.branches[found[0].branch]).attribute(images, target=target, relu_attributions=True)
+    heat = heat.detach().squeeze(1)
+    heat = heat * _rows_seen(found[0], heat.shape[1])[:, None]
+    return (heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
+
+
+def _layer_grad_cam() -> type:
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError as error:
+        raise ExplainError("saliency needs captum. Install it: pip install 'reprism[explain]'.") from error
+    return LayerGradCam
+
+
+def _rows_seen(part: Part, rows: int) -> Tensor:
+    """1 for rows of the map that the part is pooled from, as adaptive pooling cuts them."""
+    seen = torch.ones(rows)
+    if part.kind == "stripe":
+        first, last = part.index * rows // part.count, -(-(part.index + 1) * rows // part.count)
+        seen[:first] = seen[last:] = 0
+    return seen
+
+
+# ---- the drawing -----------------------------------------------------------------------------------------
+
+
+def draw_saliency(
+    pictures: Sequence[Image.Image], heats: Sequence[Sequence[np.ndarray]], titles: Sequence[str], width: int = 96
+) -> Image.Image:
+    """A grid as in the paper's Figure 2: a row for each picture, itself first, then under each heat.
+
+    Args:
+        pictures: as they are, of any size.
+        heats: of each picture, a map h×w of 0 … 1 for each title.
+        titles: of the columns after the first.
+        width: of a cell in pixels; it is twice as high.
+
+    Returns:
+        An RGB image, on white.
+    """
+    gap, line = 4, 16
+    font = ImageFont.load_default(12)
+    height = 2 * width
+    canvas = Image.new(
+        "RGB", ((len(titles) + 1) * (width + gap) + gap, line + len(pictures) * (height + gap) + gap), (255, 255, 255)
+    )
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(("picture", *titles)):
+        draw.text((gap + column * (width + gap) + width / 2, line / 2), title, (30, 41, 59), font, anchor="mm")
+    for row, (picture, maps) in enumerate(zip(pictures, heats, strict=True)):
+        shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        for column, cell in enumerate((shown, *(overlay(shown, heat) for heat in maps))):
+            canvas.paste(cell, (gap + column * (width + gap), line + row * (height + gap)))
+    return canvas
+
+
+def overlay(picture: Image.Image, heat: np.ndarray) -> Image.Image:
+    """A picture, grey, under the colours of a map of 0 … 1: blue where it is cold, red where it is hot."""
+    from matplotlib import colormaps
+
+    smooth = Image.fromarray((np.clip(heat, 0, 1) * 255).astype(np.uint8)).resize(
+        picture.size, Image.Resampling.BILINEAR
+    )
+    values = np.asarray(smooth, float)[..., None] / 255
+    colours = colormaps["turbo"](values[..., 0])[..., :3] * 255
+    grey = np.asarray(picture.convert("L").convert("RGB"), float)
+    strength = 0.25 + 0.4 * values
+    return Image.fromarray((grey * (1 - strength) + colours * strength).round().astype(np.uint8))

@@ -1,0 +1,107 @@
+"""Saliency against Grad-CAM's own formula; stripes' maps lie in their stripes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import reprism
+from reprism.cli import main
+from reprism.figures.saliency import ExplainError, draw_saliency, overlay, saliency
+
+
+@pytest.fixture(scope="module")
+def model() -> reprism.PartNet:
+    torch.manual_seed(0)
+    model = reprism.build_model("p1+p2(s2c2)+p3(s3)", "resnet10t", 6, part_dim=8, size=(96, 48))
+    model.train()(torch.randn(8, 3, 96, 48))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(3, 3, 96, 48, generator=torch.Generator().manual_seed(1))
+
+
+def grad_cam(model: reprism.PartNet, images: torch.Tensor, branch: str, score) -> np.ndarray:
+    """Selvaraju et al., equations 1 and 2: channels weighted by their mean gradient, summed, what is positive."""
+    maps = {}
+    hook = model.branches[branch].register_forward_hook(lambda _, __, output: maps.setdefault("map", output))
+    value = score(model(images))
+    hook.remove()
+    (gradient,) = torch.autograd.grad(value.sum(), maps["map"])
+    weights = gradient.mean((2, 3), keepdim=True)
+    return F.relu((weights * maps["map"]).sum(1)).detach().numpy()
+
+
+def scaled(heat: np.ndarray) -> np.ndarray:
+    return heat / np.maximum(heat.max((1, 2), keepdims=True), 1e-12)
+
+
+@pytest.mark.parametrize("part", ["p1", "p2", "p2c2"])
+def test_it_is_grad_cam_of_the_parts_own_classifier(model: reprism.PartNet, images: torch.Tensor, part: str) -> None:
+    asked = torch.tensor([0, 5, 2])
+    expected = grad_cam(model, images, part[:2], lambda out: out.logits[part][range(3), asked])
+    found = saliency(model, images, part, identities=asked)
+    assert found.shape == (3, 6, 3)
+    np.testing.assert_allclose(found, scaled(expected), atol=1e-5)
+    likeliest = model(images).logits[part].argmax(1)
+    np.testing.assert_array_equal(saliency(model, images, part), saliency(model, images, part, identities=likeliest))
+
+
+def test_against_a_second_picture_it_asks_for_the_features_similarity(
+    model: reprism.PartNet, images: torch.Tensor
+) -> None:
+    other = torch.randn(1, 3, 96, 48, generator=torch.Generator().manual_seed(2))
+    feature = model(other).features["p2c1"].detach()
+    expected = grad_cam(model, images, "p2", lambda out: F.cosine_similarity(out.features["p2c1"], feature))
+    np.testing.assert_allclose(saliency(model, images, "p2c1", against=other), scaled(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "rows"), [("p2s1", [0, 1, 2]), ("p2s2", [3, 4, 5]), ("p3s1", [0, 1]), ("p3s2", [2, 3]), ("p3s3", [4, 5])]
+)
+def test_stripes_maps_lie_in_their_stripes(
+    model: reprism.PartNet, images: torch.Tensor, part: str, rows: list[int]
+) -> None:
+    heat = np.concatenate([saliency(model, images, part, identities=torch.full((3,), who)) for who in range(6)])
+    outside = [row for row in range(6) if row not in rows]
+    assert not heat[:, outside].any()
+    assert heat[:, rows].max() == 1
+
+
+def test_what_cannot_be_explained(model: reprism.PartNet, images: torch.Tensor) -> None:
+    with pytest.raises(ExplainError, match="has no part 'p9'; it has p1, p2, p2s1"):
+        saliency(model, images, "p9")
+    with pytest.raises(ExplainError, match="identities 0 to 5"):
+        saliency(model, images, "p1", identities=torch.tensor([0, 1, 6]))
+    with pytest.raises(ExplainError, match="not both"):
+        saliency(model, images, "p1", identities=torch.tensor([0, 1, 2]), against=images)
+    bare = reprism.build_model("p1", "resnet10t", part_dim=8, size=(96, 48)).eval()
+    with pytest.raises(ExplainError, match=r"without classifiers.*--against"):
+        saliency(bare, images, "p1")
+
+
+def test_heat_is_red_and_cold_is_blue() -> None:
+    picture = Image.new("RGB", (40, 80), (128, 128, 128))
+    heat = np.zeros((8, 4))
+    heat[:4] = 1
+    found = np.asarray(overlay(picture, heat)).astype(int)
+    assert found[5, 20, 0] > found[5, 20, 2] + 30
+    assert found[75, 20, 2] > found[75, 20, 0]
+    grid = draw_saliency([picture, picture], [[heat, heat], [heat, heat]], ["p1", "p2"], width=40)
+    assert grid.size == (3 * 44 + 4, 16 + 2 * 84 + 4)
+
+
+def test_the_command(model: reprism.PartNet, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reprism.save(model, tmp_path / "model.safetensors")
+    first, second = sorted((people / "query").glob("*.jpg"))[:2]
+    command = ["explain", str(tmp_path / "model.safetensors"), str(first), str(second), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1 + 2 * len(model.partition.parts)
+    assert main([*command, "--parts", "p1", "p2s1", "--against", str(second)]) == 0
+    assert main([*command, "--parts", "p7"]) == 1
+    assert "has no part 'p7'" in capsys.readouterr().err
