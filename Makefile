@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format docs clean
 
 ## demo: draw people, train on them, evaluate, and write reprism-demo/report.html (5 minutes)
 demo: .venv/installed
@@ -24,8 +24,12 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+## docs: build the site in site/, strictly
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv reprism-demo
+	rm -rf .venv reprism-demo site
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Reprism needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
@@ -35,4 +39,8 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --editable '.[docs]'
 	touch $@
