@@ -699,6 +699,48 @@ def _explain(argv: Sequence[str]) -> int:
     return 0
 
 
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+def _report(argv: Sequence[str]) -> int:
+    """Write a report of a finished run: results, data, curves, hardest queries, how to run it again."""
+    import tyro
+
+    @dataclass
+    class Arguments:
+        """Write a report of a finished run: one HTML file that loads nothing, and its figures as Markdown."""
+
+        run: tyro.conf.Positional[Path]
+        """The run folder."""
+        data_root: Path | None = None
+        """Folder of the data set, if it is no longer where the run found it."""
+        shown: int = 5
+        """How many of the hardest queries are shown."""
+        device: str | None = None
+        """Such as cuda or cpu; by custom a GPU where there is one."""
+        workers: int = 1
+        """Processes that decode images beside the network."""
+        out: Path | None = None
+        """The HTML file; by custom report.html in the run folder."""
+
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism report")
+
+    from reprism.figures.run_report import write_report
+
+    with _progress_bars() as progress:
+        page = write_report(
+            arguments.run,
+            arguments.out,
+            root=arguments.data_root,
+            shown=arguments.shown,
+            device=arguments.device,
+            workers=arguments.workers,
+            progress=progress,
+        )
+    print(page)
+    return 0
+
+
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -967,6 +1009,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "calibrate": _calibrate,
     "reproduce": _reproduce,
     "explain": _explain,
+    "report": _report,
     "backbones": _backbones,
     "convert": _convert,
     "data": _data,

@@ -9,8 +9,8 @@ from reprism.evaluation.calibration import Calibration
 from reprism.files import write_whole
 
 
-def draw_calibration(calibration: Calibration, path: str | PathLike[str]) -> None:
-    """Write a PNG of three panels.
+def draw_calibration(calibration: Calibration, target: str | PathLike[str] | io.BytesIO) -> None:
+    """Write a PNG of three panels, to a file or into a buffer.
 
     Left, how far apart pairs of the same and of different people are, with the tabulated thresholds; middle, the true
     positive rate over the false match rate, with 95 % intervals at the tabulated rates; right, how often matches were
@@ -61,4 +61,7 @@ def draw_calibration(calibration: Calibration, path: str | PathLike[str]) -> Non
     )  # fmt: skip
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
-    write_whole(path, picture.getvalue())
+    if isinstance(target, io.BytesIO):
+        target.write(picture.getvalue())
+    else:
+        write_whole(target, picture.getvalue())

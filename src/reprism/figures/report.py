@@ -170,7 +170,7 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 # Colours that keep their contrast on a light page and on a dark one: a chart cannot know on which it is shown.
 _GREY = "#7b8490"
-_COLOURS = ("#3b82f6", "#e2711d", "#2a9d6f", "#a855c7", "#c9a227")
+COLOURS = ("#3b82f6", "#e2711d", "#2a9d6f", "#a855c7", "#c9a227")
 
 
 def read_log(run: str | Path) -> dict[str, list[tuple[int, float]]]:
@@ -198,8 +198,8 @@ def loss_figure(log: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
         "loss/cross_entropy": "cross-entropy",
         "loss/triplet": "batch-hard triplet",
     }
-    figure, axes = _chart("step", "loss")
-    for (name, label), colour in zip(names.items(), _COLOURS, strict=False):
+    figure, axes = chart("step", "loss")
+    for (name, label), colour in zip(names.items(), COLOURS, strict=False):
         curve = [(step, value) for step, value in log.get(name, ()) if math.isfinite(value)]
         if curve:
             steps, values = zip(*curve, strict=True)
@@ -212,8 +212,8 @@ def loss_figure(log: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
 
 def cmc_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Cumulative matching characteristics, by name: the k-th value is the fraction found by rank k."""
-    figure, axes = _chart("rank k", "queries with a match among the first k")
-    for (name, curve), colour in zip(curves.items(), _COLOURS, strict=False):
+    figure, axes = chart("rank k", "queries with a match among the first k")
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
         axes.plot(range(1, len(curve) + 1), curve, color=colour, label=name, marker="o", markersize=3)
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -224,9 +224,9 @@ def cmc_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
 
 def evaluations_figure(evaluations: Sequence[Mapping[str, Any]]) -> Figure:
     """mAP and rank-1 over epochs, from what ``metrics.json`` of a run lists under ``evaluations``."""
-    figure, axes = _chart("epoch", "on query and gallery")
+    figure, axes = chart("epoch", "on query and gallery")
     epochs = [each["epoch"] for each in evaluations]
-    for (key, label), colour in zip({"rank1": "rank-1", "mAP": "mAP"}.items(), _COLOURS, strict=False):
+    for (key, label), colour in zip({"rank1": "rank-1", "mAP": "mAP"}.items(), COLOURS, strict=False):
         axes.plot(epochs, [each[key] for each in evaluations], color=colour, label=label, marker="o", markersize=4)
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
@@ -236,7 +236,8 @@ def evaluations_figure(evaluations: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _chart(x: str, y: str) -> tuple[Figure, Any]:
+def chart(x: str, y: str) -> tuple[Figure, Any]:
+    """An empty chart and its axes, with their labels, in the page's manner."""
     # A Figure of its own, not pyplot's: nothing global is touched, and no display is looked for.
     figure = Figure(figsize=(4.8, 3.1), layout="constrained")
     axes = figure.add_subplot()

@@ -1,0 +1,91 @@
+"""A run's report says what the run was and what it scored."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reprism.cli import main
+from reprism.figures.run_report import write_report
+from reprism.training.recipes import Recipe, RecipeError, find_recipe
+from reprism.training.run import train
+
+
+@pytest.fixture(scope="module")
+def run(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = Recipe.model_validate({
+        "name": "tiny",
+        "data": {"root": str(people), "size": (64, 32), "ids_per_batch": 4, "images_per_id": 2, "workers": 0},
+        "model": {"backbone": "resnet10t", "pretrained": False, "partition": "p1(s2)", "part_dim": 8},
+        "optimizer": {"epochs": 2, "milestones": (1,)},
+        "trainer": {"accelerator": "cpu", "precision": "fp32", "evaluate_every": 1, "log_every": 1},
+    })  # fmt: skip
+    return train(recipe, tmp_path_factory.mktemp("report") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    calls: list[tuple[str, int, int]] = []
+    path = write_report(run, shown=2, workers=0, device="cpu", progress=lambda *call: calls.append(call))
+    assert path == run / "report.html"
+    assert {what for what, *_ in calls} >= {"query", "gallery"}
+    return path.read_text(encoding="utf-8")
+
+
+def test_it_says_what_the_run_scored(run: Path, page: str) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"<strong>{metrics['rank1']:.1%}</strong>" in page
+    assert f"<strong>{metrics['mAP']:.1%}</strong>" in page
+    markdown = (run / "report.md").read_text()
+    assert f"| mAP | {metrics['mAP']:.1%} |" in markdown
+    assert "same-camera matches ignored" in markdown
+
+
+def test_it_says_what_the_data_were(page: str) -> None:
+    assert "108 (published: 12,936)" in page
+
+
+def test_it_stands_alone_and_shows_everything(page: str) -> None:
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    for title in ("Results", "Training", "Data", "Distances", "The hardest queries", "Where the parts look",
+                  "What was run", "How to run it again"):  # fmt: skip
+        assert f"<h2>{title}</h2>" in page
+    for alt in (
+        "CMC curve",
+        "Histogram of average precision",
+        "Losses over training steps",
+        "Rank-1 and mAP over epochs",
+        "Saliency of every part",
+        "Ranked lists of the hardest queries",
+    ):
+        assert f'alt="{alt}"' in page
+
+
+def test_its_recipe_trains_the_same_again(run: Path, page: str, people: Path, tmp_path: Path) -> None:
+    markdown = (run / "report.md").read_text()
+    (recipe,) = re.findall(r"```json\n(.*?)\n```", markdown, flags=re.DOTALL)
+    assert str(people) not in page
+    assert str(people) not in markdown
+    (tmp_path / "recipe.json").write_text(recipe)
+    found = find_recipe(str(tmp_path / "recipe.json"))
+    recorded = find_recipe(str(run))
+    assert found == recorded.model_copy(update={"data": recorded.data.model_copy(update={"root": None})})
+
+
+def test_the_command_and_its_errors(
+    run: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my report.html"
+    assert main(["report", str(run), "--out", str(out), "--data-root", str(people), "--device", "cpu", "--workers", "0",
+                 "--shown", "1"]) == 0  # fmt: skip
+    assert out.is_file()
+    assert (tmp_path / "my report.md").is_file()
+    shutil.copytree(run, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "metrics.json").unlink()
+    with pytest.raises(ValueError, match="is not finished: reprism train"):
+        write_report(tmp_path / "unfinished")
+    with pytest.raises(RecipeError):
+        write_report(tmp_path / "nothing")
+    assert main(["report", str(tmp_path / "nothing")]) == 1
