@@ -136,7 +136,7 @@ def _results(metrics: RankingMetrics, protocol: str) -> list[str]:
     return [
         report.table(("rank", "queries with a match"), _cmc_rows(metrics)),
         report.side_by_side(
-            report.image(report.figure_uri(report.cmc_figure({"this run": metrics.cmc})), "CMC curve", "CMC"),
+            report.image(report.figure_uri(report.cmc_figure({"this run": metrics.cmc.tolist()})), "CMC curve", "CMC"),
             report.image(
                 report.figure_uri(_precision_histogram(metrics.average_precision)),
                 "Histogram of average precision",
