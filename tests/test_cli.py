@@ -196,6 +196,25 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
         assert result["protocol"].split(", ")[0] in " ".join(shown.split())
 
 
+def test_the_protocol_says_what_was_done_not_what_the_data_set_suggests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], people: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    reprism.save(reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(32, 16)), "model.safetensors")
+    assert main(["data", "render", "cuhk03", "cuhk03", "--train-identities", "2", "--test-identities", "3",
+                 "--height", "32"]) == 0  # fmt: skip
+    classic, market = "cuhk03,protocol=classic:cuhk03", f"market1501:{people}"
+    for data, shots, said in ((classic, "0", False), (classic, "3", True), (market, "1", True), (market, "0", False)):
+        assert main(["evaluate", "model.safetensors", "--data", data, "--single-gallery-shot", shots,
+                     "--device", "cpu", "--workers", "0"]) == 0  # fmt: skip
+        result = json.loads(Path("evaluation.json").read_text())
+        assert (f"one gallery item of each identity by another camera, {shots} trials" in result["protocol"]) == said
+    assert main(["evaluate", "model.safetensors", "--data", classic, "--ranked-lists", "x", "--device", "cpu",
+                 "--workers", "0"]) == 1  # fmt: skip
+    assert "not single shots" in capsys.readouterr().err
+
+
 def test_reranking_expansion_and_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], people: Path
 ) -> None:

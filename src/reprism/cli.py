@@ -238,12 +238,17 @@ def _evaluate(argv: Sequence[str]) -> int:
                 asked = average_query_expansion(asked, rows["gallery"], arguments.expand_queries)
             all_pairs = dataset.is_video and arguments.comparison == "all-pairs"
             trials = arguments.single_gallery_shot
+            trials = dataset.single_shot_trials if trials is None else trials
+            if arguments.ranked_lists is not None and (trials or all_pairs):
+                raise ValueError(
+                    "--ranked-lists shows the whole gallery by one distance: not single shots or all pairs"
+                )
             metrics = evaluate_items(
                 asked,
                 rows["gallery"],
                 queries,
                 dataset.gallery,
-                single_shot_trials=dataset.single_shot_trials if trials is None else trials,
+                single_shot_trials=trials,
                 seed=arguments.seed,
                 ap=arguments.ap,
                 lost=arguments.lost,
@@ -278,7 +283,7 @@ def _evaluate(argv: Sequence[str]) -> int:
                 "precision": embedder.precision,
                 "variant": dataset.protocol,
                 "video": asdict(arguments.video) | {"comparison": arguments.comparison} if dataset.is_video else None,
-                "protocol": _protocol(dataset, metrics, embedder, arguments),
+                "protocol": _protocol(dataset, metrics, embedder, trials, arguments),
             }
         )
     console = Console()
@@ -309,13 +314,15 @@ def _division(share: float, seed: int) -> dict[str, Any]:
     return {"split_by_identity": share, "seed": seed}
 
 
-def _protocol(dataset: "ReIDDataset", metrics: "RankingMetrics", embedder: "Embedder", arguments: Any) -> str:
+def _protocol(
+    dataset: "ReIDDataset", metrics: "RankingMetrics", embedder: "Embedder", trials: int, arguments: Any
+) -> str:
     """What a result was measured by, in words, nothing left out."""
     height, width = embedder.model.preprocessing.size
     said = [dataset.protocol] if dataset.protocol else []
     said.append("queries of one person and camera averaged" if arguments.multi_query else "single query")
-    if metrics.trials > 1 or dataset.single_shot_trials:
-        said.append(f"one gallery item of each identity by another camera, {metrics.trials} trials")
+    if trials:
+        said.append(f"one gallery item of each identity by another camera, {trials} trials")
     known = dataset.query[0].camid is not None
     said.append("same-camera matches ignored" if known else "cameras unknown, no match ignored")
     if dataset.is_video:
