@@ -36,7 +36,7 @@ def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
     """A folder beside ``root`` to fill; it takes that name if all goes well, and is removed if not.
 
     Raises:
-        FileExistsError: ``root`` exists, and is not an empty folder.
+        FileExistsError: ``root`` exists, and is not an empty folder; or came to, while this one was filled.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -46,9 +46,14 @@ def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        if root.exists():
-            root.rmdir()  # renaming onto an empty folder is not possible on every system
-        unfinished.rename(root)
+        try:
+            if root.exists():
+                root.rmdir()  # renaming onto an empty folder is not possible on every system
+            unfinished.rename(root)
+        except OSError as error:
+            if root.is_dir():  # another process has filled it meanwhile
+                raise FileExistsError(f"{root} has been made by another process meanwhile") from error
+            raise
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -124,6 +124,22 @@ def test_an_interrupted_writing_leaves_nothing(copy: Path) -> None:
     assert len(cuhk03.load(copy).train) == 42
 
 
+def test_two_processes_may_write_at_once(copy: Path) -> None:
+    """As those of a distributed run do: the slower one takes what the faster one made."""
+    begun = []
+
+    def overtaken(what: str, done: int, total: int) -> None:
+        if not begun:
+            begun.append(True)
+            cuhk03.load(copy)
+
+    data = cuhk03.load(copy, progress=overtaken)
+    assert begun
+    assert data == cuhk03.load(copy)
+    assert {path.suffix for path in copy.iterdir()} == {".mat", ""}
+    assert [path.name for path in copy.iterdir() if path.is_dir()] == ["cuhk-03-images"]
+
+
 def test_images_of_another_file_are_not_taken_for_its_own(copy: Path) -> None:
     cuhk03.load(copy)
     with (copy / "cuhk-03.mat").open("ab") as file:

@@ -100,14 +100,11 @@ def _find(root: str | PathLike[str], boxes: Boxes) -> tuple[Path, Path | None]:
     if given.is_file() and given.suffix == ".mat":
         return given.parent, given
     kind = _IN_FILES[boxes]
-    folders = given
-    # From inside the other kind of boxes too.
-    for names in (PARTS, tuple(_IN_FILES.values())):
-        folders = folders.parent if folders.name in names else folders
     reasons = []
-    for start, wanted in ((given, [MAT]), (folders, [f"{kind}/{part}" for part in PARTS])):
+    for wanted in ([MAT], [f"{kind}/{part}" for part in PARTS]):
         try:
-            found = find_root(start, wanted, "CUHK03")
+            # From inside the other kind of boxes too.
+            found = find_root(given, wanted, "CUHK03", within=tuple(_IN_FILES.values()))
         except DataError as error:
             reasons.append(str(error))
         else:

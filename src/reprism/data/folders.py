@@ -99,13 +99,14 @@ def image_names(folder: Path) -> list[str]:
         )
 
 
-def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str) -> Path:
+def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str, within: Sequence[str] = ()) -> Path:
     """The folder that holds all of ``wanted``: ``root``, one folder in it, or one that it lies in.
 
     Args:
         root: What the user gave.
         wanted: Paths of files or folders that must be there, from the folder looked for.
         title: The data set's name, for messages.
+        within: Names of other folders in it, from which it is looked for upwards too.
 
     Raises:
         DataError: It is not to be found, or there are several; says where it was looked for.
@@ -123,7 +124,7 @@ def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str) -> P
         raise DataError(f"{root} holds {len(inside)} data sets: {', '.join(map(str, inside))}. Give one of them.")
     looked = [root, root / "*"]
     # From a folder that the layout itself names, and from nowhere else, upwards.
-    named = {part for path in wanted for part in Path(path).parts}
+    named = {*within, *(part for path in wanted for part in Path(path).parts)}
     above = root
     while above.name in named and above != above.parent:
         above = above.parent

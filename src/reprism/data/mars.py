@@ -44,7 +44,7 @@ def load(root: str | PathLike[str], protocol: Protocol = "original") -> ReIDData
     """
     if protocol not in get_args(Protocol):
         raise ValueError(f"protocol={protocol!r}: wanted is {' or '.join(get_args(Protocol))}")
-    found = find_root(root, WANTED, "MARS")
+    found = find_root(root, WANTED, "MARS", within=("bbox_train", "bbox_test"))
     train = _read_tracklets(found, "train")
     test = _read_tracklets(found, "test")
     table = found / _INFO / "query_IDX.mat"
