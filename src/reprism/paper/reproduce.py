@@ -89,7 +89,8 @@ class Cell:
         measured: rank-1 and mAP in percent, of every seed; empty if not run.
         why_not: why it was not run.
         seeds: of the runs.
-        seconds: training and testing, summed over the seeds; trainings that rows share are counted in each.
+        seconds: of training, its own last evaluation included, summed over the seeds; a training that rows share
+            counts in each.
         protocol: how it was tested.
     """
 
