@@ -30,8 +30,8 @@ import tyro
 
 from reprism import build_model
 from reprism.data.rendered_layouts import render_market1501
-from reprism.embedding import autocast, fastest_precision
 from reprism.losses import TotalLoss
+from reprism.precision import autocast, fastest_precision
 from reprism.training.recipes import RECIPES, SCR, Recipe
 from reprism.training.run import train
 

@@ -783,9 +783,9 @@ def _backbones(argv: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from reprism.embedding import DTYPES, fastest_precision
     from reprism.files import write_json
     from reprism.models.survey import measure
+    from reprism.precision import DTYPES, fastest_precision
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = fastest_precision(device) if arguments.precision == "auto" else arguments.precision

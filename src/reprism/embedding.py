@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,33 +21,9 @@ from reprism.data.transforms import eval_transform
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.models.checkpoint import load
 from reprism.models.network import PartNet
+from reprism.precision import Precision, autocast, fastest_precision
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Picture = str | Path | Image.Image | np.ndarray | Tensor
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""By the names that precisions go by."""
-
-
-def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
-    """The precision that ``auto`` means on a device: bf16 where its hardware multiplies bf16, else the next best."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if kind == "cpu":
-        # Without these instructions bf16 on a CPU is emulated, and several times slower than float32.
-        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if has_bf16 else "fp32"
-    return "fp32"
-
-
-def autocast(device: torch.device | str, precision: Precision) -> AbstractContextManager[object]:
-    """Mixed precision on ``device`` as named; nothing for ``fp32``."""
-    if precision == "auto":
-        precision = fastest_precision(device)
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=DTYPES[precision])
 
 
 def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:

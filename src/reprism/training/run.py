@@ -22,10 +22,10 @@ from reprism.data import open_dataset
 from reprism.data.images import DecodedImages, ImageSet, check_images
 from reprism.data.records import DataError, ReIDDataset, Sample, as_images, without_images
 from reprism.data.transforms import train_transform
-from reprism.embedding import fastest_precision
 from reprism.files import write_json
 from reprism.models.checkpoint import save
 from reprism.models.network import PartNet, build_model
+from reprism.precision import fastest_precision
 from reprism.training.module import ReIDModule
 from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
 

@@ -1,0 +1,34 @@
+"""Number formats by name, and which of them a device's hardware multiplies fastest."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""By the names that precisions go by."""
+
+
+def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision that ``auto`` means on a device: bf16 where its hardware multiplies bf16, else the next best."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if kind == "cpu":
+        # Without these instructions bf16 on a CPU is emulated, and several times slower than float32.
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if has_bf16 else "fp32"
+    return "fp32"
+
+
+def autocast(device: torch.device | str, precision: Precision) -> AbstractContextManager[object]:
+    """Mixed precision on ``device`` as named; nothing for ``fp32``."""
+    if precision == "auto":
+        precision = fastest_precision(device)
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=DTYPES[precision])
