@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from reprism.evaluation import ranking
+from reprism.evaluation import counting, ranking
 from reprism.evaluation.distances import part_distances
 from reprism.evaluation.ranking import evaluate, evaluate_distances
 from reprism.notation import Partition
@@ -127,7 +127,7 @@ def test_queries_with_many_matches_are_sorted_instead(case, options):
     want = brute_force(squared_distances(query, gallery), *labels, options["max_rank"], options["lost"])
     assume(want.num_valid)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_SORT_ABOVE", 1)
+        patch.setattr(counting, "_SORT_ABOVE", 1)
         assert_agrees(evaluate(query, gallery, *labels, **options), want)
 
 
@@ -138,7 +138,7 @@ def test_small_tiles_change_nothing(case, options, elements):
     want = brute_force(squared_distances(query, gallery), *labels, options["max_rank"], options["lost"])
     assume(want.num_valid)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_TILE_ELEMENTS", {"cpu": elements})
+        patch.setattr(counting, "_TILE_ELEMENTS", {"cpu": elements})
         assert_agrees(evaluate(query, gallery, *labels, **options), want)
 
 
@@ -380,7 +380,7 @@ def spoilt(rows, row, value):
     ],
 )
 def test_errors_name_what_was_given(change, error, message, monkeypatch):
-    monkeypatch.setattr(ranking, "_ranks_of_matches", lambda *_: pytest.fail("the ranking had begun"))
+    monkeypatch.setattr(ranking, "ranks_of_matches", lambda *_: pytest.fail("the ranking had begun"))
     with pytest.raises(error, match=message):
         evaluate(**{**BASE, **change})
 

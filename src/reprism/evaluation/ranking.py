@@ -7,15 +7,13 @@ The data flows one way: a block of distances -> ranks of its matches -> metrics 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from reprism.evaluation.counting import ranks_of_matches
 from reprism.evaluation.distances import (
     AllPairsDistances,
     Distances,
@@ -26,21 +24,13 @@ from reprism.evaluation.distances import (
 )
 from reprism.evaluation.identities import Identities, Labels
 from reprism.evaluation.reranking import RerankedDistances
+from reprism.evaluation.sharpened import SharpenedDistances
 
 AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
 LostQueries: TypeAlias = Literal["exclude", "zero"]
 Progress: TypeAlias = Callable[[int, int], None]
 
 _BLOCK_BYTES = 256 * 2**20
-# Comparisons run over tiles that stay in a core's cache; a GPU prefers few large launches.
-_TILE_ELEMENTS = {"cpu": 2**20}
-_TILE_ELEMENTS_GPU = 2**24
-# Past this many matches in a query, sorting its row is cheaper than one comparison sweep per match.
-_SORT_ABOVE = 256
-# Below this many rows a matrix product is bound by reading the gallery: better to cut the gallery as well.
-_FEWEST_ROWS = 32
-# A float32 sum of ones is exact up to here, so no block is wider.
-_WIDEST_BLOCK = 2**24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,7 +168,9 @@ def evaluate(
 
     Descriptors are compared as given, not normalised, and the caller's arrays are never changed. Distances
     are float32 (float16 and bfloat16 are widened block by block), or float64 if either side is. If one side
-    is on a GPU the work is done there, the other side streamed to it.
+    is on a GPU the work is done there, the other side streamed to it. On processors that multiply bfloat16 fast, wide
+    float32 descriptors are first compared in it, with a proven bound on its error, and in float32 wherever that leaves
+    a rank open (:mod:`reprism.evaluation.sharpened`): the ranks are float32's, for less than its product.
 
     *Ties.* Equal distances rank in gallery order. A row is ranked by ‖g‖² − 2·q·g, from blocked matrix
     products. Two identical gallery rows tie if the product rounds them alike: libraries mostly do so, but
@@ -221,11 +213,12 @@ def evaluate(
     if all_pairs_runs < 1 or query.shape[1] % all_pairs_runs:
         raise ValueError(f"all_pairs_runs={all_pairs_runs}: rows of width {query.shape[1]} are not so many descriptors")
     identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
-    distances: Distances = (
-        EuclideanDistances(query, gallery, block_bytes)
-        if all_pairs_runs == 1
-        else AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)
-    )
+    distances: Distances | SharpenedDistances
+    if all_pairs_runs > 1:
+        distances = AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)
+    else:
+        plain = EuclideanDistances(query, gallery, block_bytes)
+        distances = SharpenedDistances.where_faster(plain, identities, block_bytes)
     return _evaluate(distances, identities, ap, lost, max_rank, block_bytes, progress)
 
 
@@ -265,7 +258,7 @@ def evaluate_distances(
 
 
 def _evaluate(
-    distances: Distances,
+    distances: Distances | SharpenedDistances,
     identities: Identities,
     ap: AveragePrecision,
     lost: LostQueries,
@@ -276,7 +269,7 @@ def _evaluate(
     step, trapezoid, penalty = (np.full(len(identities.num_matches), np.nan) for _ in range(3))
     first = np.zeros(len(step), dtype=np.int64)
     done, todo = 0, int(np.count_nonzero(identities.num_matches))
-    for queries, ranks in _ranks_of_matches(distances, identities, block_bytes):
+    for queries, ranks in ranks_of_matches(distances, identities, block_bytes):
         # B×n: the k-th column is the rank of the k-th match; where a query has fewer, `real` is False.
         n = identities.num_matches[queries]
         k = np.arange(1, ranks.shape[1] + 1)
@@ -292,140 +285,6 @@ def _evaluate(
         if progress is not None:
             progress(done, todo)
     return RankingMetrics(step, trapezoid, penalty, first, ap=ap, lost=lost, max_rank=max_rank)
-
-
-# ---- from distances to ranks -----------------------------------------------------------------------------
-
-
-def _ranks_of_matches(
-    distances: Distances, identities: Identities, block_bytes: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of valid queries (B indices) with the ranks of their matches (B×n int64, in gallery order)."""
-    order = identities.query_order()
-    rows, width = _block_shape(min(len(order), distances.max_rows), identities, distances.dtype, block_bytes)
-    tile = max(1, min(rows, _TILE_ELEMENTS.get(distances.device.type, _TILE_ELEMENTS_GPU) // width))
-    buffer, scratch = (torch.empty(n * width, dtype=distances.dtype, device=distances.device) for n in (rows, tile))
-    for start in range(0, len(order), rows):
-        queries = order[start : start + rows]
-        # Inside a tile, most matches first: the rows still in play are then always the first ones.
-        queries = queries[np.lexsort((-identities.num_matches[queries], np.arange(len(queries)) // tile))]
-        with torch.inference_mode():
-            counts = _count_before(distances, identities, queries, width, tile, buffer, scratch)
-        yield queries, counts.cpu().numpy() + 1
-
-
-def _block_shape(queries: int, identities: Identities, dtype: torch.dtype, block_bytes: int) -> tuple[int, int]:
-    """Rows and columns of a block of distances: a quarter of the budget, the rest is for what they need."""
-    gallery = len(identities.members)
-    elements = max(1, block_bytes // (4 * dtype.itemsize))
-    # Of every match up to 256 bytes are held (column, distance, count, precision, …).
-    of_matches = 16 * identities.most
-    rows = elements // (gallery + of_matches)
-    if rows >= min(queries, _FEWEST_ROWS) and gallery <= _WIDEST_BLOCK:
-        return min(rows, queries), gallery
-    rows = max(1, min(queries, 256, math.isqrt(elements), elements // of_matches))
-    return rows, max(1, min(gallery, elements // rows, _WIDEST_BLOCK))
-
-
-def _count_before(
-    distances: Distances,
-    identities: Identities,
-    queries: np.ndarray,
-    width: int,
-    tile: int,
-    buffer: Tensor,
-    scratch: Tensor,
-) -> Tensor:
-    """B×n int64: how many rows of the gallery come before each match of each of B queries."""
-    device, gallery_size = buffer.device, len(identities.members)
-    sizes, pairs = identities.num_matches[queries], identities.pairs(queries)
-    shape = (len(queries), int(sizes.max()))
-
-    def block(start: int) -> Tensor:
-        stop = min(start + width, gallery_size)
-        out = buffer[: len(queries) * (stop - start)].view(len(queries), stop - start)
-        distances.fill(out, queries, start, stop)
-        return out
-
-    def among(start: int, columns: np.ndarray, *others: np.ndarray) -> list[Tensor]:
-        inside = (columns >= start) & (columns < start + width)
-        return [torch.from_numpy(x[inside]).to(device) for x in (columns - start, *others)]
-
-    # Absent matches lie infinitely close, so nothing is counted before them; their column is the row's first.
-    columns = np.repeat(pairs.columns[np.cumsum(sizes) - sizes][:, None], shape[1], axis=1)
-    columns[pairs.rows, pairs.slots] = pairs.columns
-    thresholds = torch.full(shape, -torch.inf, dtype=buffer.dtype, device=device)
-    current = -1  # where the block now in the buffer starts
-    for start in range(0, gallery_size, width):
-        column, row, slot = among(start, pairs.columns, pairs.rows, pairs.slots)
-        if len(column):
-            current, values = start, block(start)
-            thresholds[row, slot] = values[row, column]
-
-    counts = torch.zeros(shape, dtype=torch.int64, device=device)
-    # The block still in the buffer goes first; unless the gallery is cut it is the only one.
-    for start in sorted(range(0, gallery_size, width), key=lambda s: s != current):
-        if start != current:
-            values = block(start)
-        column, row = among(start, pairs.ignored_columns, pairs.ignored_rows)
-        values[row, column] = torch.inf
-        for top in range(0, shape[0], tile):
-            part, n = slice(top, top + tile), sizes[top]
-            counts[part, :n] += _count_in_tile(
-                values[part], thresholds[part, :n], columns[part, :n] - start, sizes[part], scratch
-            )
-    return counts
-
-
-def _count_in_tile(x: Tensor, thresholds: Tensor, columns: np.ndarray, sizes: np.ndarray, scratch: Tensor) -> Tensor:
-    """B×n int64: how many values of each row of x (B×W) come before its thresholds (B×n), at columns (B×n).
-
-    A value comes before a threshold if it is smaller, or equal and further left. Columns may lie outside x.
-    """
-    W = x.shape[1]
-    if thresholds.shape[1] > _SORT_ABOVE:
-        low, high = 0, W
-        before, equal = (torch.zeros(thresholds.shape, dtype=torch.int64, device=x.device) for _ in range(2))
-        # By pieces, because sorting takes several times the memory of what is sorted.
-        for piece in x.split(max(1, scratch.numel() // (4 * len(x))), dim=1):
-            ordered = piece.sort(1).values
-            smaller = torch.searchsorted(ordered, thresholds)
-            before += smaller
-            equal += torch.searchsorted(ordered, thresholds, right=True) - smaller
-    else:
-        # Left of all these matches an equal value comes before them, right of them it does not. Only between
-        # must equals be looked at one by one: a short stretch in a gallery sorted by identity.
-        low, high = (int(c.clip(0, W)) for c in (columns.min(), columns.max() + 1))
-        before = _count(torch.le, x[:, :low], thresholds, sizes, scratch)
-        before += _count(torch.lt, x[:, low:], thresholds, sizes, scratch)
-        equal = _count(torch.eq, x[:, low:high], thresholds, sizes, scratch)
-    column = torch.from_numpy(columns).to(x.device)
-    # The match itself is the one equal value expected; ties beyond it are rare and settled by position.
-    row, slot = torch.nonzero(equal > ((column >= 0) & (column < W)), as_tuple=True)
-    position = torch.arange(low, high, device=x.device)
-    step = max(1, scratch.numel() // (4 * max(1, high - low)))
-    for some in range(0, len(row), step):
-        r, s = row[some : some + step], slot[some : some + step]
-        tied = x[r, low:high] == thresholds[r, s, None]
-        before[r, s] += (tied & (position < column[r, s, None])).sum(1)
-    return before
-
-
-def _count(compare: Callable[..., Tensor], x: Tensor, thresholds: Tensor, sizes: np.ndarray, scratch: Tensor) -> Tensor:
-    """B×n int64: for how many values v of each row of x (B×W) compare(v, threshold) holds, as scratch allows.
-
-    sizes (B, descending) says how many thresholds of each row are real.
-    """
-    counts = torch.zeros(thresholds.shape, dtype=x.dtype, device=x.device)
-    step = max(1, scratch.numel() // max(1, x.numel()))
-    for j in range(0, thresholds.shape[1] if x.numel() else 0, step):
-        rows = int(np.count_nonzero(sizes > j))
-        some = thresholds[:rows, j : j + step, None]
-        # Ones and zeros of the values' own type: torch vectorises such comparisons, but not to bool.
-        hits = scratch[: rows * some.shape[1] * x.shape[1]].view(rows, some.shape[1], x.shape[1])
-        compare(x[:rows, None, :], some, out=hits)
-        counts[:rows, j : j + step] = hits.sum(2)
-    return counts.to(torch.int64)
 
 
 # ---- what the caller gave --------------------------------------------------------------------------------

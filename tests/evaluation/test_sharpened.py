@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reprism.evaluation import sharpened
+from reprism.evaluation.distances import EuclideanDistances
+from reprism.evaluation.identities import Identities
+from reprism.evaluation.ranking import evaluate
+from reprism.evaluation.sharpened import SharpenedDistances
+
+
+@pytest.fixture(autouse=True)
+def everywhere(monkeypatch):
+    """Used at any width, on any processor (bfloat16 products are right everywhere, only slow)."""
+    monkeypatch.setattr(sharpened, "_FEWEST_COLUMNS", 1)
+    monkeypatch.setattr(sharpened, "_WORTH_IT", 2.0)
+    monkeypatch.setattr(sharpened, "fastest_precision", lambda _: "bf16")
+
+
+def people(seed, queries=24, gallery=1500, width=40, persons=9, spread=1.0):
+    """Descriptors with identity structure, so crowded that bfloat16 alone gets ranks wrong."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(persons, width))
+    sides = []
+    for count in (queries, gallery):
+        pids = rng.integers(0, persons, count)
+        rows = centres[pids] + spread * rng.normal(size=(count, width))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        sides.append((torch.from_numpy(rows.astype(np.float32)), pids, rng.integers(0, 3, count)))
+    return sides
+
+
+def exact_average_precision(query, gallery):
+    """By definition, in float64, one query after the other: nan where no match is left."""
+    (q, qp, qc), (g, gp, gc) = query, gallery
+    out = []
+    for row, pid, cam in zip(q.double(), qp, qc, strict=True):
+        kept = np.flatnonzero(~((gp == pid) & (gc == cam)))
+        order = kept[np.argsort(((g.double()[kept] - row) ** 2).sum(1).numpy(), kind="stable")]
+        ranks = 1 + np.flatnonzero(gp[order] == pid)
+        out.append(np.mean(np.arange(1, len(ranks) + 1) / ranks) if len(ranks) else np.nan)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("block_bytes", [2**28, 2**18])
+@pytest.mark.parametrize("seed", range(8))
+def test_ranks_as_the_definition_in_float64_does(seed, block_bytes, monkeypatch):
+    used = []
+    fill = SharpenedDistances.fill
+    monkeypatch.setattr(SharpenedDistances, "fill", lambda *args: used.append(1) or fill(*args))
+    query, gallery = people(seed)
+    metrics = evaluate(query[0], gallery[0], query[1], gallery[1], query[2], gallery[2], block_bytes=block_bytes)
+    np.testing.assert_allclose(metrics.average_precision, exact_average_precision(query, gallery), atol=1e-12)
+    assert used
+    assert len(used) > 1 or block_bytes > 2**20, "the gallery was to be cut"
+
+
+def test_bfloat16_alone_would_rank_otherwise():
+    query, gallery = people(0)
+    rough = [(rows.bfloat16().float(), pids, cams) for rows, pids, cams in (query, gallery)]
+    assert not np.allclose(exact_average_precision(*rough), exact_average_precision(query, gallery), equal_nan=True)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 7, 40, 300]), st.sampled_from([1e-3, 1.0, 50.0]))
+@settings(max_examples=40, deadline=None)
+def test_every_distance_lies_on_its_side_of_every_match(seed, width, scale):
+    query, gallery = people(seed, queries=6, gallery=60, width=width)
+    q, g = query[0] * scale, gallery[0] * scale
+    distances = SharpenedDistances(EuclideanDistances(q, g, 2**28), 2**28)
+    matches = torch.from_numpy(np.random.default_rng(seed).integers(0, 60, (6, 4)))
+    rows = np.repeat(np.arange(6), 4)
+    at_matches = distances.of_matches(np.arange(6), rows, matches.numpy().ravel()).view(6, 4)
+    out = torch.empty(6, 60)
+    distances.fill(out, np.arange(6), 0, 60, at_matches)
+    exact = g.double().square().sum(1) - 2 * q.double() @ g.double().T
+    torch.testing.assert_close(at_matches.double(), exact.gather(1, matches), rtol=0, atol=1e-5 * scale**2)
+    # Where float64 sees a difference beyond float32's rounding, the filled block sees the same sign.
+    gap = exact[:, :, None] - exact.gather(1, matches)[:, None, :]
+    clear = gap.abs() > 1e-5 * scale**2
+    seen = (out[:, :, None] - at_matches[:, None, :]).sign()
+    assert torch.equal(seen[clear].double(), gap.sign()[clear])
+
+
+def test_rough_distances_stray_by_less_than_the_bound():
+    query, gallery = people(3, queries=40, gallery=400, width=513)
+    distances = SharpenedDistances(EuclideanDistances(query[0], gallery[0], 2**28), 2**28)
+    exact = gallery[0].double().square().sum(1) - 2 * query[0].double() @ gallery[0].double().T
+    rough = torch.empty(40, 400)
+    distances._rough(rough, query[0], 0, 400)
+    bounds = distances._bounds(query[0], exact.float(), distances.norms)
+    error = (rough - exact).abs().amax(1)
+    assert (error < bounds).all()
+    assert (bounds < 0.05).all(), "a bound that wide would settle nothing"
+
+
+def test_identical_rows_rank_in_gallery_order():
+    query, gallery = people(1, queries=8, gallery=50, width=64)
+    rows = gallery[0].repeat(2, 1)
+    # Every match has a twin of nobody's: before it in the one gallery, after it in the other.
+    nobody = np.full(50, 99)
+    after = evaluate(query[0], rows, query[1], np.concatenate([gallery[1], nobody]), None, None)
+    before = evaluate(query[0], rows, query[1], np.concatenate([nobody, gallery[1]]), None, None)
+    once = evaluate(query[0], gallery[0], query[1], gallery[1], None, None)
+    np.testing.assert_array_equal(after.first_match_rank, 2 * once.first_match_rank - 1)
+    np.testing.assert_array_equal(before.first_match_rank, 2 * once.first_match_rank)
+
+
+def choice(q, g):
+    labels = ((np.zeros(len(q)), None), (np.zeros(len(g)), None))
+    plain = EuclideanDistances(q, g, 2**28)
+    return type(SharpenedDistances.where_faster(plain, Identities.of(*labels, len(q), len(g)), 2**28))
+
+
+def test_where_too_much_lies_close_the_plain_product_is_taken(monkeypatch):
+    monkeypatch.setattr(sharpened, "_WORTH_IT", 0.03)
+    alike = torch.ones(1, 64).expand(40, 64).contiguous()
+    assert choice(alike[:5], alike) is EuclideanDistances
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x.double(), lambda x: x.half(), lambda x: x.T.contiguous().T, lambda x: x * 1e-8, lambda x: x * 1e8],
+)
+def test_what_it_cannot_do_is_left_to_the_plain_product(change):
+    query, gallery = people(2)
+    assert choice(query[0], gallery[0]) is SharpenedDistances
+    assert choice(change(query[0]), change(gallery[0])) is EuclideanDistances
