@@ -1,0 +1,71 @@
+"""The command line: a table of commands, each in a file of its own.
+
+A new command is a file NAME.py here, with ``run(argv) -> int`` that parses its arguments and returns the exit status,
+and a line in ``COMMANDS``. Only the file of the command that was called is imported; it imports what is heavy (torch)
+in ``run``, after the arguments were read. What is wrong with what the user gave is raised, as ValueError or OSError.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from reprism._version import __version__
+
+COMMANDS = {
+    "demo": "Draw people, train on them, evaluate, and show what came out; five minutes, nothing else needed.",
+    "train": "Train a network as a recipe says.",
+    "evaluate": "Rank a data set's gallery for its queries with a trained network: mAP, mINP, CMC.",
+    "compare": "Show the queries on which two networks differ most, ranked by each.",
+    "calibrate": "Find the threshold for a wanted false match rate, and how probable a match is at a distance.",
+    "reproduce": "Measure a table of the paper here, beside the published figures.",
+    "explain": "Show where in a picture each part of a network looked.",
+    "report": "Write a report of a finished run: results, data, curves, hardest queries, how to run it again.",
+    "backbones": "Measure what part networks on different backbones cost.",
+    "convert": "Rewrite a state dict of the released SCR code as a model file.",
+    "data": "Check a data set on disk, or draw one of rendered people.",
+}
+"""What each command does, by its name: that of the module here that holds it."""
+
+_HELP = """\
+usage: reprism COMMAND [OPTIONS]
+
+Person re-identification with spatial and channel parts: given a picture of a person from one camera, find
+the same person in what other cameras saw.
+
+commands:
+{commands}
+
+  reprism COMMAND --help    explains a command and its options
+  reprism --version         prints the version
+
+First steps, without any data of your own:  reprism demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 1 for an error that is explained, 2 for wrong usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] == "--version":
+        print(f"reprism {__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        lines = (f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+        print(_HELP.format(commands="\n".join(lines)), end="")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(
+            f"reprism: no command {name!r}; there are {', '.join(COMMANDS)} (see reprism --help)",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        run: Callable[[Sequence[str]], int] = import_module(f"reprism.cli.{name}").run
+        return run(rest)
+    except (ValueError, OSError) as error:
+        # What the user gave is at fault, and the message says how; REPRISM_TRACEBACK=1 shows where it was found.
+        if os.environ.get("REPRISM_TRACEBACK"):
+            raise
+        print(f"reprism {name}: error: {error}", file=sys.stderr)
+        return 1

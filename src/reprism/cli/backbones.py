@@ -1,0 +1,61 @@
+"""``reprism backbones``."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from reprism.cli.embedding import Device, Precision
+from reprism.cli.output import figures_table, progress_bars
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``reprism backbones``; returns the exit status."""
+    from reprism.models.survey import BACKBONES
+    from reprism.training.recipes import SCR
+
+    @dataclass
+    class Arguments:
+        """Measure what part networks on different backbones cost: parameters, GFLOP, descriptor width, images/s."""
+
+        names: tyro.conf.Positional[tuple[str, ...]] = BACKBONES
+        """timm networks; by custom ten of different families."""
+        partition: str = SCR
+        """Of the network."""
+        size: tuple[int, int] = (384, 192)
+        """Height and width of the images."""
+        batch: int = 8
+        """Images at a time."""
+        precision: Precision = "auto"
+        device: Device = None
+        out: Path | None = None
+        """Where the figures go as JSON."""
+
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism backbones")
+
+    import torch
+    from rich.console import Console
+
+    from reprism.files import write_json
+    from reprism.models.survey import measure
+    from reprism.precision import DTYPES, fastest_precision
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = fastest_precision(device) if arguments.precision == "auto" else arguments.precision
+    title = f"{arguments.partition} at {arguments.size[0]}x{arguments.size[1]}, {precision}, {device}"
+    table = figures_table(title, ("parameters", "GFLOP", "descriptor", "images/s"), label="backbone")
+    found = []
+    with progress_bars() as progress:
+        for done, name in enumerate(arguments.names, 1):
+            cost = measure(
+                name, arguments.partition, arguments.size, batch=arguments.batch, dtype=DTYPES[precision], device=device
+            )
+            found.append(asdict(cost))
+            width, rate = str(cost.descriptor_dim), f"{cost.images_per_second:.1f}"
+            table.add_row(name, f"{cost.parameters:,}", f"{cost.gflop:.1f}", width, rate)
+            progress("measuring", done, len(arguments.names))
+    Console().print(table)
+    if arguments.out is not None:
+        write_json(arguments.out, found)
+    return 0

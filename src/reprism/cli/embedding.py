@@ -1,0 +1,70 @@
+"""What commands that embed share: their options, the embedder that these make, and the descriptors of a data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import tyro
+
+from reprism.data import ReIDDataset
+from reprism.data.video import VideoSettings
+
+if TYPE_CHECKING:
+    from reprism.embedding import Embedder
+
+Progress = Callable[[str, int, int], None]
+
+# Options that other commands have as well.
+Workers = Annotated[int, tyro.conf.arg(help="Processes that decode images beside the network.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"], tyro.conf.arg(help="auto: the fastest that the hardware has.")
+]
+Device = Annotated[str | None, tyro.conf.arg(help="Such as cuda or cpu; by custom a GPU where there is one.")]
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """How pictures and tracklets become descriptors."""
+
+    flip: bool = True
+    """Whether the mirrored image's descriptor is added."""
+    batch_size: int = 64
+    """Images at a time."""
+    workers: Workers = 1
+    precision: Precision = "auto"
+    device: Device = None
+    video: VideoSettings = field(default_factory=VideoSettings)
+    """How tracklets are described."""
+
+
+EmbeddingOptions = Annotated[EmbeddingSettings, tyro.conf.arg(name="")]
+"""These settings as a field of a command's arguments: their flags stand beside the command's own, without a prefix."""
+
+
+def load_embedder(checkpoint: Path, options: EmbeddingSettings) -> "Embedder":
+    """The embedder of a model file.
+
+    Raises:
+        CheckpointError: the file cannot be loaded.
+    """
+    from reprism.embedding import Embedder
+
+    return Embedder(checkpoint, options.batch_size, options.flip, options.precision, options.device)
+
+
+def embed_dataset(
+    embedder: "Embedder", dataset: ReIDDataset, options: EmbeddingSettings, progress: Progress, title: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptors of a data set's queries and of its gallery, N×D and M×D; ``title`` leads what progress is told.
+
+    Raises:
+        ImageError: a file is no readable picture; names it.
+    """
+    query, gallery = (
+        embedder.embed_items(items, options.video, workers=options.workers, progress=partial(progress, title + part))
+        for part, items in (("query", dataset.query), ("gallery", dataset.gallery))
+    )
+    return query, gallery

@@ -1,0 +1,198 @@
+"""``reprism evaluate``."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from reprism.cli.datasets import open_named
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
+from reprism.cli.output import metrics_table, progress_bars
+from reprism.data import ReIDDataset
+
+if TYPE_CHECKING:
+    from reprism.embedding import Embedder
+    from reprism.evaluation.ranking import RankingMetrics
+
+
+@dataclass
+class Arguments:
+    """Rank a data set's gallery for its queries with a trained network.
+
+    A gallery image of the query's person and camera is ignored for that query; a query that no other camera saw
+    is lost, and counted. Every result states the protocol it was measured by. The network may have been trained
+    on other data than it is tested on.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """A model that reprism train wrote, or a state dict of the released SCR code."""
+    data: tuple[str, ...]
+    """NAME:DIR of one data set or of several, such as market1501:/data/Market-1501; with the options of its
+    loader, such as cuhk03,boxes=detected,protocol=classic:/data/cuhk03."""
+    ap: Literal["step", "trapezoid"] = "step"
+    """Average precision: mean of k/rank_k, or by trapezoids as the original MATLAB code has it."""
+    lost: Literal["exclude", "zero"] = "exclude"
+    """What a lost query counts for in the means: nothing, or zero."""
+    multi_query: bool = False
+    """Average the descriptors of one person in one camera before the search."""
+    single_gallery_shot: int | None = None
+    """Rank one gallery item of each identity, so many times over; by custom what the data set's protocol says
+    (10 for the classic one of CUHK03, 0, that is the whole gallery, for others)."""
+    split_by_identity: float | None = None
+    """Data of your own without a split: the share of the identities that is left out, to train with."""
+    seed: int = 0
+    """Of that division, and of single-gallery-shot trials."""
+    comparison: Literal["concatenate", "all-pairs"] = "concatenate"
+    """Of tracklets: one distance over their runs side by side (the paper's), or the sum of those between every
+    run of the one and every run of the other (the released code's)."""
+    rerank: bool = False
+    """Re-rank by k-reciprocal neighbours (CVPR 2017)."""
+    k1: int = 20
+    """Of re-ranking: neighbours that reciprocity is asked of."""
+    k2: int = 6
+    """Of re-ranking: neighbours whose vectors are averaged."""
+    lambda_value: float = 0.3
+    """Of re-ranking: the weight of the original distance."""
+    expand_queries: int = 0
+    """Average query expansion: join each query with so many of its nearest gallery items before the search."""
+    embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
+    out: Path = Path("evaluation.json")
+    """Where the figures go as JSON."""
+    ranked_lists: Path | None = None
+    """Folder for pictures of the hardest queries' ranked lists, and a page of them."""
+    shown: int = 10
+    """How many queries these show."""
+    top: int = 10
+    """How many matches of each."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``reprism evaluate``; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism evaluate")
+    if arguments.ranked_lists is not None and (arguments.rerank or min(arguments.shown, arguments.top) < 1):
+        raise ValueError(
+            "--ranked-lists shows searches as they are, not with --rerank; --shown and --top are 1 or more"
+        )
+    if arguments.single_gallery_shot is not None and arguments.single_gallery_shot < 0:
+        raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: wanted is a number of trials, or 0")
+
+    from reprism.files import write_json
+
+    # All are opened before the first is embedded: a wrong folder should not cost an hour.
+    with progress_bars() as progress:
+        datasets = [
+            open_named(text, progress, split_by_identity=arguments.split_by_identity, seed=arguments.seed)
+            for text in arguments.data
+        ]
+    embedder = load_embedder(arguments.checkpoint, arguments.embedding)
+    results = [_evaluate(dataset, embedder, arguments) for dataset in datasets]
+    console = Console()
+    console.print(metrics_table(results))
+    for result in results:
+        console.print(f"[bold]{result['data']}[/bold]: {result['protocol']}", highlight=False)
+        for path in result["lost_queries"][:10]:
+            console.print(f"  lost (no other camera saw this person): {path}", highlight=False, markup=False)
+    write_json(arguments.out, results[0] if len(results) == 1 else results)
+    console.print(f"figures in {arguments.out}", highlight=False)
+    return 0
+
+
+def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) -> dict[str, Any]:
+    """What is written about one data set; its ranked lists too, if they are wanted."""
+    import numpy as np
+
+    from reprism.evaluation.protocols import average_queries, evaluate_items
+    from reprism.evaluation.reranking import average_query_expansion
+    from reprism.figures.lists_page import Ranked, hardest, write_lists
+
+    video = arguments.embedding.video
+    all_pairs = dataset.is_video and arguments.comparison == "all-pairs"
+    trials = arguments.single_gallery_shot
+    trials = dataset.single_shot_trials if trials is None else trials
+    if arguments.ranked_lists is not None and (trials or all_pairs):
+        raise ValueError("--ranked-lists shows the whole gallery by one distance: not single shots or all pairs")
+    again = None
+    if arguments.rerank:
+        again = {"k1": arguments.k1, "k2": arguments.k2, "lambda_value": arguments.lambda_value}
+    with progress_bars() as progress:
+        asked: Any
+        asked, gallery = embed_dataset(embedder, dataset, arguments.embedding, progress, f"{dataset.name}: ")
+        queries: Sequence[Any] = dataset.query
+        if arguments.multi_query:
+            asked, queries = average_queries(asked, queries)
+        if arguments.expand_queries:
+            asked = average_query_expansion(asked, gallery, arguments.expand_queries)
+        metrics = evaluate_items(
+            asked,
+            gallery,
+            queries,
+            dataset.gallery,
+            single_shot_trials=trials,
+            seed=arguments.seed,
+            ap=arguments.ap,
+            lost=arguments.lost,
+            all_pairs_runs=video.runs if all_pairs else 1,
+            rerank=again,
+            progress=partial(progress, f"{dataset.name}: ranking"),
+        )
+    if arguments.ranked_lists is not None:
+        name = arguments.checkpoint.stem
+        runs = video.runs if dataset.is_video else 1
+        write_lists(
+            arguments.ranked_lists / dataset.name if len(arguments.data) > 1 else arguments.ranked_lists,
+            [Ranked(name, np.asarray(asked), gallery, metrics, embedder.model.partition, runs)],
+            replace(dataset, query=tuple(queries)),
+            hardest(metrics, arguments.shown),
+            arguments.top,
+            title=f"{name}: the hardest queries of {dataset.name}",
+        )
+    return {
+        "data": dataset.name,
+        "root": str(dataset.root),
+        "checkpoint": str(arguments.checkpoint),
+        **metrics.as_dict(),
+        "num_gallery": len(dataset.gallery),
+        "lost_queries": [str(queries[place].path) for place in metrics.lost_queries],
+        "flip": embedder.flip,
+        "multi_query": arguments.multi_query,
+        "rerank": again,
+        "expand_queries": arguments.expand_queries,
+        "precision": embedder.precision,
+        "variant": dataset.protocol,
+        "video": asdict(video) | {"comparison": arguments.comparison} if dataset.is_video else None,
+        "protocol": _protocol(dataset, metrics, embedder, trials, arguments),
+    }
+
+
+def _protocol(
+    dataset: ReIDDataset, metrics: "RankingMetrics", embedder: "Embedder", trials: int, arguments: Arguments
+) -> str:
+    """What a result was measured by, in words, nothing left out."""
+    height, width = embedder.model.preprocessing.size
+    said = [dataset.protocol] if dataset.protocol else []
+    said.append("queries of one person and camera averaged" if arguments.multi_query else "single query")
+    if trials:
+        said.append(f"one gallery item of each identity by another camera, {trials} trials")
+    known = dataset.query[0].camid is not None
+    said.append("same-camera matches ignored" if known else "cameras unknown, no match ignored")
+    if dataset.is_video:
+        video = arguments.embedding.video
+        said.append(
+            f"{video.frames} frames of a tracklet ({video.sampling}) in {video.runs} "
+            f"run{'s' if video.runs > 1 else ''}, {video.pooling} of each, compared by {arguments.comparison}"
+        )
+    said.append("Euclidean distance of L2-normalised descriptors")
+    said.append(f"images at {height}x{width}, {'with' if embedder.flip else 'without'} mirrored image")
+    said.append(embedder.precision)
+    means = "valid queries" if metrics.lost == "exclude" else "all queries, a lost one counting 0"
+    said.append(f"AP by {metrics.ap}, mean over {means}")
+    said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost")
+    if arguments.expand_queries:
+        said.append(f"queries expanded by their {arguments.expand_queries} nearest")
+    by = f"k1 {arguments.k1}, k2 {arguments.k2}, lambda {arguments.lambda_value:g}"
+    said.append(f"re-ranked ({by})" if arguments.rerank else "not re-ranked")
+    return ", ".join(said)

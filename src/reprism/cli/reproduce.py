@@ -1,0 +1,80 @@
+"""``reprism reproduce``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from reprism.cli.datasets import named_data
+from reprism.cli.output import progress_bars
+from reprism.paper.reproduce import QUOTED, Budget, needs, reproduce
+from reprism.paper.tables import RESNET50, SENET, TABLES
+from reprism.training.recipes import find_recipe
+
+
+@dataclass
+class Arguments:
+    """Measure a table of the paper here, beside the published figures.
+
+    Writes TABLE.md, TABLE.html and TABLE.json. Each training has a folder below OUT/runs: an interrupted table
+    goes on where it stopped, and tables share the trainings that they have in common.
+    """
+
+    table: tyro.conf.Positional[str] = ""
+    """table1 to table9, or table10: the network's relatives, trained alike."""
+    list: bool = False
+    """Print every table and row, and the data that each needs."""
+    data: tuple[str, ...] = ()
+    """NAME:DIR of the data sets at hand, such as market1501:/data/Market-1501 mars:/data/MARS. Rows that need
+    others are not run, and say so."""
+    rows: tuple[str, ...] = ()
+    """Only the rows whose method contains one of these."""
+    recipe: str = "scr-market1501"
+    """Settings of everything that a row does not set itself: a named recipe, or a file."""
+    epochs: int | None = None
+    """Of every training, milestones in proportion; 500 in the paper."""
+    backbone: str = RESNET50
+    """In the place of ResNet-50."""
+    attention_backbone: str = SENET
+    """In the place of SE-ResNet-50."""
+    seeds: int = 1
+    """Runs of everything; the table gives mean and standard deviation."""
+    out: Path = Path("reproduce")
+    """Folder for runs and tables."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``reprism reproduce``; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=[*argv], prog="reprism reproduce")
+
+    if arguments.list:
+        for name, table in TABLES.items():
+            print(f"{name}  {table.title}")
+            for row in table.rows:
+                wanted = dict.fromkeys(data for each in needs(row).values() for data in each)
+                print(f"  {row.method}: {', '.join(wanted) or QUOTED}")
+        return 0
+    if not arguments.table:
+        print("reprism reproduce: name a table, such as table3; --list shows them all", file=sys.stderr)
+        return 2
+    if arguments.seeds < 1 or (arguments.epochs or 1) < 1:
+        raise ValueError("--seeds and --epochs must be 1 or more")
+    roots = {}
+    for text in arguments.data:
+        name, root, options = named_data(text)
+        if options:
+            raise ValueError(f"--data {text}: the table says which variant of {name} a row needs; give {name}:{root}")
+        roots[name] = root
+    recipe = find_recipe(arguments.recipe)
+    if arguments.epochs is not None:
+        share = arguments.epochs / recipe.optimizer.epochs
+        milestones = tuple(milestone * share for milestone in recipe.optimizer.milestones)
+        optimizer = recipe.optimizer.model_copy(update={"epochs": arguments.epochs, "milestones": milestones})
+        recipe = recipe.model_copy(update={"optimizer": optimizer})
+    budget = Budget(recipe, arguments.backbone, arguments.attention_backbone, arguments.seeds)
+    with progress_bars() as progress:
+        reproduce(arguments.table, roots, arguments.out, budget, rows=arguments.rows, progress=progress)
+    print((arguments.out / f"{arguments.table}.md").read_text(encoding="utf-8"))
+    return 0
