@@ -81,11 +81,11 @@ def report(costs: dict[str, Cost], scores: dict[str, float]) -> None:
 
 
 def product(query: torch.Tensor, gallery: torch.Tensor) -> None:
-    """Every query with every gallery row, a block of 64 MB at a time."""
-    rows = max(32, 2**24 // len(gallery))
-    block = torch.empty(rows, len(gallery))
-    for some in query.split(rows):
-        torch.mm(some, gallery.T, out=block[: len(some)])
+    """Every query with every gallery row, into one block of 64 MB: large enough both ways for full speed."""
+    block = torch.empty(1024 * 16384)
+    for some in query.split(1024):
+        for others in gallery.split(16384):
+            torch.mm(some, others.T, out=block[: len(some) * len(others)].view(len(some), len(others)))
 
 
 def plain(query: np.ndarray, gallery: np.ndarray, labels: Labels) -> float:
