@@ -26,6 +26,7 @@ FAMILIES = {
     "regnety_002": ("s3_b2", 368),
     "vgg11": ("features_13", 512),
     "vgg11_bn": ("features_18", 512),
+    "residual_attention56": ("layer3_1", 2048),
 }
 
 
@@ -122,7 +123,7 @@ def test_local_weights(tmp_path: Path, suffix: str, classes: int) -> None:
 def test_wrong_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), path)
-    with pytest.raises(BackboneError, match="does not hold weights of the timm network 'resnet18'"):
+    with pytest.raises(BackboneError, match="does not hold weights of the network 'resnet18'"):
         build_model("p1", "resnet18", pretrained=path)
     path.write_bytes(b"not a file of tensors")
     with pytest.raises(BackboneError, match="cannot be read as weights"):

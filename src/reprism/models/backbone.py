@@ -1,4 +1,4 @@
-"""The cut: a timm network split into a shared trunk and the layers that every branch has its own copy of.
+"""The cut: a network split into a shared trunk and the layers that every branch has its own copy of.
 
 One rule for every family (paper section 3.1, and its reading for "any CNN"): the trunk is everything through the
 first block of the stage that ResNet calls conv4 (output stride 16); a branch is all that follows, with whatever goes
@@ -27,6 +27,7 @@ from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from reprism.models.depthwise import speed_up_depthwise
+from reprism.models.residual_attention import RESIDUAL_ATTENTION56, ResidualAttentionNet
 
 OUTPUT_STRIDE = 16
 
@@ -37,7 +38,7 @@ class BackboneError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """How one timm class computes its last map: the attributes it applies one after the other."""
+    """How one class of networks computes its last map: the attributes it applies one after the other."""
 
     network: type[nn.Module]
     path: tuple[str, ...]
@@ -52,6 +53,10 @@ _FAMILIES = (
     _Family(ConvNeXt, ("stem", "stages", "norm_pre")),
     _Family(RegNet, ("stem", "s1", "s2", "s3", "s4", "final_conv")),
     _Family(VGG, ("features",), cut_stride=8),
+    _Family(
+        ResidualAttentionNet,
+        ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4", "norm", "act"),
+    ),
 )
 
 _KNOWN = "ResNet (ResNeXt, SE-ResNet), EfficientNet (MobileNetV2), MobileNetV3/V4, ConvNeXt, RegNet and VGG"
@@ -76,15 +81,16 @@ class CutBackbone:
 
 
 def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbone:
-    """Build the timm network ``name`` and cut it.
+    """Build the network ``name`` and cut it.
 
     Args:
-        name: a timm model name, such as ``resnet50`` or ``tf_efficientnet_lite0``.
+        name: a timm model name, such as ``resnet50`` or ``tf_efficientnet_lite0``; or ``residual_attention56``, which
+            is ours and has no weights to download.
         pretrained: ``False`` for random weights, ``True`` for timm's own download, or a file of weights in timm's
             layout (torch or safetensors, with or without a classifier).
 
     Raises:
-        BackboneError: timm does not know the name, the network cannot be cut, or the weights cannot be had or read.
+        BackboneError: the name is unknown, the network cannot be cut, or the weights cannot be had or read.
     """
     network = _build(name, pretrained)
     family = next((family for family in _FAMILIES if isinstance(network, family.network)), None)
@@ -105,8 +111,10 @@ def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbon
 
 
 def _build(name: str, pretrained: bool | str | Path) -> Any:  # timm's classes have attributes of their own
+    if name == RESIDUAL_ATTENTION56:
+        return _build_residual_attention(pretrained)
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        near = difflib.get_close_matches(name, [RESIDUAL_ATTENTION56, *timm.list_models()], n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else " timm.list_models() lists the known ones."
         raise BackboneError(f"timm knows no backbone {name!r}.{hint}")
     if isinstance(pretrained, bool):
@@ -123,6 +131,19 @@ def _build(name: str, pretrained: bool | str | Path) -> Any:  # timm's classes h
             ) from error
     network = timm.create_model(name, pretrained=False, num_classes=0)
     _load_weights(network, name, Path(pretrained))
+    return network
+
+
+def _build_residual_attention(pretrained: bool | str | Path) -> ResidualAttentionNet:
+    if pretrained is True:
+        raise BackboneError(
+            f"there are no pretrained weights for {RESIDUAL_ATTENTION56!r}: its authors published none that timm has. "
+            "Give pretrained=False, on the command line --model.pretrained False, for random weights; or a local file "
+            "of weights in this network's layout."
+        )
+    network = ResidualAttentionNet(num_classes=0)
+    if not isinstance(pretrained, bool):
+        _load_weights(network, RESIDUAL_ATTENTION56, Path(pretrained))
     return network
 
 
@@ -178,8 +199,8 @@ def _load_weights(network: Any, name: str, path: Path) -> None:
             if keys
         ]
         raise BackboneError(
-            f"{path} does not hold weights of the timm network {name!r}: tensors {'; '.join(parts)}. "
-            "Give weights in timm's own layout for this network."
+            f"{path} does not hold weights of the network {name!r}: tensors {'; '.join(parts)}. "
+            "Give weights in this network's own layout, which for timm's networks is timm's."
         )
     network.load_state_dict({key: value for key, value in found.items() if key in wanted}, strict=False)
 

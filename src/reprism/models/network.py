@@ -40,7 +40,7 @@ class PartNet(nn.Module):
 
     Attributes:
         partition: what the branches' maps are cut into.
-        backbone: name of the timm network that was cut.
+        backbone: name of the network that was cut.
         num_classes: width of every classifier; 0 for a network without.
         part_dim: width of every part's feature.
         preprocessing: how images are made into its input; travels with the weights.
@@ -118,11 +118,11 @@ def build_model(
     *,
     size: tuple[int, int] = (384, 192),
 ) -> PartNet:
-    """Build a part network (paper section 3.1) on a timm backbone.
+    """Build a part network (paper section 3.1) on a backbone.
 
     Args:
         partition: such as ``p1+p2(s2c2)+p3(s3c3)``, as text or parsed.
-        backbone: a timm model name.
+        backbone: a timm model name, or ``residual_attention56``.
         num_classes: identities to classify in training; 0 builds no classifiers.
         part_dim: width of every part's feature.
         pretrained: ``False``, ``True`` for timm's download, or a file of weights in timm's layout.

@@ -32,7 +32,7 @@ class Cost:
     """What a network costs.
 
     Attributes:
-        backbone: Its timm name.
+        backbone: Its name.
         parameters: Of the network as built, without classifiers.
         gflop: 10⁹ floating-point operations (a multiplication and an addition are two) of one image, forward.
         descriptor_dim: Columns of the descriptor.
@@ -59,7 +59,7 @@ def measure(
     """Build a part network on a backbone, with random weights, and measure it.
 
     Args:
-        backbone: a timm model name.
+        backbone: a timm model name, or ``residual_attention56``.
         partition: such as ``p1+p2(s2c2)+p3(s3c3)``.
         size: height and width of the images.
         batch: images at a time.

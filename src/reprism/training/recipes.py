@@ -71,7 +71,7 @@ class ModelSettings(_Settings):
     partition: str = SCR
     """Branches and parts, such as p1+p2(s2c2)+p3(s3c3)."""
     backbone: str = "resnet50.tv_in1k"
-    """Name of a timm network."""
+    """Name of a timm network, or residual_attention56."""
     part_dim: Positive = 256
     """Width of every part's feature."""
     pretrained: bool | Path = True
