@@ -1,16 +1,17 @@
 """Saliency against Grad-CAM's own formula; stripes' maps lie in their stripes."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageChops, ImageFont
 
 import reprism
 from reprism.cli import main
-from reprism.figures.saliency import ExplainError, draw_saliency, overlay, saliency
+from reprism.figures.saliency import ExplainError, _wrapped, draw_saliency, overlay, saliency
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,37 @@ def test_heat_is_red_and_cold_is_blue() -> None:
     assert grid.size == (3 * 44 + 4, 16 + 2 * 84 + 4)
 
 
+def test_a_grid_of_several_networks() -> None:
+    """Maps of different sizes in cells of one size; each network's heading over its own columns, whole."""
+    picture = Image.new("RGB", (40, 80), (128, 128, 128))
+    rows = [[np.ones(size) for size in ((24, 12), (8, 4), (8, 4))]]
+    titles = ["p1", "p1", "p1s1"]
+    alone = draw_saliency([picture], rows, titles, width=40)
+    grid = draw_saliency([picture], rows, titles, width=40, networks=[("one_net", 1), ("b", 2)])
+    lines = grid.height - alone.height
+    assert lines == 2 * 16, "one_net does not fit 40 pixels, and is broken into one_ and net"
+    assert (
+        ImageChops.difference(grid.crop((0, lines + 1, *grid.size)), alone.crop((0, 1, *alone.size))).getbbox() is None
+    )
+    heading = np.asarray(grid.convert("L"))[:lines]
+    inked = np.flatnonzero((heading < 200).any(0))
+    columns = [range(48, 88), range(92, 176)]
+    assert all(any(x in column for column in columns) for x in inked)
+    for column in columns:
+        assert (heading[:, column.start : column.stop] < 200).any()
+
+
+@pytest.mark.parametrize("text", ["resnet50.tv_in1k p1+p2(s2c2)+p3(s3c3) 384x192", "residual_attention56", "p1", ""])
+@pytest.mark.parametrize("width", [20, 90, 1000])
+def test_headings_are_broken_without_losing_anything(text: str, width: int) -> None:
+    font = ImageFont.load_default(12)
+    lines = _wrapped(text, width, font)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    words = re.split(r"(?<=[ _.+])", text)
+    assert all(font.getlength(line) <= max([width, *map(font.getlength, words)]) for line in lines)
+    assert width < 1000 or len(lines) == 1
+
+
 def test_the_command(model: reprism.PartNet, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reprism.save(model, tmp_path / "model.safetensors")
     first, second = sorted((people / "query").glob("*.jpg"))[:2]
@@ -104,4 +136,28 @@ def test_the_command(model: reprism.PartNet, people: Path, tmp_path: Path, capsy
     assert len(list((tmp_path / "out").glob("*.png"))) == 1 + 2 * len(model.partition.parts)
     assert main([*command, "--parts", "p1", "p2s1", "--against", str(second)]) == 0
     assert main([*command, "--parts", "p7"]) == 1
-    assert "has no part 'p7'" in capsys.readouterr().err
+    assert "--parts p7: there is no such part" in capsys.readouterr().err
+
+
+def test_the_command_sets_networks_side_by_side(
+    model: reprism.PartNet, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each network sees the pictures at its own size; a part that one of them lacks is no column of it."""
+    torch.manual_seed(1)
+    other = reprism.build_model("p1(s2)", "mobilenetv3_small_050", 4, part_dim=8, size=(64, 32)).eval()
+    mine, theirs = (str(reprism.save(net, tmp_path / f"{n}.safetensors")) for n, net in enumerate((model, other)))
+    pictures = [str(path) for path in sorted((people / "query").glob("*.jpg"))[:2]]
+    command = ["explain", mine, *pictures, "--beside", theirs, "--parts", "p2s1", "p1", "--out"]
+    assert main([*command, str(tmp_path / "both")]) == 0
+    stems = [f"{n:03d}-{Path(path).stem}" for n, path in enumerate(pictures, 1)]
+    labels = ["p2s1", "p1", "2-p1"]
+    written = {path.stem for path in (tmp_path / "both").glob("*.png")}
+    assert written == {"grid", *(f"{stem}-{label}" for stem in stems for label in labels)}
+    # The second network's column is what it shows by itself.
+    assert main(["explain", theirs, *pictures, "--parts", "p1", "--out", str(tmp_path / "alone")]) == 0
+    for stem in stems:
+        beside, alone = (tmp_path / "both" / f"{stem}-2-p1.png", tmp_path / "alone" / f"{stem}-p1.png")
+        assert beside.read_bytes() == alone.read_bytes()
+    assert main(["explain", mine, pictures[0], "--beside", theirs, "--parts", "p2", "--out", str(tmp_path / "no")]) == 1
+    assert "leaves a model without a column" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()

@@ -4,41 +4,51 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tyro
 
 from reprism.cli.output import progress_bars
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from reprism.models.network import PartNet
+
 
 @dataclass
 class Arguments:
-    """Show where in a picture each part of a network looked (Grad-CAM): one picture per part, and a grid of all."""
+    """Show where in a picture each part of a network looked (Grad-CAM): one picture per part, and a grid of all.
+
+    With --beside the grid compares networks, as the paper's Figure 2 does.
+    """
 
     checkpoint: tyro.conf.Positional[Path]
     """A model; with classifiers unless --against is given."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Pictures of people, cropped as a detector does."""
+    beside: tuple[Path, ...] = ()
+    """Other models: their columns follow the first one's. Each sees the pictures at the size that it was made for."""
     parts: tuple[str, ...] = ()
-    """Such as p1 p2s1 p2c2; by custom all."""
+    """Such as p1 p2s1 p2c2, of every model that has them; by custom all."""
     identity: int | None = None
     """Class to ask the classifiers about, counted from 0; by custom the one that each holds likeliest."""
     against: Path | None = None
     """A second picture: show what makes the two alike, part by part. Works for people never trained on."""
     out: Path = Path("explain")
-    """Folder for the pictures: grid.png, and NUMBER-IMAGE-PART.png."""
+    """Folder for the pictures: grid.png, and NUMBER-IMAGE-PART.png; of the models beside, NUMBER-IMAGE-2-PART.png and
+    so on."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism explain``; returns the exit status."""
     arguments = tyro.cli(Arguments, args=list(argv), prog="reprism explain")
 
-    import torch
     from PIL import Image
 
     from reprism.data.images import read_image
-    from reprism.data.transforms import eval_transform
-    from reprism.figures.saliency import draw_saliency, overlay, saliency
+    from reprism.figures.saliency import draw_saliency, network_heading, overlay
     from reprism.files import write_whole
     from reprism.models.checkpoint import load
 
@@ -49,26 +59,65 @@ def run(argv: Sequence[str]) -> int:
 
     if not arguments.images:
         raise ValueError("give a picture to explain")
-    model = load(arguments.checkpoint).eval()
-    transform = eval_transform(model.preprocessing)
+    models = [load(path).eval() for path in (arguments.checkpoint, *arguments.beside)]
+    shown = _parts_shown(models, arguments.parts)
+    columns = [(place, name) for place, names in enumerate(shown) for name in names]
     images = [read_image(path) for path in arguments.images]
-    batch = torch.stack([transform(image) for image in images])
-    names = arguments.parts or tuple(part.name for part in model.partition.parts)
-    asked: dict[str, Any] = {}
-    if arguments.against is not None:
-        asked["against"] = transform(read_image(arguments.against))[None]
-    if arguments.identity is not None:
-        asked["identities"] = torch.full((len(batch),), arguments.identity)
+    other = None if arguments.against is None else read_image(arguments.against)
     heats = []
     with progress_bars() as progress:
-        for done, name in enumerate(names, 1):
-            heats.append(saliency(model, batch, name, **asked))
-            progress("looking at parts", done, len(names))
+        for done, (place, name) in enumerate(columns, 1):
+            heats.append(_heat(models[place], images, name, arguments.identity, other))
+            progress("looking at parts", done, len(columns))
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
-    for place, (path, picture) in enumerate(zip(arguments.images, pictures, strict=True)):
-        for name, heat in zip(names, heats, strict=True):
-            # Numbered: two pictures may have one name.
-            write(overlay(picture, heat[place]), f"{place + 1:03d}-{path.stem}-{name}.png")
-    write(draw_saliency(pictures, [[heat[place] for heat in heats] for place in range(len(images))], names), "grid.png")
+    for number, (path, picture) in enumerate(zip(arguments.images, pictures, strict=True)):
+        for (place, name), heat in zip(columns, heats, strict=True):
+            # Numbered: two pictures may have one name, and two models one part.
+            label = f"{place + 1}-{name}" if place else name
+            write(overlay(picture, heat[number]), f"{number + 1:03d}-{path.stem}-{label}.png")
+    grid = draw_saliency(
+        pictures,
+        [[heat[number] for heat in heats] for number in range(len(images))],
+        [name for _, name in columns],
+        networks=[(network_heading(model), len(names)) for model, names in zip(models, shown, strict=True)],
+    )
+    write(grid, "grid.png")
     print(arguments.out / "grid.png")
     return 0
+
+
+def _parts_shown(models: Sequence["PartNet"], wanted: Sequence[str]) -> list[list[str]]:
+    """Of each model the parts that it has of those wanted, in that order; all, if none are named."""
+    parts = [[part.name for part in model.partition.parts] for model in models]
+    shown = [[name for name in wanted if name in names] for names in parts] if wanted else parts
+    for name in wanted:
+        if not any(name in names for names in parts):
+            raise ValueError(f"--parts {name}: there is no such part; {_parts_held(models)}")
+    if not all(shown):
+        raise ValueError(f"--parts {' '.join(wanted)} leaves a model without a column; {_parts_held(models)}")
+    return shown
+
+
+def _parts_held(models: Sequence["PartNet"]) -> str:
+    return "; ".join(
+        f"{model.partition} on {model.backbone} has {', '.join(part.name for part in model.partition.parts)}"
+        for model in models
+    )
+
+
+def _heat(
+    model: "PartNet", images: Sequence["Tensor"], part: str, identity: int | None, other: "Tensor | None"
+) -> "np.ndarray":
+    import torch
+
+    from reprism.data.transforms import eval_transform
+    from reprism.figures.saliency import saliency
+
+    transform = eval_transform(model.preprocessing)
+    return saliency(
+        model,
+        torch.stack([transform(image) for image in images]),
+        part,
+        identities=None if identity is None else torch.full((len(images),), identity),
+        against=None if other is None else transform(other)[None],
+    )

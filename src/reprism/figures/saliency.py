@@ -7,6 +7,7 @@ was never trained on too, it shows what made the two alike, in that part.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -52,27 +53,46 @@ def saliency(
     if identities is not None and against is not None:
         raise ExplainError("give identities to ask about, or pictures to compare with, not both")
     score: Callable[[Tensor], Tensor]
+    target: int | Tensor
     if against is not None:
-        with torch.no_grad():
-            other = model(against).features[part]
-        score = lambda batch: F.cosine_similarity(model(batch).features[part], other)[:, None]  # noqa: E731
-        target: int | Tensor = 0
+        score, target = _similarity(model, part, against), 0
     else:
-        if not model.num_classes:
-            raise ExplainError(
-                "this network was loaded without classifiers: give a picture to compare with (--against)"
-            )
-        if identities is not None and not 0 <= int(identities.min()) <= int(identities.max()) < model.num_classes:
-            raise ExplainError(
-                f"the classifiers know identities 0 to {model.num_classes - 1}; {identities.tolist()} asked"
-            )
-        score = lambda batch: model(batch).logits[part]  # noqa: E731
-        with torch.no_grad():
-            target = score(images).argmax(1) if identities is None else identities
+        score, target = _classifier(model, part), _identities(model, part, images, identities)
     heat = LayerGradCam(score, model.branches[found[0].branch]).attribute(images, target=target, relu_attributions=True)
     heat = heat.detach().squeeze(1)
     heat = heat * _rows_seen(found[0], heat.shape[1])[:, None]
     return (heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
+
+
+def _similarity(model: PartNet, part: str, against: Tensor) -> Callable[[Tensor], Tensor]:
+    with torch.no_grad():
+        other = model(against).features[part]
+
+    def score(images: Tensor) -> Tensor:
+        return F.cosine_similarity(model(images).features[part], other)[:, None]
+
+    return score
+
+
+def _classifier(model: PartNet, part: str) -> Callable[[Tensor], Tensor]:
+    if not model.num_classes:
+        raise ExplainError("this network was loaded without classifiers: give a picture to compare with (--against)")
+
+    def score(images: Tensor) -> Tensor:
+        logits: Tensor = model(images).logits[part]
+        return logits
+
+    return score
+
+
+def _identities(model: PartNet, part: str, images: Tensor, asked: Tensor | None) -> Tensor:
+    if asked is None:
+        with torch.no_grad():
+            likeliest: Tensor = model(images).logits[part].argmax(1)
+        return likeliest
+    if not 0 <= int(asked.min()) <= int(asked.max()) < model.num_classes:
+        raise ExplainError(f"the classifiers know identities 0 to {model.num_classes - 1}; {asked.tolist()} asked")
+    return asked
 
 
 def _layer_grad_cam() -> type:
@@ -96,33 +116,66 @@ def _rows_seen(part: Part, rows: int) -> Tensor:
 
 
 def draw_saliency(
-    pictures: Sequence[Image.Image], heats: Sequence[Sequence[np.ndarray]], titles: Sequence[str], width: int = 96
+    pictures: Sequence[Image.Image],
+    heats: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    width: int = 96,
+    *,
+    networks: Sequence[tuple[str, int]] = (),
 ) -> Image.Image:
     """A grid as in the paper's Figure 2: a row for each picture, itself first, then under each heat.
 
     Args:
         pictures: as they are, of any size.
-        heats: of each picture, a map h×w of 0 … 1 for each title.
+        heats: of each picture, a map h×w of 0 … 1 for each title; networks may have maps of different sizes.
         titles: of the columns after the first.
         width: of a cell in pixels; it is twice as high.
+        networks: headings above the titles, each with the number of columns that it stands over, left to right.
 
     Returns:
         An RGB image, on white.
     """
     gap, line = 4, 16
-    font = ImageFont.load_default(12)
-    height = 2 * width
+    font, ink = ImageFont.load_default(12), (30, 41, 59)
+    height, step = 2 * width, width + gap
+    headings = [(_wrapped(text, columns * step - 2 * gap, font), columns) for text, columns in networks]
+    top = line * max((len(lines) for lines, _ in headings), default=0)
     canvas = Image.new(
-        "RGB", ((len(titles) + 1) * (width + gap) + gap, line + len(pictures) * (height + gap) + gap), (255, 255, 255)
+        "RGB",
+        ((len(titles) + 1) * step + gap, top + line + len(pictures) * (height + gap) + gap),
+        (255, 255, 255),
     )
     draw = ImageDraw.Draw(canvas)
+    left = gap + step
+    for lines, columns in headings:
+        for place, text in enumerate(lines):
+            draw.text((left + (columns * step - gap) / 2, (place + 0.5) * line), text, ink, font, anchor="mm")
+        draw.line((left, top, left + columns * step - gap - 1, top), ink)
+        left += columns * step
     for column, title in enumerate(("picture", *titles)):
-        draw.text((gap + column * (width + gap) + width / 2, line / 2), title, (30, 41, 59), font, anchor="mm")
+        draw.text((gap + column * step + width / 2, top + line / 2), title, ink, font, anchor="mm")
     for row, (picture, maps) in enumerate(zip(pictures, heats, strict=True)):
         shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
         for column, cell in enumerate((shown, *(overlay(shown, heat) for heat in maps))):
-            canvas.paste(cell, (gap + column * (width + gap), line + row * (height + gap)))
+            canvas.paste(cell, (gap + column * step, top + line + row * (height + gap)))
     return canvas
+
+
+def network_heading(model: PartNet) -> str:
+    """What a network is, above its columns: backbone, partition, height × width of its input in pixels."""
+    height, width = model.preprocessing.size
+    # An x: Pillow's own font has no ×.
+    return f"{model.backbone} {model.partition} {height}x{width}"
+
+
+def _wrapped(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Lines no wider than that many pixels, if need be broken behind the signs that names of networks are joined by."""
+    lines = [""]
+    for word in re.findall(r"[^ _.+]*[ _.+]|[^ _.+]+", text):
+        if lines[-1] and font.getlength((lines[-1] + word).rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return [line.rstrip() for line in lines]
 
 
 def overlay(picture: Image.Image, heat: np.ndarray) -> Image.Image:
