@@ -43,6 +43,11 @@ def place(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(32, 16))
     model.train()(torch.randn(8, 3, 32, 16))
     reprism.save(model, "model.safetensors")
+    for name, partition in {"resnet50": "p1", "parts": "p2(s2c2)", "senet": "p1", "attention": "p1"}.items():
+        network = reprism.build_model(partition, "mobilenetv3_small_050", 3, part_dim=8, size=(32, 16))
+        reprism.save(network, tmp_path / "figure2" / name / "model.safetensors")
+    for name, image in zip(("first.jpg", "second.jpg"), sorted((people / "query").glob("*.jpg")), strict=False):
+        (tmp_path / name).symlink_to(image)
     (tmp_path / "Market-1501").symlink_to(people)
     render_cuhk03(tmp_path / "cuhk03_release", train_identities=4, test_identities=3, size=(32, 16))
     for pid in ("anna", "zoe"):

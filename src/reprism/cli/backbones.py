@@ -20,7 +20,7 @@ def run(argv: Sequence[str]) -> int:
         """Measure what part networks on different backbones cost: parameters, GFLOP, descriptor width, images/s."""
 
         names: tyro.conf.Positional[tuple[str, ...]] = BACKBONES
-        """timm networks; by custom ten of different families."""
+        """timm networks, or residual_attention56; by custom ten timm networks of different families."""
         partition: str = SCR
         """Of the network."""
         size: tuple[int, int] = (384, 192)
