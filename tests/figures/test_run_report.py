@@ -5,9 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reprism.cli import main
+from reprism.data import open_dataset
+from reprism.embedding import Embedder
 from reprism.figures.run_report import write_report
 from reprism.training.recipes import Recipe, RecipeError, find_recipe
 from reprism.training.run import train
@@ -45,6 +48,30 @@ def test_it_says_what_the_run_scored(run: Path, page: str) -> None:
 
 def test_it_says_what_the_data_were(page: str) -> None:
     assert "108 (published: 12,936)" in page
+    assert "These are not the published counts" in page
+
+
+def test_parts_shares_sum_to_the_distance_of_the_nearest(run: Path, page: str, people: Path) -> None:
+    markdown = (run / "report.md").read_text()
+    hard = [line.strip("| ").split(" | ") for line in markdown.splitlines() if re.match(r"\| \d+ \| .*\.jpg", line)]
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if re.match(r"\| p1(s\d)? \|", line)]
+    shares = np.array([[float(cell.rstrip("%")) for cell in row[1:]] for row in rows]).T
+    assert [row[0] for row in rows] == ["p1", "p1s1", "p1s2"]
+    assert len(hard) == len(shares) == 2
+    data = open_dataset("market1501", people)
+    embedder = Embedder(run / "model.safetensors", precision="fp32", device="cpu")
+    gallery = embedder.embed([item.path for item in data.gallery])
+    for (_, name, *_, distance), found in zip(hard, shares, strict=True):
+        (query,) = (item for item in data.query if item.path.name == name)
+        differences = gallery - embedder.embed([query.path])
+        differences = differences[
+            [not (item.pid == query.pid and item.camid == query.camid) for item in data.gallery]
+        ].astype(float)
+        nearest = differences[np.linalg.norm(differences, axis=1).argmin()]
+        assert np.linalg.norm(nearest) == pytest.approx(float(distance), abs=1e-3)
+        # 8 columns a part.
+        by_hand = [100 * (nearest[start : start + 8] ** 2).sum() / (nearest**2).sum() for start in (0, 8, 16)]
+        np.testing.assert_allclose(found, by_hand, atol=0.1)
 
 
 def test_it_stands_alone_and_shows_everything(page: str) -> None:
@@ -58,9 +85,9 @@ def test_it_stands_alone_and_shows_everything(page: str) -> None:
         "Losses over training steps",
         "Rank-1 and mAP over epochs",
         "Saliency of every part",
-        "Ranked lists of the hardest queries",
     ):
         assert f'alt="{alt}"' in page
+    assert page.count('alt="Ranked list of hardest query') == 2
 
 
 def test_its_recipe_trains_the_same_again(run: Path, page: str, people: Path, tmp_path: Path) -> None:
@@ -88,4 +115,6 @@ def test_the_command_and_its_errors(
         write_report(tmp_path / "unfinished")
     with pytest.raises(RecipeError):
         write_report(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="wanted is 1 or more"):
+        write_report(run, shown=0)
     assert main(["report", str(tmp_path / "nothing")]) == 1

@@ -24,12 +24,13 @@ def draw_calibration(calibration: Calibration, target: str | PathLike[str] | io.
     shown = calibration.distribution
     spread.stairs(shown["same"], shown["edges"], fill=True, alpha=0.5, label="same person")
     spread.stairs(shown["different"], shown["edges"], fill=True, alpha=0.5, label="different people")
-    for point in calibration.points:
+    for place, point in enumerate(calibration.points):
         style = "-" if point.reliable else ":"
         spread.axvline(point.threshold, color="0.3", linewidth=0.8, linestyle=style)
         spread.annotate(
-            f"{point.wanted_fmr:g}", (point.threshold, 1), xycoords=("data", "axes fraction"), rotation=90, fontsize=7,
-            ha="right", va="top",
+            # One below the other: thresholds may be close.
+            f"{point.wanted_fmr:g}", (point.threshold, 1 - 0.12 * place), xycoords=("data", "axes fraction"),
+            rotation=90, fontsize=7, ha="right", va="top",
         )  # fmt: skip
     spread.set(xlabel="distance", ylabel="density", title="Pairs; lines: thresholds by false match rate")
     spread.legend(loc="center left", fontsize=8)

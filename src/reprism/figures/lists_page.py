@@ -14,10 +14,19 @@ from PIL import Image
 from reprism.data.records import ReIDDataset
 from reprism.evaluation.distances import part_distances
 from reprism.evaluation.ranking import RankingMetrics
-from reprism.figures.ranked import draw_ranked_lists, ranked_lists
+from reprism.figures.ranked import RankedList, draw_ranked_lists, ranked_lists
 from reprism.figures.report import Section, image, page, paragraph, picture_uri
 from reprism.files import write_whole
 from reprism.notation import Partition
+
+LEGEND = (
+    "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, identity "
+    "and camera, and bars: each part's share in the squared distance. A short bar is a part that agrees."
+)
+"""What the pictures of :func:`draw_lists` show, in words."""
+
+LEAST_WIDTH = 620
+"""CSS pixels below which the words in such a picture could not be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +48,10 @@ class Ranked:
     partition: Partition
     runs: int = 1
 
+    def shares(self, found: RankedList) -> np.ndarray:
+        """k×P: the share of each part in the squared distance of each match; rows sum to it."""
+        return part_distances(self.query[found.query], self.gallery[found.gallery], self.partition, self.runs)
+
 
 def hardest(metrics: RankingMetrics, count: int) -> list[int]:
     """The queries of least average precision, hardest first; lost ones are none of them."""
@@ -51,6 +64,23 @@ def most_different(one: RankingMetrics, other: RankingMetrics, count: int) -> li
     gaps = np.abs(one.average_precision - other.average_precision)
     order = np.argsort(-gaps, kind="stable")
     return order[: min(count, int(np.isfinite(gaps).sum()))].tolist()
+
+
+def draw_lists(
+    lists: Sequence[tuple[Ranked, RankedList]], dataset: ReIDDataset, captions: Sequence[str]
+) -> Image.Image:
+    """Draw ranked lists below each other, each part's share of the distance under every match.
+
+    Args:
+        lists: each with the network that ranked it.
+        dataset: what was ranked.
+        captions: a line above each list.
+
+    Raises:
+        ImageError: an image cannot be read; names it.
+    """
+    shares = [one.shares(found) for one, found in lists]
+    return draw_ranked_lists([found for _, found in lists], dataset.query, dataset.gallery, captions, shares=shares)
 
 
 def write_lists(
@@ -87,24 +117,16 @@ def write_lists(
     lists = [ranked_lists(one.query, one.gallery, dataset.query, dataset.gallery, chosen, k) for one in ranked]
     sections = []
     for place, query in enumerate(chosen):
-        captions, shares = [], []
-        for one, found in zip(ranked, lists, strict=True):
-            precision = one.metrics.average_precision[query]
-            captions.append(f"{one.name}: average precision {precision:.1%}")
-            nearest = one.gallery[found[place].gallery]
-            shares.append(part_distances(one.query[query], nearest, one.partition, one.runs))
-        picture = draw_ranked_lists(
-            [found[place] for found in lists], dataset.query, dataset.gallery, captions, shares=shares
-        )
+        captions = [f"{one.name}: average precision {one.metrics.average_precision[query]:.1%}" for one in ranked]
+        picture = draw_lists([(one, found[place]) for one, found in zip(ranked, lists, strict=True)], dataset, captions)
         write_whole(folder / f"{place + 1:04d}.png", _png(picture))
         heading = dataset.query[query].path.name
-        sections.append(Section(f"{place + 1}. {heading}", [image(picture_uri(picture), f"ranked lists of {heading}")]))
+        alt = f"Ranked lists of {heading}. {'; '.join(captions)}"
+        sections.append(Section(f"{place + 1}. {heading}", [image(picture_uri(picture), alt, least_width=LEAST_WIDTH)]))
     parts = "; ".join(f"{one.name}: {', '.join(part.name for part in one.partition.parts)}" for one in ranked)
     lead = [
         *([about] if about else []),
-        "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, "
-        "identity and camera, and bars: each part's share in the squared distance. A short bar is a part that agrees. "
-        f"Bars from left to right, {parts}.",
+        f"{LEGEND} Bars from left to right, {parts}.",
     ]
     write_whole(folder / "index.html", page(title, sections, lead=[paragraph(text) for text in lead]))
     return folder / "index.html"

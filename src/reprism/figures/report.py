@@ -77,7 +77,7 @@ def bullets(items: Sequence[str]) -> Html:
 
 
 def details(summary: str, *body: str) -> Html:
-    """Something folded away under its summary (browsers unfold it for print, or leave the summary)."""
+    """Something folded away under its summary on a screen; on paper it lies open."""
     return Html(f"<details><summary>{escaped(summary)}</summary>{''.join(map(_block, body))}</details>")
 
 
@@ -311,6 +311,7 @@ _STYLE = """
 body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+h1, h2, p, nav a, figcaption { overflow-wrap: anywhere; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: .5rem 0 .75rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 0 0 .75rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
@@ -344,15 +345,18 @@ pre code { overflow-wrap: normal; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 footer { color: var(--soft); font-size: .85rem; margin-top: 1.5rem; }
+@page { margin: 15mm; }
 @media print {
   :root { color-scheme: light; --ground: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --accent: #000; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
   section { border: 0; padding: 0; }
   h2, h3, figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, summary, p:has(+ figure), p:has(+ .wide) { break-after: avoid; }
+  .numbers td { white-space: normal; overflow-wrap: anywhere; }
   .wide { overflow: visible; }
   figure img { min-width: 0 !important; }
-  pre { white-space: pre-wrap; }
+  pre { white-space: pre-wrap; font-size: .85rem; line-height: 1.35; }
+  details::details-content { content-visibility: visible; }
 }
 """

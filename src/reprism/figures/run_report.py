@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -25,15 +27,40 @@ from reprism.evaluation.protocols import evaluate_items
 from reprism.evaluation.ranking import RankingMetrics
 from reprism.figures import report
 from reprism.figures.calibration import draw_calibration
-from reprism.figures.lists_page import hardest
-from reprism.figures.ranked import draw_ranked_lists, ranked_lists
-from reprism.figures.report import Section
+from reprism.figures.lists_page import LEAST_WIDTH, LEGEND, Ranked, draw_lists, hardest
+from reprism.figures.ranked import RankedList, ranked_lists
+from reprism.figures.report import Html, Section
 from reprism.figures.saliency import ExplainError, draw_saliency, saliency
 from reprism.files import write_whole
 from reprism.models.checkpoint import load
 from reprism.training.recipes import Recipe, find_recipe
 
 Progress = Callable[[str, int, int], None]
+
+_MATCHES = 8  # of each of the hardest queries
+_EXPLAINED = 3  # of them, by saliency
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table, for either form of the report; ``numbers``: whether all columns but the first hold figures."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """Lines of code, for either form of the report; on a screen folded away under ``summary`` where there is one."""
+
+    text: str
+    language: str
+    summary: str = ""
+
+
+_Piece = str | _Table | _Code
+"""Of a section: words, figures, code; or markup (:class:`Html`), that is pictures, which Markdown goes without."""
 
 
 def write_report(
@@ -62,9 +89,11 @@ def write_report(
 
     Raises:
         RecipeError: the folder holds no run.
-        ValueError: the run is not finished.
+        ValueError: the run is not finished, or ``shown`` is below 1.
         DataError: the data set cannot be read.
     """
+    if shown < 1:
+        raise ValueError(f"{shown} of the hardest queries asked for: wanted is 1 or more")
     run = Path(run)
     recipe = find_recipe(str(run))
     if not (run / "metrics.json").is_file():
@@ -90,17 +119,20 @@ def write_report(
     metrics = evaluate_items(
         query, gallery, dataset.query, dataset.gallery, single_shot_trials=dataset.single_shot_trials
     )
+    runs = data.video.runs if dataset.is_video else 1
+    ranked = Ranked(recipe.name, query, gallery, metrics, embedder.model.partition, runs)
+    lists = _hardest(ranked, dataset, shown)
     protocol = _protocol(recipe, embedder, dataset, metrics)
-    sections = [
-        Section("Results", _results(metrics, protocol)),
-        Section("Training", _training(run, trained)),
-        Section("Data", [_counts_table(dataset)]),
-        Section("Distances", _distances(query, gallery, dataset)),
-        Section("The hardest queries", _hardest(query, gallery, dataset, metrics, shown)),
-        Section("Where the parts look", _saliency(run, dataset)),
-        Section("What was run", _what_was_run(recipe, environment, trained, embedder)),
-        Section("How to run it again", _again(recipe)),
-    ]
+    sections: dict[str, list[_Piece]] = {
+        "Results": _results(metrics, protocol),
+        "Training": _training(run, trained),
+        "Data": [_counts(dataset), _published(dataset)],
+        "Distances": _distances(ranked, dataset),
+        "The hardest queries": _drawn_lists(ranked, lists, dataset),
+        "Where the parts look": _saliency(run, lists, dataset),
+        "What was run": _what_was_run(recipe, environment, trained, embedder),
+        "How to run it again": _again(recipe),
+    }
     title = f"{recipe.name} on {dataset.name}"
     lead = [
         report.headline(
@@ -112,8 +144,9 @@ def write_report(
         )
     ]
     out = run / "report.html" if out is None else Path(out)
-    write_whole(out, report.page(title, sections, lead=lead))
-    write_whole(out.with_suffix(".md"), _markdown(title, metrics, protocol, dataset, recipe, environment, trained))
+    bodies = [Section(heading, [_as_html(piece) for piece in pieces]) for heading, pieces in sections.items()]
+    write_whole(out, report.page(title, bodies, lead=lead))
+    write_whole(out.with_suffix(".md"), _markdown(title, sections))
     return out
 
 
@@ -121,7 +154,9 @@ def _protocol(recipe: Recipe, embedder: Embedder, dataset: ReIDDataset, metrics:
     height, width = recipe.data.size
     said = [
         *([dataset.protocol] if dataset.protocol else []),
-        "single query, same-camera matches ignored, Euclidean distance of L2-normalised descriptors",
+        "single query",
+        "cameras unknown, no match ignored" if dataset.query[0].camid is None else "same-camera matches ignored",
+        "Euclidean distance of L2-normalised descriptors",
         f"images at {height}×{width}, {'with' if embedder.flip else 'without'} mirrored image, {embedder.precision}",
         f"AP by {metrics.ap}, mean over {metrics.num_valid_queries:,} valid queries "
         f"({len(metrics.lost_queries)} are lost), not re-ranked",
@@ -129,12 +164,14 @@ def _protocol(recipe: Recipe, embedder: Embedder, dataset: ReIDDataset, metrics:
     if dataset.is_video:
         video = recipe.data.video
         said.append(f"{video.frames} frames ({video.sampling}) in {video.runs} run(s), {video.pooling} of each")
-    return ", ".join(said) + "."
+    return f"Protocol: {', '.join(said)}."
 
 
-def _results(metrics: RankingMetrics, protocol: str) -> list[str]:
+def _results(metrics: RankingMetrics, protocol: str) -> list[_Piece]:
+    scores = [("mAP", f"{metrics.mAP:.1%}"), ("mINP", f"{metrics.mINP:.1%}")]
+    scores += [(f"rank-{k}", f"{metrics.rank(k):.1%}") for k in (1, 5, 10, 20) if k <= metrics.max_rank]
     return [
-        report.table(("rank", "queries with a match"), _cmc_rows(metrics)),
+        _Table(("", "score"), scores),
         report.side_by_side(
             report.image(report.figure_uri(report.cmc_figure({"this run": metrics.cmc.tolist()})), "CMC curve", "CMC"),
             report.image(
@@ -147,17 +184,13 @@ def _results(metrics: RankingMetrics, protocol: str) -> list[str]:
     ]
 
 
-def _cmc_rows(metrics: RankingMetrics) -> list[tuple[str, str]]:
-    return [(str(k), f"{metrics.rank(k):.1%}") for k in (1, 5, 10, 20) if k <= metrics.max_rank]
-
-
 def _precision_histogram(precision: np.ndarray) -> Figure:
     figure, axes = report.chart("average precision", "queries")
     axes.hist(precision[np.isfinite(precision)], bins=20, range=(0, 1), color=report.COLOURS[0])
     return figure
 
 
-def _training(run: Path, trained: dict[str, Any]) -> list[str]:
+def _training(run: Path, trained: dict[str, Any]) -> list[_Piece]:
     pictures = [
         report.image(
             report.figure_uri(report.loss_figure(report.read_log(run))),
@@ -181,12 +214,7 @@ def _training(run: Path, trained: dict[str, Any]) -> list[str]:
     ]
 
 
-def _counts_table(dataset: ReIDDataset) -> report.Html:
-    header, rows = _counts(dataset)
-    return report.table(header, rows)
-
-
-def _counts(dataset: ReIDDataset) -> tuple[list[str], list[list[str]]]:
+def _counts(dataset: ReIDDataset) -> _Table:
     published = PUBLISHED.get((dataset.name, dataset.protocol), {})
     found = {part: count(getattr(dataset, part)) for part in PARTS}
     kinds = [
@@ -200,64 +228,124 @@ def _counts(dataset: ReIDDataset) -> tuple[list[str], list[list[str]]]:
             differs = wanted is not None and wanted != counts.get(kind, 0)
             cells.append(f"{counts.get(kind, 0):,}" + (f" (published: {wanted:,})" if differs else ""))
         rows.append([part, *cells])
-    return ["part", *kinds], rows
+    return _Table(["part", *kinds], rows)
 
 
-def _distances(query: np.ndarray, gallery: np.ndarray, dataset: ReIDDataset) -> list[str]:
+def _published(dataset: ReIDDataset) -> str:
+    """How the counts stand to the published ones, in words."""
+    published = PUBLISHED.get((dataset.name, dataset.protocol))
+    if not published:
+        return "There are no published counts to hold these against."
+    counts = {part: count(getattr(dataset, part)) for part in PARTS}
+    same = all(counts[part].get(kind, 0) == n for part, wanted in published.items() for kind, n in wanted.items())
+    return "These are the published counts." if same else "These are not the published counts: another data set."
+
+
+def _distances(ranked: Ranked, dataset: ReIDDataset) -> list[_Piece]:
     try:
-        found = calibrate(query, gallery, dataset.query, dataset.gallery)
+        found = calibrate(ranked.query, ranked.gallery, dataset.query, dataset.gallery)
     except CalibrationError as error:
         return [f"Not calibrated: {error}"]
     picture = io.BytesIO()
     draw_calibration(found, picture)
     rows = [
-        (f"{point.wanted_fmr:g}", f"{point.threshold:.3f}", f"{point.tpr:.1%}", "" if point.reliable else "few")
+        (
+            f"{point.wanted_fmr:g}",
+            f"{point.threshold:.3f}",
+            f"{point.tpr:.1%}",
+            "30 or more" if point.reliable else "fewer than 30",
+        )
         for point in found.points
     ]
     return [
         report.image(
             report.picture_uri(Image.open(picture)), "Distances, error rates and reliability", least_width=800
         ),
-        report.table(("false match rate", "threshold", "true positive rate", "false matches seen"), rows),
+        _Table(("false match rate", "threshold", "true positive rate", "false matches seen"), rows),
         "Calibrated on this very query and gallery; a threshold for use wants people of its own (reprism calibrate).",
     ]
 
 
-def _hardest(
-    query: np.ndarray, gallery: np.ndarray, dataset: ReIDDataset, metrics: RankingMetrics, shown: int
-) -> list[str]:
-    chosen = hardest(metrics, shown) if metrics.trials == 1 else []
-    if not chosen:
+def _hardest(ranked: Ranked, dataset: ReIDDataset, shown: int) -> list[RankedList]:
+    """The ranked lists of the hardest queries; none of single-gallery-shot trials, which rank a query many times."""
+    chosen = hardest(ranked.metrics, shown) if ranked.metrics.trials == 1 else []
+    return ranked_lists(ranked.query, ranked.gallery, dataset.query, dataset.gallery, chosen, _MATCHES)
+
+
+def _drawn_lists(ranked: Ranked, lists: Sequence[RankedList], dataset: ReIDDataset) -> list[_Piece]:
+    if not lists:
         return ["Not shown: single-gallery-shot trials have no one ranked list."]
-    lists = ranked_lists(query, gallery, dataset.query, dataset.gallery, chosen, 8)
-    captions = [f"average precision {metrics.average_precision[place]:.1%}" for place in chosen]
-    drawn = draw_ranked_lists(lists, dataset.query, dataset.gallery, captions)
+    metrics = ranked.metrics
+    rows = [
+        (
+            str(number),
+            dataset.query[one.query].path.name,
+            f"{metrics.average_precision[one.query]:.1%}",
+            str(metrics.first_match_rank[one.query]),
+            f"{one.distances[0]:.3f}",
+        )
+        for number, one in enumerate(lists, start=1)
+    ]
+    captions = [
+        f"{number}. {name}: AP {precision}, first match at rank {rank}" for number, name, precision, rank, _ in rows
+    ]
+    names = ", ".join(part.name for part in ranked.partition.parts)
     return [
-        "The queries of least average precision. Green with a tick: the person looked for; red with a cross: somebody "
-        "else. What the query's own camera saw of the person is left out.",
-        report.image(report.picture_uri(drawn), "Ranked lists of the hardest queries", least_width=620),
+        "The queries of least average precision. What the query's own camera saw of the person is left out.",
+        _Table(("query", "image", "average precision", "first match at rank", "nearest distance"), rows),
+        report.paragraph(f"{LEGEND} Bars from left to right: {names}."),
+        # A picture each: on paper a picture is not divided.
+        *(
+            report.image(
+                report.picture_uri(draw_lists([(ranked, one)], dataset, [caption])),
+                f"Ranked list of hardest query {caption}; {one.correct.sum()} of {len(one.correct)} show the person",
+                least_width=LEAST_WIDTH,
+            )
+            for one, caption in zip(lists, captions, strict=True)
+        ),
+        "What the squared distance between each of these queries and its nearest image is made of:",
+        _shares(ranked, lists),
     ]
 
 
-def _saliency(run: Path, dataset: ReIDDataset) -> list[str]:
+def _shares(ranked: Ranked, lists: Sequence[RankedList]) -> _Table:
+    """Of each query's nearest image: the parts' shares in the squared distance, which sum to 100 %."""
+    shares = np.stack([ranked.shares(one)[0] for one in lists])
+    shares /= np.maximum(shares.sum(1, keepdims=True), 1e-12)
+    rows = [
+        (part.name, *(f"{share:.1%}" for share in column))
+        for part, column in zip(ranked.partition.parts, shares.T, strict=True)
+    ]
+    return _Table(("part", *(f"query {number}" for number in range(1, len(lists) + 1))), rows)
+
+
+def _saliency(run: Path, lists: Sequence[RankedList], dataset: ReIDDataset) -> list[_Piece]:
+    pairs = [(dataset.query[one.query], dataset.gallery[one.gallery[0]]) for one in lists[:_EXPLAINED]]
+    if not pairs:
+        return ["Not drawn: there is no ranked list to explain."]
     model = load(run / "model.safetensors").eval()
-    image = read_image(dataset.query[0].path)
-    batch = eval_transform(model.preprocessing)(image)[None]
+    images = [read_image(item.path) for pair in pairs for item in pair]
+    batch = torch.stack([eval_transform(model.preprocessing)(image) for image in images])
+    other = batch.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
     names = [part.name for part in model.partition.parts]
     try:
-        heats = [saliency(model, batch, name)[0] for name in names]
+        by_part = [saliency(model, batch, name, against=other) for name in names]
     except ExplainError as error:
         return [f"Not drawn: {error}"]
-    drawn = draw_saliency([Image.fromarray(image.permute(1, 2, 0).numpy())], [heats], names, width=64)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    drawn = draw_saliency(pictures, list(zip(*by_part, strict=True)), names, width=64)
     return [
-        "Grad-CAM of each part for the person of the training set whom its own classifier holds the query for.",
-        report.image(report.picture_uri(drawn), "Saliency of every part", least_width=64 * len(names)),
+        report.paragraph(
+            "What made two pictures alike, part by part: Grad-CAM of the similarity of that part's features. In pairs "
+            f"of rows, the first {len(pairs)} of these queries, and below each the image found nearest to it."
+        ),
+        report.image(report.picture_uri(drawn), "Saliency of every part", least_width=48 * len(names)),
     ]
 
 
 def _what_was_run(
     recipe: Recipe, environment: dict[str, Any], trained: dict[str, Any], embedder: Embedder
-) -> list[str]:
+) -> list[_Piece]:
     parameters = sum(parameter.numel() for parameter in embedder.model.parameters())
     rows = [
         ("Partition", recipe.model.partition),
@@ -268,7 +356,7 @@ def _what_was_run(
         *_machine(environment),
         ("Set aside", f"{len(trained['unreadable'])} unreadable images"),
     ]
-    return [report.table(("", ""), rows, numbers=False), report.details("The recipe", report.code_block(_json(recipe)))]
+    return [_Table(("", ""), rows, numbers=False), _Code(_json(recipe), "json", "The recipe")]
 
 
 def _machine(environment: dict[str, Any]) -> list[tuple[str, str]]:
@@ -286,40 +374,37 @@ def _json(recipe: Recipe) -> str:
     return json.dumps(values, indent=2)
 
 
-def _commands(recipe: Recipe) -> str:
-    return f"reprism train recipe.json --data.root DATA --out {shlex.quote(f'runs/{recipe.name}')}"
+def _again(recipe: Recipe) -> list[_Piece]:
+    command = f"reprism train recipe.json --data.root DATA --out {shlex.quote(f'runs/{recipe.name}')}"
+    return ["Save the recipe above as recipe.json; then, with the data set in DATA:", _Code(command, "sh")]
 
 
-def _again(recipe: Recipe) -> list[str]:
-    return [
-        "Save the recipe above as recipe.json; then, with the data set in DATA:",
-        report.code_block(_commands(recipe)),
-    ]
+# ---- the two forms -------------------------------------------------------------------------------------------------
 
 
-def _markdown(
-    title: str,
-    metrics: RankingMetrics,
-    protocol: str,
-    dataset: ReIDDataset,
-    recipe: Recipe,
-    environment: dict[str, Any],
-    trained: dict[str, Any],
-) -> str:
-    def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-        lines = [header, ["---"] * len(header), *rows]
-        return [f"| {' | '.join(line)} |" for line in lines] + [""]
+def _as_html(piece: _Piece) -> str:
+    if isinstance(piece, _Table):
+        return report.table(piece.header, piece.rows, numbers=piece.numbers)
+    if isinstance(piece, _Code):
+        block = report.code_block(piece.text)
+        return report.details(piece.summary, block) if piece.summary else block
+    return piece
 
-    results = [("mAP", f"{metrics.mAP:.1%}"), ("mINP", f"{metrics.mINP:.1%}")]
-    results += [(f"rank-{k}", value) for k, value in _cmc_rows(metrics)]
-    lines = [f"# {title}", "", *table(["", "score"], results), protocol, "", "## Data", "", *table(*_counts(dataset))]
-    lines += ["## What was run", "", *(f"- {name}: {value}" for name, value in _machine(environment))]
-    lines += [
-        f"- Seed: {recipe.seed}",
-        f"- Training: {trained['seconds']:.0f} seconds",
-        "",
-        "```json",
-        _json(recipe),
-        "```",
-    ]
-    return "\n".join([*lines, "", "```sh", _commands(recipe), "```", ""])
+
+def _markdown(title: str, sections: Mapping[str, Sequence[_Piece]]) -> str:
+    lines = [f"# {title}", ""]
+    for heading, pieces in sections.items():
+        words = [_as_markdown(piece) for piece in pieces if not isinstance(piece, Html)]
+        if words:
+            lines += [f"## {heading}", "", *words]
+    return "\n".join(lines)
+
+
+def _as_markdown(piece: _Piece) -> str:
+    if isinstance(piece, _Table):
+        rows = [piece.header, ["---"] * len(piece.header), *piece.rows]
+        cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+        return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    if isinstance(piece, _Code):
+        return f"```{piece.language}\n{piece.text}\n```\n"
+    return f"{piece}\n"
