@@ -1,6 +1,9 @@
-"""What several test files need: a small data set of rendered people, and where development data may lie."""
+"""What several test files need: a small data set of rendered people, and a browser."""
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,3 +23,43 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         distractors=3,
         size=(64, 32),
     )
+
+
+# Not for the whole session: while playwright lives, its event loop runs in this thread, where no test could start one.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium: the system's, or else playwright's own. Where there is neither, its tests are skipped."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    # No sandbox: it does not start as root. The rest: Chromium's own errands on the network.
+    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with api.sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=installed, args=quiet)
+        except api.Error as error:
+            pytest.skip(f"no Chromium starts: {str(error).strip().splitlines()[0]}")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page of playwright, as ``new_page(width=390, **options)``.
+
+    What it asked for is in ``page.requested`` (addresses), what it complained of in ``page.complaints`` (errors on the
+    console, exceptions).
+    """
+    contexts = []
+
+    def open_page(width: int = 1280, height: int = 800, **options: Any) -> Any:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        page = contexts[-1].new_page()
+        page.requested, page.complaints = [], []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
