@@ -226,17 +226,19 @@ class _Grid:
         self.bar = self.height // 4 if barred else 0
         self.framed = (self.width + 2 * self.frame, self.height + 2 * self.frame)
         self.cell = (self.framed[0] + self.gap, self.framed[1] + 2 * self.line + self.bar)
+        # Bars stand off from the next list's caption.
+        self.pitch = self.heading + self.cell[1] + self.gap * (2 if barred and captioned else 1)
 
     def canvas(self, rows: int) -> tuple[int, int]:
         """Width and height of the whole."""
         # The query stands off from its list by one more gap.
         width = (self.k + 1) * self.cell[0] + 2 * self.gap
-        return width, rows * (self.heading + self.cell[1] + self.gap) + self.gap
+        return width, rows * self.pitch + self.gap
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
         """Left and top of a cell; column 0 is the query's."""
         left = self.gap + column * self.cell[0] + (self.gap if column else 0)
-        return left, self.gap + row * (self.heading + self.cell[1] + self.gap) + self.heading
+        return left, self.gap + row * self.pitch + self.heading
 
     def caption(self, canvas: Image.Image, row: int, text: str) -> None:
         left, top = self.corner(row, 0)

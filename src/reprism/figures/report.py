@@ -351,7 +351,7 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 1.5rem; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
   section { border: 0; padding: 0; }
-  h2, h3, figure, tr { break-inside: avoid; }
+  h2, h3, p, figure, table, tr { break-inside: avoid; }
   h2, h3, summary, p:has(+ figure), p:has(+ .wide) { break-after: avoid; }
   .numbers td { white-space: normal; overflow-wrap: anywhere; }
   .wide { overflow: visible; }

@@ -291,8 +291,9 @@ def _drawn_lists(ranked: Ranked, lists: Sequence[RankedList], dataset: ReIDDatas
     ]
     names = ", ".join(part.name for part in ranked.partition.parts)
     return [
-        "The queries of least average precision. What the query's own camera saw of the person is left out.",
-        _Table(("query", "image", "average precision", "first match at rank", "nearest distance"), rows),
+        "The queries of least average precision (AP), the rank of the first image that shows the person, and the "
+        "distance of the nearest image. What the query's own camera saw of the person is left out.",
+        _Table(("query", "image", "AP", "first match", "nearest"), rows),
         report.paragraph(f"{LEGEND} Bars from left to right: {names}."),
         # A picture each: on paper a picture is not divided.
         *(
