@@ -1,5 +1,6 @@
 """A run's report says what the run was and what it scored."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from reprism.cli import main
 from reprism.data import open_dataset
 from reprism.embedding import Embedder
+from reprism.figures import run_report
 from reprism.figures.run_report import write_report
 from reprism.training.recipes import Recipe, RecipeError, find_recipe
 from reprism.training.run import train
@@ -49,6 +51,16 @@ def test_it_says_what_the_run_scored(run: Path, page: str) -> None:
 def test_it_says_what_the_data_were(page: str) -> None:
     assert "108 (published: 12,936)" in page
     assert "These are not the published counts" in page
+
+
+def test_counts_as_published_are_said_to_be(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_dataset("market1501", people)
+    monkeypatch.setitem(run_report.PUBLISHED, ("market1501", ""), {"train": {"images": 108, "identities": 12}})
+    table, said = run_report._counts(data)
+    assert said == "These are the published counts."
+    assert table.rows[0] == ["train", "108", "12", "3"]
+    _, said = run_report._counts(dataclasses.replace(data, name="csv"))
+    assert said == "There are no published counts of these data."
 
 
 def test_parts_shares_sum_to_the_distance_of_the_nearest(run: Path, page: str, people: Path) -> None:

@@ -126,7 +126,7 @@ def write_report(
     sections: dict[str, list[_Piece]] = {
         "Results": _results(metrics, protocol),
         "Training": _training(run, trained),
-        "Data": [_counts(dataset), _published(dataset)],
+        "Data": _counts(dataset),
         "Distances": _distances(ranked, dataset),
         "The hardest queries": _drawn_lists(ranked, lists, dataset),
         "Where the parts look": _saliency(run, lists, dataset),
@@ -214,31 +214,23 @@ def _training(run: Path, trained: dict[str, Any]) -> list[_Piece]:
     ]
 
 
-def _counts(dataset: ReIDDataset) -> _Table:
+def _counts(dataset: ReIDDataset) -> list[_Piece]:
     published = PUBLISHED.get((dataset.name, dataset.protocol), {})
     found = {part: count(getattr(dataset, part)) for part in PARTS}
     kinds = [
         kind for kind in ("images", "tracklets", "identities", "cameras") if any(kind in f for f in found.values())
     ]
-    rows = []
+    rows, said = [], "These are the published counts." if published else "There are no published counts of these data."
     for part, counts in found.items():
         cells = []
         for kind in kinds:
+            cells.append(f"{counts.get(kind, 0):,}")
             wanted = published.get(part, {}).get(kind)
-            differs = wanted is not None and wanted != counts.get(kind, 0)
-            cells.append(f"{counts.get(kind, 0):,}" + (f" (published: {wanted:,})" if differs else ""))
+            if wanted is not None and wanted != counts.get(kind, 0):
+                cells[-1] += f" (published: {wanted:,})"
+                said = "These are not the published counts: another data set."
         rows.append([part, *cells])
-    return _Table(["part", *kinds], rows)
-
-
-def _published(dataset: ReIDDataset) -> str:
-    """How the counts stand to the published ones, in words."""
-    published = PUBLISHED.get((dataset.name, dataset.protocol))
-    if not published:
-        return "There are no published counts to hold these against."
-    counts = {part: count(getattr(dataset, part)) for part in PARTS}
-    same = all(counts[part].get(kind, 0) == n for part, wanted in published.items() for kind, n in wanted.items())
-    return "These are the published counts." if same else "These are not the published counts: another data set."
+    return [_Table(["part", *kinds], rows), said]
 
 
 def _distances(ranked: Ranked, dataset: ReIDDataset) -> list[_Piece]:
@@ -268,7 +260,7 @@ def _distances(ranked: Ranked, dataset: ReIDDataset) -> list[_Piece]:
 
 def _hardest(ranked: Ranked, dataset: ReIDDataset, shown: int) -> list[RankedList]:
     """The ranked lists of the hardest queries; none of single-gallery-shot trials, which rank a query many times."""
-    chosen = hardest(ranked.metrics, shown) if ranked.metrics.trials == 1 else []
+    chosen = [] if dataset.single_shot_trials else hardest(ranked.metrics, shown)
     return ranked_lists(ranked.query, ranked.gallery, dataset.query, dataset.gallery, chosen, _MATCHES)
 
 
@@ -338,7 +330,8 @@ def _saliency(run: Path, lists: Sequence[RankedList], dataset: ReIDDataset) -> l
     return [
         report.paragraph(
             "What made two pictures alike, part by part: Grad-CAM of the similarity of that part's features. In pairs "
-            f"of rows, the first {len(pairs)} of these queries, and below each the image found nearest to it."
+            f"of rows, the first {len(pairs)} of these queries, and below each the image found nearest to it"
+            f"{' (of tracklets the first frame)' if dataset.is_video else ''}."
         ),
         report.image(report.picture_uri(drawn), "Saliency of every part", least_width=48 * len(names)),
     ]
