@@ -121,6 +121,12 @@ def test_the_command_and_its_errors(
                  "--shown", "1"]) == 0  # fmt: skip
     assert out.is_file()
     assert (tmp_path / "my report.md").is_file()
+    shutil.copytree(run, tmp_path / "again")
+    both = ["report", str(run), str(tmp_path / "again"), "--device", "cpu", "--workers", "0", "--shown", "1"]
+    assert main([*both, "--out", str(out)]) == 1
+    assert "names the report of one run" in capsys.readouterr().err
+    assert main(both) == 0
+    assert (tmp_path / "again" / "report.html").is_file()
     shutil.copytree(run, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "metrics.json").unlink()
     with pytest.raises(ValueError, match="is not finished: reprism train"):
