@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reprism.evaluation.ranking import RankingMetrics as RankingMetrics
     from reprism.evaluation.ranking import evaluate as evaluate
     from reprism.evaluation.reranking import rerank as rerank
+    from reprism.gallery.table import Gallery as Gallery
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
     from reprism.models.network import PartNet as PartNet
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Calibration": "reprism.evaluation.calibration",
     "Embedder": "reprism.embedding",
+    "Gallery": "reprism.gallery.table",
     "Part": "reprism.notation",
     "PartNet": "reprism.models.network",
     "PartOutput": "reprism.models.network",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,28 @@ from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import eval_transform
 from reprism.data.video import VideoSettings, choose_frames
-from reprism.models.checkpoint import load
+from reprism.models.checkpoint import fingerprint, load
 from reprism.models.network import PartNet
 from reprism.precision import Precision, autocast, fastest_precision
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
+
+@dataclass(frozen=True)
+class DescriptorKind:
+    """What descriptors were made by: only those of one kind can be compared.
+
+    Attributes:
+        fingerprint: The network's (:func:`reprism.models.checkpoint.fingerprint`).
+        partition: Its notation, which says what part a column belongs to.
+        dim: Columns of a descriptor.
+        flip: Whether the mirrored picture counts too.
+    """
+
+    fingerprint: str
+    partition: str
+    dim: int
+    flip: bool
 
 def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
     """The descriptor of a tracklet from those of its frames.
@@ -97,6 +115,12 @@ class Embedder:
     def descriptor_dim(self) -> int:
         """Columns of a descriptor."""
         return self.model.descriptor_dim
+
+    @cached_property
+    def kind(self) -> DescriptorKind:
+        """What the descriptors are of. (The precision is no part of it: it moves them by less than pictures differ.)"""
+        model = self.model
+        return DescriptorKind(fingerprint(model), str(model.partition), model.descriptor_dim, self.flip)
 
     def embed(self, images: Iterable[Picture] | Tensor) -> np.ndarray:
         """Descriptors of pictures, in their order.

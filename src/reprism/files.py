@@ -11,6 +11,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
     """Write a file so that its name only ever stands for all of it; text as UTF-8. Its folder is made if absent."""
@@ -29,6 +34,19 @@ def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
 def write_json(path: str | PathLike[str], values: Any) -> None:
     """Write values as indented JSON, whole."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
+
+
+@contextmanager
+def one_at_a_time(path: str | PathLike[str]) -> Iterator[None]:
+    """Wait until no other thread or process is inside with the same ``path``: a file made for this, and left there.
+
+    The system lets go of it when a process ends, however that comes about. Where it has no such locks (Windows),
+    nobody waits.
+    """
+    with Path(path).open("ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

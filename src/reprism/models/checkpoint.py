@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
@@ -76,6 +77,25 @@ def save(
         aside.unlink(missing_ok=True)
         raise
     return path
+
+
+def fingerprint(model: PartNet) -> str:
+    """What tells the descriptors of one network from those of any other: 64 hexadecimal digits.
+
+    A digest of all that a descriptor depends on: partition, backbone, preprocessing and weights. The classifiers do
+    not count: a model saved without them makes the same descriptors. It is the same before and after saving, and on
+    every device.
+    """
+    digest = hashlib.sha256()
+    about = [str(model.partition), model.backbone, model.part_dim, model.preprocessing.to_dict()]
+    digest.update(json.dumps(about, sort_keys=True).encode())
+    for key, value in sorted(model.state_dict().items()):
+        # How many batches a norm has seen is unused in eval mode, and absent from files of old torch versions.
+        if not key.startswith("classifiers.") and not key.endswith("num_batches_tracked"):
+            plain = value.detach().cpu().contiguous()
+            digest.update(f"{key} {plain.dtype} {tuple(plain.shape)}".encode())
+            digest.update(plain.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Which rows of a gallery may be found, as a condition that the table understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from reprism.gallery.rows import as_utc
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a row must be to be found; every condition must hold, and an empty one holds always.
+
+    Attributes:
+        cameras: One of these cameras. A row of unknown camera is of none.
+        not_cameras: None of these. A row of unknown camera passes.
+        after: Taken at this moment or later (with a time zone). A row of unknown time does not pass.
+        before: Taken earlier than this. A row of unknown time does not pass.
+        pids: One of these identities.
+        source: Of this source.
+    """
+
+    cameras: tuple[str, ...] = ()
+    not_cameras: tuple[str, ...] = ()
+    after: datetime | None = None
+    before: datetime | None = None
+    pids: tuple[str, ...] = ()
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cameras", "not_cameras", "pids"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is the text {getattr(self, name)!r}; wanted are several: give a tuple")
+
+    def sql(self) -> str | None:
+        """The condition in SQL, or None if every row passes.
+
+        Raises:
+            ValueError: a time without a time zone, or a text that no row can have.
+        """
+        conditions = []
+        if self.cameras:
+            conditions.append(one_of("camid", self.cameras))
+        if self.not_cameras:
+            conditions.append(f"(camid IS NULL OR NOT {one_of('camid', self.not_cameras)})")
+        if self.after is not None:
+            conditions.append(f"time >= {moment(self.after)}")
+        if self.before is not None:
+            conditions.append(f"time < {moment(self.before)}")
+        if self.pids:
+            conditions.append(one_of("pid", self.pids))
+        if self.source is not None:
+            conditions.append(f"source = {text(self.source)}")
+        return " AND ".join(conditions) or None
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """The condition that a column has one of some values."""
+    return f"{column} IN ({', '.join(map(text, values))})"
+
+
+def text(value: str) -> str:
+    """A string literal. Values come from users: a quote is the one character that could end the literal.
+
+    Raises:
+        ValueError: the value cannot be written in UTF-8, so no row has it.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{value!r} is no text that can be written in UTF-8") from error
+    return "'" + value.replace("'", "''") + "'"
+
+
+def moment(value: datetime) -> str:
+    """A literal of a moment, to the microsecond."""
+    return f"timestamp '{as_utc(value).isoformat(' ', 'microseconds')}'"

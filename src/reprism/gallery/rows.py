@@ -1,0 +1,170 @@
+"""What a gallery holds of an image or a tracklet, and how that lies in a Lance table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+Storage = Literal["float32", "float16"]
+
+DESCRIPTOR, THUMBNAIL = "descriptor", "thumbnail"
+"""The two heavy columns: read only when they are wanted."""
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_NUMBERS = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """An image or a tracklet on its way into a gallery.
+
+    Attributes:
+        key: What it is known by, unique in the gallery: an image's absolute path; of a tracklet its source, camera and
+            name. An entry whose key is there already is left out.
+        descriptor: Of the model's width; stored with length 1.
+        path: Where the picture lies; of a tracklet its first frame.
+        pid: Who it is, where known.
+        camid: The camera, where known.
+        time: When it was taken, where known, with a time zone.
+        tracklet: The tracklet's name, or that of the one an image belongs to.
+        frames: How many pictures the descriptor is made of.
+        source: Where it came from, in the user's words: a site, a video, a batch.
+        thumbnail: A small JPEG picture, or none.
+    """
+
+    key: str
+    descriptor: np.ndarray
+    path: str
+    pid: str | None = None
+    camid: str | None = None
+    time: datetime | None = None
+    tracklet: str | None = None
+    frames: int = 1
+    source: str | None = None
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is stored of an entry, but for its descriptor and thumbnail.
+
+    Attributes:
+        id: 32 hexadecimal digits made from the key: safe in a URL.
+        key, path, pid, camid, tracklet, frames, source: As in :class:`Entry`.
+        time: When it was taken, in UTC.
+        added: When it came into the gallery, in UTC.
+    """
+
+    id: str
+    key: str
+    path: str
+    pid: str | None
+    camid: str | None
+    time: datetime | None
+    tracklet: str | None
+    frames: int
+    source: str | None
+    added: datetime
+
+
+ROW_COLUMNS = tuple(Row.__dataclass_fields__)
+
+
+def row_id(key: str) -> str:
+    """The id of the row that a key stands for."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def schema(dim: int, storage: Storage, metadata: Mapping[bytes, bytes]) -> pa.Schema:
+    """The table's columns, with the gallery's facts beside them."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            pa.field(DESCRIPTOR, pa.list_(_NUMBERS[storage], dim), nullable=False),
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("pid", pa.string()),
+            pa.field("camid", pa.string()),
+            pa.field("time", _MOMENT),
+            pa.field("tracklet", pa.string()),
+            pa.field("frames", pa.int32(), nullable=False),
+            pa.field("source", pa.string()),
+            pa.field("added", _MOMENT, nullable=False),
+            pa.field(THUMBNAIL, pa.binary()),
+        ],
+        metadata=dict(metadata),
+    )
+
+
+def to_arrow(entries: Sequence[Entry], descriptors: np.ndarray, columns: pa.Schema) -> pa.Table:
+    """Entries as a table; ``descriptors`` (N×dim) take the place of their own."""
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {
+        name: [getattr(entry, name) for entry in entries]
+        for name in columns.names
+        if name not in ("id", DESCRIPTOR, "added", "time")
+    }
+    values["id"] = [row_id(entry.key) for entry in entries]
+    values["time"] = [None if entry.time is None else as_utc(entry.time) for entry in entries]
+    values["added"] = [now] * len(entries)
+    arrays = [
+        vectors(descriptors, field.type) if field.name == DESCRIPTOR else pa.array(values[field.name], field.type)
+        for field in columns
+    ]
+    return pa.Table.from_arrays(arrays, schema=columns)
+
+
+def vectors(rows: np.ndarray, kind: pa.FixedSizeListType) -> pa.FixedSizeListArray:
+    """N×dim numbers as a column of the table."""
+    flat = np.ascontiguousarray(rows, dtype=kind.value_type.to_pandas_dtype()).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind.value_type), kind.list_size)
+
+
+def as_matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """The reverse of :func:`vectors`, as float32; without a copy where it is float32 already."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(array), column.type.list_size).astype(np.float32, copy=False)
+
+
+def rows_of(table: pa.Table) -> list[Row]:
+    """The rows of an Arrow table that has a row's columns."""
+    return [Row(**values) for values in table.select(list(ROW_COLUMNS)).to_pylist()]
+
+
+def as_utc(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: it has no time zone, so that it might be any of 38 moments.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"the time {moment} has no time zone: give one, such as {moment}+00:00")
+    return moment.astimezone(UTC)
+
+
+def normalised(rows: Iterable[np.ndarray] | np.ndarray, dim: int, name: str) -> np.ndarray:
+    """Descriptors as N×dim float32 of length 1.
+
+    Raises:
+        ValueError: another width, values that are not finite, or a row of zeros; names the row.
+    """
+    given = [np.asarray(row) for row in rows]
+    for place, row in enumerate(given):
+        if row.shape != (dim,) or row.dtype.kind != "f":
+            raise ValueError(
+                f"{name} {place} is of shape {row.shape} and type {row.dtype}; the gallery's model makes {dim} "
+                "floating-point columns"
+            )
+    matrix = np.stack(given).astype(np.float32) if given else np.zeros((0, dim), np.float32)
+    lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(bad):
+        raise ValueError(f"{name} {bad[0]} is all zeros or has values that are not finite: it has no direction")
+    return (matrix / lengths).astype(np.float32)

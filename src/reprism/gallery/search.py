@@ -1,0 +1,316 @@
+"""Finding people in a gallery: the nearest rows of a descriptor, exactly or through the index.
+
+The data flow one way: candidates (id, distance) -> groups -> rows with all that is known of them -> matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from reprism.evaluation.distances import part_distances
+from reprism.evaluation.reranking import rerank as reranked_distances
+from reprism.gallery.filters import Filter
+from reprism.gallery.rows import DESCRIPTOR, ROW_COLUMNS, Row, as_matrix, normalised, rows_of
+from reprism.notation import Partition
+
+if TYPE_CHECKING:
+    from reprism.evaluation.calibration import Calibration
+    from reprism.gallery.table import Gallery
+
+__all__ = ["EXACT_ROWS", "GROUPS", "NO_FILTER", "RERANKED", "Filter", "Match", "search"]
+
+EXACT_ROWS = 50_000
+"""Among so many rows that pass the filter, or fewer, a search is exact; among more it goes by the index, if there is
+one."""
+
+RERANKED = 100
+"""How many of the nearest rows re-ranking looks at, if ``top`` is less."""
+
+GROUPS = ("pid", "tracklet")
+"""What matches can be grouped by."""
+
+NO_FILTER = Filter()
+
+_REFINED = 4  # by the index come so many times the rows wanted; their true distances decide
+_NPROBES, _EF = 20, 200
+_BLOCK = 2**25  # bytes of descriptors at a time
+_QUERIES = 1024  # at a time
+# Squared distances from a float32 matrix product, of rows of length 1, are wrong by less.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match(Row):
+    """A row that was found, and how well it fits.
+
+    Attributes:
+        rank: From 1.
+        distance: Euclidean, between descriptors of length 1: 0 … 2, as calibrations count it.
+        probability: That it is the same person, if a calibration was given.
+        shares: By part, its share of the squared distance: they sum to it. None in a compressed gallery, whose columns
+            belong to no part any more, or if they were not wanted.
+        reranked: The distance after re-ranking, 0 … 1, which the ranks then go by.
+    """
+
+    rank: int
+    distance: float
+    probability: float | None = None
+    shares: dict[str, float] | None = None
+    reranked: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON has it, the rank first."""
+        values = asdict(self)
+        first = ("rank", "distance", "probability", "path", "camid", "pid", "time")
+        ordered = {name: values[name] for name in first} | values
+        return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in ordered.items()}
+
+
+class _Candidate(NamedTuple):
+    """A row that may become a match; in the order of ranks."""
+
+    distance: float
+    id: str
+    group: str
+
+
+def search(
+    gallery: Gallery,
+    descriptors: np.ndarray,
+    top: int = 20,
+    where: Filter = NO_FILTER,
+    *,
+    threshold: float | None = None,
+    calibration: Calibration | None = None,
+    group_by: str | None = None,
+    rerank: bool = False,
+    shares: bool = True,
+    exact: bool | None = None,
+) -> list[list[Match]]:
+    """The rows nearest to some descriptors, by Euclidean distance between descriptors of length 1.
+
+    Equal distances rank in the order of ids. Distances are exact to rounding also where the index found the rows.
+
+    Args:
+        gallery: Where to look.
+        descriptors: N×D, of the model that made the gallery's, not compressed; or D: one.
+        top: How many matches to give, at most; with ``group_by`` how many groups.
+        where: Which rows count; the others are left out before the search.
+        threshold: The largest distance of a match.
+        calibration: Gives each match its probability. It must have been made with descriptors of this kind.
+        group_by: ``pid`` or ``tracklet``: of each group its nearest row stands for it. A row that has none is a group
+            of its own.
+        rerank: Whether to order the nearest rows by k-reciprocal re-ranking among the query and them.
+        shares: Whether to say what each part has to do with the distance.
+        exact: True reads every row, however many; False goes by the index, however few. By custom it depends on how
+            many rows pass the filter (``EXACT_ROWS``).
+
+    Returns:
+        For each descriptor its matches, best first.
+
+    Raises:
+        ValueError: an option out of range, descriptors of another width or not finite, or ``exact=False`` without an
+            index.
+    """
+    if top < 1:
+        raise ValueError(f"top is {top}; wanted is at least 1")
+    if group_by is not None and group_by not in GROUPS:
+        raise ValueError(f"group_by is {group_by!r}; wanted is one of {', '.join(GROUPS)}")
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"threshold is {threshold}; distances are 0 … 2")
+    given = np.atleast_2d(np.asarray(descriptors))
+    queries, projection = normalised(given, gallery.descriptor_dim, "query"), gallery.projection
+    if projection is not None:
+        queries = projection.apply(queries)
+    condition = where.sql()
+    passing = int(gallery._table.count_rows(condition))
+    by_index = _goes_by_index(gallery, passing, exact)
+    found = _nearest(
+        gallery, queries, max(top, RERANKED) if rerank else top, condition, passing, group_by, by_index=by_index
+    )
+    if threshold is not None:
+        found = [[candidate for candidate in some if candidate.distance <= threshold] for some in found]
+    table = gallery._fetch(
+        sorted({candidate.id for some in found for candidate in some}),
+        [*ROW_COLUMNS, *([DESCRIPTOR] if rerank or shares else [])],
+    )
+    rows = {row.id: (place, row) for place, row in enumerate(rows_of(table))}
+    vectors = as_matrix(table[DESCRIPTOR]) if rerank or shares else None
+    partition = Partition.parse(gallery.partition) if shares and projection is None else None
+    results = []
+    for query, candidates in zip(queries, found, strict=True):
+        # Rows that were erased while the search went on are none any more.
+        chosen = [candidate for candidate in candidates if candidate.id in rows]
+        places = [rows[candidate.id][0] for candidate in chosen]
+        order, new = _reranked(query, vectors[places]) if rerank and chosen else (range(len(chosen)), None)
+        order = list(order)[:top]
+        parts = None
+        if partition is not None and order:
+            assert vectors is not None  # noqa: S101 - shares are wanted
+            parts = part_distances(query[None], vectors[[places[at] for at in order]], partition)
+        results.append(
+            [
+                Match(
+                    rank=rank,
+                    distance=chosen[at].distance,
+                    probability=None if calibration is None else float(calibration.probability(chosen[at].distance)),
+                    shares=None if parts is None else _by_part(partition, parts[rank - 1]),
+                    reranked=None if new is None else float(new[at]),
+                    **vars(rows[chosen[at].id][1]),
+                )
+                for rank, at in enumerate(order, 1)
+            ]
+        )
+    return results
+
+
+def _goes_by_index(gallery: Gallery, passing: int, exact: bool | None) -> bool:
+    if exact or (exact is None and passing <= EXACT_ROWS):
+        return False
+    if gallery.index() is not None:
+        return True
+    if exact is False:
+        raise ValueError(f"the gallery {gallery.uri} has no index: build it with Gallery.optimize() (reprism optimize)")
+    return False
+
+
+def _by_part(partition: Partition | None, distances: np.ndarray) -> dict[str, float] | None:
+    if partition is None:
+        return None
+    return {part.name: float(share) for part, share in zip(partition.parts, distances, strict=True)}
+
+
+def _reranked(query: np.ndarray, rows: np.ndarray) -> tuple[Sequence[int], np.ndarray]:
+    """The order of rows after re-ranking, and their new distances."""
+    distances = reranked_distances(query[None], rows)[0]
+    return np.argsort(distances, kind="stable").tolist(), distances
+
+
+# ---- candidates ------------------------------------------------------------------------------------------
+
+
+def _nearest(
+    gallery: Gallery,
+    queries: np.ndarray,
+    top: int,
+    condition: str | None,
+    passing: int,
+    group_by: str | None,
+    *,
+    by_index: bool,
+) -> list[list[_Candidate]]:
+    """The first ``top`` candidates of every query, or those that stand for the first ``top`` groups."""
+    find = _by_index if by_index else _by_reading
+    found: list[list[_Candidate]] = [[] for _ in queries]
+    open_queries, wanted = list(range(len(queries))), top
+    # The first so many groups are those among the first so many rows, if these are of enough groups.
+    while open_queries:
+        batch = find(gallery, queries[open_queries], min(wanted, passing), condition, group_by)
+        short = [at for at, some in zip(open_queries, batch, strict=True) if len(some) < min(wanted, passing)]
+        if by_index and short:
+            # A filter may leave the index too few of the rows that it looks at.
+            exact = dict(
+                zip(short, _by_reading(gallery, queries[short], min(wanted, passing), condition, group_by), strict=True)
+            )
+            batch = [exact.get(at, some) for at, some in zip(open_queries, batch, strict=True)]
+        for at, some in zip(open_queries, batch, strict=True):
+            found[at] = _first_of_groups(some)[:top] if group_by else some
+        open_queries = [at for at in open_queries if len(found[at]) < top] if wanted < passing and group_by else []
+        wanted *= 8
+    return found
+
+
+def _first_of_groups(candidates: list[_Candidate]) -> list[_Candidate]:
+    first: dict[str, _Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(candidate.group, candidate)
+    return list(first.values())
+
+
+def _groups(batch: Any, group_by: str | None) -> list[str]:
+    """The group of each row; of none, its own id, which no name of a group is like."""
+    ids = batch["id"].to_pylist()
+    if group_by is None:
+        return ids
+    if group_by == "pid":
+        names = [None if pid is None else f"pid {pid}" for pid in batch["pid"].to_pylist()]
+    else:
+        # Names of tracklets are unique within their camera and source.
+        keys = zip(*(batch[name].to_pylist() for name in ("tracklet", "camid", "source")), strict=True)
+        names = [None if key[0] is None else f"tracklet {key}" for key in keys]
+    return [id if name is None else name for id, name in zip(ids, names, strict=True)]
+
+
+def _group_columns(group_by: str | None) -> list[str]:
+    return {None: [], "pid": ["pid"], "tracklet": ["tracklet", "camid", "source"]}[group_by]
+
+
+def _by_reading(
+    gallery: Gallery, queries: np.ndarray, count: int, condition: str | None, group_by: str | None
+) -> list[list[_Candidate]]:
+    """The nearest rows by reading all that pass: one matrix product for each block and all queries."""
+    found: list[list[_Candidate]] = []
+    for start in range(0, len(queries), _QUERIES):
+        some = queries[start : start + _QUERIES]
+        best: list[list[_Candidate]] = [[] for _ in some]
+        bounds = np.full(len(some), np.inf)
+        for batch in _read(gallery, condition, group_by) if count else ():
+            rows = as_matrix(batch[DESCRIPTOR])
+            squared = np.square(some).sum(1)[:, None] + np.square(rows).sum(1) - 2 * (some @ rows.T)
+            if count < len(rows):
+                bounds = np.minimum(bounds, np.partition(squared, count - 1, axis=1)[:, count - 1])
+            ids, groups = batch["id"].to_pylist(), _groups(batch, group_by)
+            for place, query in enumerate(some):
+                near = np.flatnonzero(squared[place] <= bounds[place] + 2 * _ROUNDING)
+                if not len(near):
+                    continue
+                new = zip(_distances(query, rows[near]), near.tolist(), strict=True)
+                best[place] += [_Candidate(distance, ids[at], groups[at]) for distance, at in new]
+                best[place] = sorted(best[place])[:count]
+                if len(best[place]) == count:
+                    bounds[place] = min(bounds[place], best[place][-1].distance ** 2)
+        found += best
+    return found
+
+
+def _read(gallery: Gallery, condition: str | None, group_by: str | None) -> Iterator[Any]:
+    query = gallery._table.search().select(["id", DESCRIPTOR, *_group_columns(group_by)])
+    if condition is not None:
+        query = query.where(condition)
+    return query.to_batches(max(1, _BLOCK // (4 * gallery.dim)))
+
+
+def _by_index(
+    gallery: Gallery, queries: np.ndarray, count: int, condition: str | None, group_by: str | None
+) -> list[list[_Candidate]]:
+    """The nearest rows among those that the index proposes, and all that it does not know yet."""
+    found = []
+    for query in queries:
+        asked = (
+            gallery._table.search(query, vector_column_name=DESCRIPTOR)
+            .select(["id", DESCRIPTOR, *_group_columns(group_by), "_distance"])
+            .nprobes(_NPROBES)
+            .ef(max(_EF, count * _REFINED))
+            .refine_factor(_REFINED)
+            .limit(count)
+        )
+        if condition is not None:
+            asked = asked.where(condition, prefilter=True)
+        table = asked.to_arrow()
+        distances = _distances(query, as_matrix(table[DESCRIPTOR])) if len(table) else []
+        found.append(
+            sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by)))
+        )
+    return found
+
+
+def _distances(query: np.ndarray, rows: np.ndarray) -> list[float]:
+    """Euclidean distances by their definition: of equal rows equal, and of the same row 0."""
+    difference = rows.astype(np.float64) - query
+    out: list[float] = np.sqrt(np.einsum("nd,nd->n", difference, difference)).tolist()
+    return out

@@ -1,0 +1,194 @@
+"""What goes into a gallery is in it, once, and nothing else is."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+
+from reprism.embedding import DescriptorKind
+from reprism.gallery.rows import Entry, row_id
+from reprism.gallery.search import Filter
+from reprism.gallery.table import Gallery, GalleryError
+
+KIND = DescriptorKind("ab" * 32, "p1[s2]", 8, True)
+
+
+def entries(start, stop, **given):
+    # Each descriptor depends on its number alone.
+    return [
+        Entry(f"/crops/{i}.jpg", np.random.default_rng(i).normal(size=8).astype(np.float32), f"/crops/{i}.jpg", **given)
+        for i in range(start, stop)
+    ]
+
+
+def test_what_was_put_in_comes_out(tmp_path):
+    taken = datetime(2024, 5, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    whole = Entry(
+        "site/c1/t7", np.arange(1, 9, dtype=np.float32), "/a/b.jpg", "anna", "c1", taken, "t7", 12, "site", b"\xff\xd8"
+    )
+    bare = entries(0, 1)[0]
+    before = datetime.now(UTC)
+    assert gallery.add([whole, bare]) == 2
+    row = Gallery.open(tmp_path / "g").get(row_id("site/c1/t7"))
+    assert (row.key, row.path, row.pid, row.camid, row.tracklet, row.frames, row.source) == (
+        "site/c1/t7", "/a/b.jpg", "anna", "c1", "t7", 12, "site",
+    )  # fmt: skip
+    assert row.time == taken
+    assert before <= row.added <= datetime.now(UTC)
+    assert gallery.thumbnail(row.id) == b"\xff\xd8"
+    other = gallery.get(row_id(bare.key))
+    assert (other.pid, other.camid, other.time, other.tracklet, other.frames, other.source) == (
+        None, None, None, None, 1, None,
+    )  # fmt: skip
+    assert gallery.thumbnail(other.id) is None
+    stored = gallery.descriptors([other.id, row.id])
+    want = np.stack([bare.descriptor / np.linalg.norm(bare.descriptor), np.arange(1, 9) / np.sqrt(204)])
+    np.testing.assert_allclose(stored, want, atol=1e-6)
+    with pytest.raises(KeyError):
+        gallery.get("0" * 32)
+
+
+def test_a_key_is_in_once(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    assert gallery.add(entries(0, 10, pid="first")) == 10
+    assert gallery.add(entries(5, 15, pid="second") + entries(12, 20)) == 10
+    assert gallery.add([]) == 0
+    assert sorted(gallery.keys()) == sorted(f"/crops/{i}.jpg" for i in range(20))
+    assert gallery.get(row_id("/crops/7.jpg")).pid == "first"
+    assert gallery.has(["/crops/3.jpg", "/crops/33.jpg"]) == {"/crops/3.jpg"}
+    many = [f"/crops/{i}.jpg" for i in range(10, 5000)]
+    assert gallery.has(many) == set(many[:10])
+
+
+def test_bad_entries_change_nothing(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    good = entries(0, 1)[0]
+    for descriptor, complaint in (
+        (np.ones(7, np.float32), "entry 1 is of shape"),
+        (np.ones(8, np.int64), "floating-point"),
+        (np.zeros(8, np.float32), "entry 1 is all zeros"),
+        (np.full(8, np.nan, np.float32), "entry 1 .* not finite"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            gallery.add([good, Entry("other", descriptor, "other")])
+    with pytest.raises(ValueError, match="no time zone"):
+        gallery.add([good, Entry("other", good.descriptor, "other", time=datetime(2024, 1, 1))])
+    assert len(gallery) == 0
+
+
+def test_another_model_is_refused_by_name(tmp_path):
+    Gallery.create(tmp_path / "g", KIND)
+    Gallery.open(tmp_path / "g", KIND)
+    with pytest.raises(GalleryError, match="abababababab.*cdcdcdcdcdcd"):
+        Gallery.open(tmp_path / "g", DescriptorKind("cd" * 32, "p1[s2]", 8, True))
+    with pytest.raises(GalleryError, match="flip=True.*flip=False"):
+        Gallery.open(tmp_path / "g", DescriptorKind("ab" * 32, "p1[s2]", 8, False))
+
+
+def test_places_that_are_no_gallery(tmp_path):
+    with pytest.raises(GalleryError, match="no gallery at"):
+        Gallery.open(tmp_path)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("…")
+    with pytest.raises(GalleryError, match="something else"):
+        Gallery.create(tmp_path / "letters", KIND)
+    Gallery.create(tmp_path / "g", KIND)
+    with pytest.raises(GalleryError, match="already"):
+        Gallery.create(tmp_path / "g", KIND)
+    with pytest.raises(GalleryError, match="int8"):
+        Gallery.create(tmp_path / "h", KIND, storage="int8")
+    # What a creation leaves that was killed before its last step.
+    (tmp_path / "half" / "rows.lance" / "data").mkdir(parents=True)
+    assert not Gallery.exists(tmp_path / "half")
+    assert Gallery.create(tmp_path / "half", KIND).add(entries(0, 3)) == 3
+
+
+def test_another_database_is_no_gallery(tmp_path):
+    import lancedb
+
+    lancedb.connect(tmp_path / "db").create_table("rows", [{"a": 1}])
+    with pytest.raises(GalleryError, match="not a gallery"):
+        Gallery.open(tmp_path / "db")
+
+
+def test_a_handle_sees_what_others_write(tmp_path):
+    one = Gallery.create(tmp_path / "g", KIND)
+    other = Gallery.open(tmp_path / "g")
+    one.add(entries(0, 40))
+    assert len(other) == 40
+    other.erase(ids=[row_id("/crops/3.jpg")])
+    assert len(one) == 39
+    one.compress(4)
+    assert other.dim == 4
+    assert other.search(entries(5, 6)[0].descriptor, top=1)[0][0].path == "/crops/5.jpg"
+
+
+def test_stats_count(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    nothing = gallery.stats()
+    assert (nothing["rows"], nothing["identities"], nothing["first"], nothing["index"]) == (0, 0, None, None)
+    hour = [datetime(2024, 1, 1, h, tzinfo=UTC) for h in range(3)]
+    gallery.add(entries(0, 3, pid="a", camid="1", time=hour[1]) + entries(3, 5, pid="b", camid="2", time=hour[2]))
+    gallery.add(entries(5, 6, time=hour[0]))
+    stats = gallery.stats()
+    assert (stats["rows"], stats["identities"], stats["cameras"]) == (6, 2, {"1": 3, "2": 2})
+    assert (stats["first"], stats["last"]) == (hour[0], hour[2])
+    assert stats["bytes"] == sum(f.stat().st_size for f in (tmp_path / "g").rglob("*") if f.is_file())
+    assert {row.path for row in gallery.rows(Filter(pids=("b",)))} == {"/crops/3.jpg", "/crops/4.jpg"}
+    assert len(gallery.rows(limit=2)) == 2
+
+
+WRITER = """
+import sys
+from reprism.gallery.table import Gallery
+sys.path.insert(0, {folder!r})
+from test_table import KIND, entries
+gallery = Gallery.open(sys.argv[1], KIND)
+print("ready", flush=True)
+for start in range(0, 600, 25):
+    gallery.add(entries(start, start + 25))
+    if start % 100 == 0:
+        gallery.optimize()
+print("done", flush=True)
+"""
+
+
+def start_writer(root):
+    code = WRITER.format(folder=os.path.dirname(__file__))
+    return subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_at_any_moment_every_entry_is_in_once(tmp_path):
+    """Writers are killed as they go, one after another; what is there is always whole, and one more run completes it."""
+    root, rng, kills = tmp_path / "g", random.Random(0), 0
+    gallery = Gallery.create(root, KIND)
+    for _ in range(6):
+        writer = start_writer(root)
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 0.7))
+        writer.send_signal(signal.SIGKILL)
+        kills += writer.wait() == -signal.SIGKILL
+        count = Counter(gallery.keys())
+        assert set(count.values()) <= {1}
+        assert len(count) % 25 == 0  # a batch is in, or it is not
+    assert kills
+    writer = start_writer(root)
+    assert writer.communicate()[0].endswith("done\n")
+    assert Counter(gallery.keys()) == Counter(f"/crops/{i}.jpg" for i in range(600))
+    want = np.stack([e.descriptor / np.linalg.norm(e.descriptor) for e in entries(0, 600)])
+    np.testing.assert_allclose(gallery.descriptors([row_id(f"/crops/{i}.jpg") for i in range(600)]), want, atol=1e-6)
+
+
+def test_writers_at_the_same_time_take_turns(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    writers = [start_writer(tmp_path / "g") for _ in range(3)]
+    assert all(writer.communicate()[0].endswith("done\n") for writer in writers)
+    assert Counter(gallery.keys()) == Counter(f"/crops/{i}.jpg" for i in range(600))
