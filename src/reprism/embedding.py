@@ -141,8 +141,21 @@ class Embedder:
         rows: list[Tensor] = []
         for batch in _batches(enumerate(images), self.batch_size):
             ready = torch.stack([self.transform(_as_uint8(picture, place)) for place, picture in batch])
-            rows.append(self._describe(ready))
+            rows.append(self.embed_ready(ready))
         return torch.cat(rows).numpy() if rows else np.zeros((0, self.descriptor_dim), np.float32)
+
+    def embed_ready(self, images: Tensor) -> Tensor:
+        """Descriptors of images that went through ``transform`` already, such as by other processes.
+
+        Args:
+            images: B×3×H×W, at most as many as memory has room for.
+
+        Returns:
+            B×descriptor_dim float32 on the CPU, rows of length 1.
+        """
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            return describe(self.model, images, self.flip).cpu()
 
     def embed_boxes(self, frame: Picture, boxes: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
         """Descriptors of the people that a tracker or detector found in one frame.
@@ -204,7 +217,7 @@ class Embedder:
         out = np.empty((len(samples), self.descriptor_dim), np.float32)
         done = 0
         for images, _ in loader:
-            out[done : done + len(images)] = self._describe(images).numpy()
+            out[done : done + len(images)] = self.embed_ready(images).numpy()
             done += len(images)
             if progress is not None:
                 progress(done, len(samples))
@@ -262,7 +275,7 @@ class Embedder:
         frames = TrackletSet(tracklets, self.transform, video)
         out = np.empty((len(tracklets), video.runs * self.descriptor_dim), np.float32)
         for done, (images, _) in enumerate(DataLoader(frames, batch_size=None, num_workers=workers)):
-            rows = torch.cat([self._describe(some) for some in images.split(self.batch_size)])
+            rows = torch.cat([self.embed_ready(some) for some in images.split(self.batch_size)])
             out[done] = pool_runs(rows, video).numpy()
             if progress is not None:
                 progress(done + 1, len(tracklets))
@@ -289,11 +302,6 @@ class Embedder:
         if tracklets:
             return self.embed_tracklets(tracklets, video, workers=workers, progress=progress)
         return self.embed_samples(images, workers=workers, progress=progress)
-
-    def _describe(self, images: Tensor) -> Tensor:
-        images = images.to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            return describe(self.model, images, self.flip).cpu()
 
 
 def _batches(items: Iterable[tuple[int, Picture]], size: int) -> Iterator[list[tuple[int, Picture]]]:

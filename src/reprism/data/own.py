@@ -62,7 +62,8 @@ def load_table(
         ValueError: An option is out of range.
     """
     table = Path(root).expanduser().absolute()
-    rows, columns = _read_table(table)
+    values, columns = read_table(table, _COLUMNS, _NEEDED)
+    rows = [_Row(where, **row) for where, row in values]
     return _dataset("csv", table, table.parent, rows, columns, split_by_identity, seed, split_file)
 
 
@@ -116,38 +117,50 @@ def _rows_of_identity(root: Path, part: str, identity: Path) -> Iterator[_Row]:
             yield _Row(path, path, identity.name, "" if camera is None else camera.name, part, "", "")
 
 
-def _read_table(path: Path) -> tuple[list[_Row], set[str]]:
-    """Rows, and which of the known columns there are."""
+def read_table(path: Path, known: Sequence[str], needed: Sequence[str]) -> tuple[list[tuple[str, dict[str, str]]], set[str]]:
+    """The rows of a CSV or Parquet table, and which of the known columns there are.
+
+    Args:
+        path: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file.
+        known: The columns that are read; others are passed over.
+        needed: Those of them that must be there, and filled in every row.
+
+    Returns:
+        Rows, each with its place in words and its values by column, empty where there is none; and columns.
+
+    Raises:
+        DataError: The table cannot be read, lacks a column, or has a row that cannot be right; names the row.
+    """
     if path.is_dir():
         raise DataError(f"{path} is a folder. Give a CSV or Parquet file, or open it as the data set 'folder'.")
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
-    records = _parquet_records(path) if path.suffix == ".parquet" else _csv_records(path)
+    records = _parquet_records(path) if path.suffix == ".parquet" else _csv_records(path, needed)
     header = next(records)[1]
     columns = [name.strip().lower() for name in header]
-    if missing := [name for name in _NEEDED if name not in columns]:
+    if missing := [name for name in needed if name not in columns]:
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}; it has {', '.join(header)}. "
-            f"Columns are {', '.join(_COLUMNS)}."
+            f"Columns are {', '.join(known)}."
         )
-    if twice := sorted({name for name in columns if name in _COLUMNS and columns.count(name) > 1}):
+    if twice := sorted({name for name in columns if name in known and columns.count(name) > 1}):
         raise DataError(f"{path} has the column {twice[0]} twice.")
-    place = {name: columns.index(name) for name in _COLUMNS if name in columns}
+    place = {name: columns.index(name) for name in known if name in columns}
     rows = []
     for where, values in records:
         if len(values) != len(columns):
             raise DataError(f"{path}, {where}: {len(values)} fields where the header has {len(columns)}.")
-        row = _Row(where, *(values[place[name]].strip() if name in place else "" for name in _COLUMNS))
-        for name in _NEEDED:
-            if not getattr(row, name):
+        row = {name: values[place[name]].strip() if name in place else "" for name in known}
+        for name in needed:
+            if not row[name]:
                 raise DataError(f"{path}, {where}: no {name}.")
-        rows.append(row)
+        rows.append((where, row))
     if not rows:
         raise DataError(f"{path} has a header and no row.")
     return rows, set(place)
 
 
-def _csv_records(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The header, then every row that is not empty, each with its place."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -158,7 +171,7 @@ def _csv_records(path: Path) -> Iterator[tuple[str, list[str]]]:
     try:
         header = next(reader, None)
         if not header:
-            raise DataError(f"{path} is empty; wanted is a header with path and pid.")
+            raise DataError(f"{path} is empty; wanted is a header with {' and '.join(needed)}.")
         yield "header", header
         for values in reader:
             if values:
@@ -278,17 +291,17 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
                         f"{source}, {row.where}: the tracklet {tracklet} has {field} {getattr(row, field)!r} here and "
                         f"{getattr(head, field)!r} in {head.where}. A tracklet is of one person in one camera."
                     )
-        ordered = sorted(members, key=_frame_order(members)) if "frame" in columns else members
+        order = frame_order([row.frame for row in members]) if "frame" in columns else range(len(members))
+        ordered = [members[place] for place in order]
         names = tuple(row.path for row in ordered)
         entries.append(_Entry(Tracklet(folder, names, head.pid, head.camid or None), tuple(ordered)))
     return entries
 
 
-def _frame_order(rows: Sequence[_Row]) -> Any:
-    # As numbers if all are: 10 comes after 9.
-    if all(row.frame.isascii() and row.frame.isdigit() for row in rows):
-        return lambda row: int(row.frame)
-    return lambda row: row.frame
+def frame_order(frames: Sequence[str]) -> list[int]:
+    """The places of frames in their order: by number if all have one (10 comes after 9), else by name."""
+    numbered = all(frame.isascii() and frame.isdigit() for frame in frames)
+    return sorted(range(len(frames)), key=lambda place: int(frames[place]) if numbered else frames[place])
 
 
 # ---- dividing by identity --------------------------------------------------------------------------------

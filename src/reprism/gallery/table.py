@@ -150,11 +150,30 @@ class Gallery:
             raise GalleryError(f"no gallery at {uri}: make one with Gallery.create or `reprism index`")
         connection = _connect(uri)
         gallery = cls(str(uri), connection, connection.open_table(_TABLE))
-        facts = gallery._facts()
+        gallery._facts()
         if embedder is not None:
-            kind = embedder.kind if isinstance(embedder, Embedder) else embedder
-            _check_kind(uri, facts.kind, kind)
+            gallery.check(embedder)
         return gallery
+
+    def check(self, embedder: Embedder | DescriptorKind) -> None:
+        """Refuse an embedder whose descriptors do not compare with those in the gallery.
+
+        Raises:
+            GalleryError: they are of another model or of other settings; both are named.
+        """
+        held, given = self.kind, embedder.kind if isinstance(embedder, Embedder) else embedder
+        if held.fingerprint != given.fingerprint:
+            raise GalleryError(
+                f"the gallery {self.uri} holds descriptors of another model: its fingerprint is "
+                f"{held.fingerprint[:12]} ({held.partition}, {held.dim} columns), the given model's "
+                f"{given.fingerprint[:12]} ({given.partition}, {given.dim} columns). Their distances mean nothing: "
+                "take the gallery's model, or index anew."
+            )
+        if held != given:
+            raise GalleryError(
+                f"the gallery {self.uri} was made with flip={held.flip}, the embedder has flip={given.flip}: such "
+                "descriptors do not compare. Make the embedder like the gallery, or index anew."
+            )
 
     def _facts(self) -> _Facts:
         metadata = self._table.schema.metadata or {}
@@ -468,17 +487,20 @@ class Gallery:
 
     # ---- keeping it fast and small -----------------------------------------------------------------------
 
-    def optimize(self) -> None:
+    def optimize(self, *, build: bool = True) -> None:
         """Gather small files, and build or refresh the indices; finish an erasure that was interrupted.
 
         The index over descriptors is built once there are more than ``reprism.gallery.search.EXACT_ROWS`` rows: below,
         a search reads them all. Rows added since are found without it; the next call takes them in.
+
+        Args:
+            build: Whether to build indices that are not there; those that are, are refreshed either way.
         """
         with self._writing():
             if _has_table(self._connection, _ERASING):
                 self._compact()
             self._clean(_VERSIONS_KEPT, sure=False)
-            self._index(vector=len(self) > EXACT_ROWS, scalar=True)
+            self._index(vector=build and len(self) > EXACT_ROWS, scalar=build)
 
     def _index(self, *, vector: bool, scalar: bool) -> None:
         """Build the indices that are wanted and not there. (Those that are there LanceDB refreshes when it cleans.)"""
@@ -558,16 +580,3 @@ def _connect(uri: str | PathLike[str]) -> Any:
 def _has_table(connection: Any, name: str) -> bool:
     return name in connection.list_tables().tables
 
-
-def _check_kind(uri: str | PathLike[str], held: DescriptorKind, given: DescriptorKind) -> None:
-    if held.fingerprint != given.fingerprint:
-        raise GalleryError(
-            f"the gallery {uri} holds descriptors of another model: its fingerprint is {held.fingerprint[:12]} "
-            f"({held.partition}, {held.dim} columns), the given model's {given.fingerprint[:12]} ({given.partition}, "
-            f"{given.dim} columns). Their distances mean nothing: take the gallery's model, or index anew."
-        )
-    if held != given:
-        raise GalleryError(
-            f"the gallery {uri} was made with flip={held.flip}, the embedder has flip={given.flip}: such descriptors "
-            "do not compare. Make the embedder like the gallery, or index anew."
-        )
