@@ -44,6 +44,7 @@ class DescriptorKind:
     dim: int
     flip: bool
 
+
 def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
     """The descriptor of a tracklet from those of its frames.
 

@@ -26,7 +26,8 @@ def fill(root, count=400):
     gallery = Gallery.create(root, KIND)
     gallery.add(
         Entry(
-            f"secret-key-{n:05}", descriptor(n), f"/secret-path-{n:05}", pid=f"secret-pid-{n // 4:05}", camid=f"c{n % 3}",
+            f"secret-key-{n:05}", descriptor(n), f"/secret-path-{n:05}",
+            pid=f"secret-pid-{n // 4:05}", camid=f"c{n % 3}",
             time=NOW - timedelta(days=n) if n % 2 else None, thumbnail=picture(n),
         )
         for n in range(count)

@@ -53,12 +53,12 @@ def brute(entries, query, keep=lambda entry: True, group=None):
     if group is not None:
         seen = set()
         ranked = [hit for hit in ranked if not ((name := group(hit[2])) in seen or seen.add(name))]
-    return [(distance, id) for distance, id, _ in ranked]
+    return [(distance, row) for distance, row, _ in ranked]
 
 
 def same(matches, want):
     assert [match.rank for match in matches] == list(range(1, len(want) + 1))
-    assert [match.id for match in matches] == [id for _, id in want]
+    assert [match.id for match in matches] == [row for _, row in want]
     np.testing.assert_allclose([match.distance for match in matches], [distance for distance, _ in want], atol=1e-5)
 
 
@@ -135,9 +135,9 @@ def test_shares_sum_to_the_squared_distance(gallery, entries):
 
 def test_reranking_orders_the_nearest_rows_anew(gallery, entries):
     query = entries[2].descriptor
-    near = [id for _, id in brute(entries, query)[:100]]
+    near = [row for _, row in brute(entries, query)[:100]]
     rows = {row_id(entry.key): entry.descriptor for entry in entries}
-    distances = rerank(query[None], np.stack([rows[id] for id in near]))[0]
+    distances = rerank(query[None], np.stack([rows[row] for row in near]))[0]
     matches = gallery.search(query, top=15, rerank=True)[0]
     order = np.argsort(distances, kind="stable")[:15]
     np.testing.assert_allclose([match.reranked for match in matches], distances[order], atol=1e-5)
@@ -160,7 +160,7 @@ def test_the_index_finds_them_too_and_rows_added_since(tmp_path, entries, monkey
 
     def recall():
         found = gallery.search(queries, top=10)
-        wants = [{id for _, id in brute(entries, query)[:10]} for query in queries]
+        wants = [{row for _, row in brute(entries, query)[:10]} for query in queries]
         return np.mean([len(want & {m.id for m in some}) / 10 for want, some in zip(wants, found, strict=True)])
 
     assert recall() > 0.95

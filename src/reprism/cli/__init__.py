@@ -23,6 +23,11 @@ COMMANDS = {
     "report": "Write a report of a finished run: results, data, curves, hardest queries, how to run it again.",
     "backbones": "Measure what part networks on different backbones cost.",
     "convert": "Rewrite a state dict of the released SCR code as a model file.",
+    "index": "Put images and tracks into a gallery on disk.",
+    "search": "Find the people of some pictures in a gallery.",
+    "optimize": "Build or refresh a gallery's search index.",
+    "compress": "Make a gallery's descriptors narrower, and say what that costs.",
+    "erase": "Remove people from a gallery, and their bytes from the disk.",
     "data": "Check a data set on disk, or draw one of rendered people.",
 }
 """What each command does, by its name: that of the module here that holds it."""

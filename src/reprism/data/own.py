@@ -117,7 +117,9 @@ def _rows_of_identity(root: Path, part: str, identity: Path) -> Iterator[_Row]:
             yield _Row(path, path, identity.name, "" if camera is None else camera.name, part, "", "")
 
 
-def read_table(path: Path, known: Sequence[str], needed: Sequence[str]) -> tuple[list[tuple[str, dict[str, str]]], set[str]]:
+def read_table(
+    path: Path, known: Sequence[str], needed: Sequence[str]
+) -> tuple[list[tuple[str, dict[str, str]]], set[str]]:
     """The rows of a CSV or Parquet table, and which of the known columns there are.
 
     Args:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from reprism.data.images import ImageError, read_image
-from reprism.data.video import VideoSettings, choose_frames
+from reprism.data.video import choose_frames
 from reprism.embedding import Embedder
 from reprism.gallery.rows import Entry
 from reprism.gallery.sightings import Sighting
@@ -25,6 +25,7 @@ from reprism.gallery.table import Gallery
 THUMBNAIL_HEIGHT = 128
 """In pixels; a picture that is less high stays as it is."""
 
+_BATCHES_AHEAD = 3
 _WRITTEN_AT_ONCE = 1024  # rows
 _WRITTEN_AFTER = 20.0  # seconds, if there are not so many
 _GATHERED_AFTER = 100  # writes, each of which makes files of its own
@@ -52,14 +53,14 @@ def index_images(
     embedder: Embedder,
     sightings: Sequence[Sighting],
     *,
-    workers: int = 1,
+    threads: int = 2,
     thumbnails: bool = True,
     frames: int = 15,
     progress: Callable[[int, int], object] | None = None,
 ) -> Indexing:
     """Put images and tracklets into a gallery; those that are there are not looked at again.
 
-    ``workers`` processes decode while the network computes, and a thread writes. Rows come in as they are made: if the
+    Threads decode while the network computes, and another one writes. Rows come in as they are made: if the
     process is killed, the next run goes on from there. A tracklet's descriptor is the mean of its frames' descriptors,
     brought to length 1 (plain temporal pooling), so that images and tracklets compare.
 
@@ -67,7 +68,7 @@ def index_images(
         gallery: Where to.
         embedder: Of the model and settings that the gallery was made with.
         sightings: What :func:`reprism.gallery.sightings.find_sightings` found.
-        workers: Processes that decode; 0 decodes in this one, between batches.
+        threads: How many decode; 0 decodes in this one, between batches.
         thumbnails: Whether to keep a small picture of each.
         frames: How many of a tracklet's images are looked at, evenly chosen.
         progress: Called with the sightings done and all of them, those that were there before included.
@@ -80,20 +81,14 @@ def index_images(
     todo = [sighting for sighting in sightings if sighting.key not in present]
     outcome = Indexing(already=len(sightings) - len(todo))
     start = time.monotonic()
-    video = VideoSettings(frames=frames, runs=1)
-    loader = DataLoader(
-        _Decoded(todo, embedder.transform, video, thumbnails=thumbnails),
-        batch_sampler=_batches(todo, embedder.batch_size, frames),
-        num_workers=workers,
-        collate_fn=_collate,
-    )
+    decode = _Decoder(embedder.transform, frames, thumbnails)
     done = outcome.already
     with _Writer(gallery) as writer:
-        for batch in loader:
-            outcome.unreadable += batch.unreadable
-            for entry in _entries(embedder, todo, batch):
+        for batch in _decoded(_batches(todo, embedder.batch_size, frames), decode, threads):
+            outcome.unreadable += [bad for one in batch for bad in one.unreadable]
+            for entry in _entries(embedder, [one for one in batch if one.frames]):
                 writer.put(entry)
-            done += batch.size
+            done += len(batch)
             if progress is not None:
                 progress(done, len(sightings))
     outcome.added = writer.added
@@ -102,56 +97,59 @@ def index_images(
     return outcome
 
 
-# ---- decoding, in processes of its own -------------------------------------------------------------------
+# ---- decoding, in threads of their own -------------------------------------------------------------------
+# Not in processes: LanceDB's threads do not survive a fork. Decoders and resizing let go of the interpreter's lock.
 
 
-class _One(NamedTuple):
-    """A sighting decoded: T×3×H×W frames, none if all are unreadable."""
+class _Decoded(NamedTuple):
+    """A sighting with its frames, each 3×H×W as the network takes them; none if all are unreadable."""
 
-    place: int
-    frames: Tensor | None
-    count: int  # frames of the sighting itself: those shown twice count once
+    sighting: Sighting
+    frames: list[Tensor]
     thumbnail: bytes | None
     unreadable: list[tuple[str, str]]
 
 
-class _Batch(NamedTuple):
-    """Several of them, their frames one after another."""
+@dataclass(frozen=True)
+class _Decoder:
+    transform: Callable[[Tensor], Tensor]
+    most_frames: int
+    thumbnails: bool
 
-    size: int
-    frames: Tensor | None
-    places: list[int]
-    lengths: list[int]
-    thumbnails: list[bytes | None]
-    unreadable: list[tuple[str, str]]
-
-
-class _Decoded(Dataset[_One]):
-    def __init__(
-        self, sightings: Sequence[Sighting], transform: Callable[[Tensor], Tensor], video: VideoSettings, *, thumbnails: bool
-    ) -> None:
-        self.sightings = list(sightings)
-        self.transform = transform
-        self.video = video
-        self.thumbnails = thumbnails
-
-    def __len__(self) -> int:
-        return len(self.sightings)
-
-    def __getitem__(self, place: int) -> _One:
-        paths = self.sightings[place].paths
-        ready, thumbnail, unreadable = [], None, []
-        # A short tracklet's last frame counts once: there is no rhythm to keep, as there is with several runs.
-        for at in dict.fromkeys(choose_frames(len(paths), self.video.frames)):
+    def __call__(self, sighting: Sighting) -> _Decoded:
+        frames: list[Tensor] = []
+        thumbnail, unreadable = None, []
+        # A short tracklet's last frame counts once: here are no runs to be filled.
+        for place in dict.fromkeys(choose_frames(len(sighting.paths), self.most_frames)):
             try:
-                image = read_image(paths[at])
+                image = read_image(sighting.paths[place])
             except ImageError as error:
-                unreadable.append((paths[at], error.reason))
+                unreadable.append((sighting.paths[place], error.reason))
                 continue
-            ready.append(self.transform(image))
+            frames.append(self.transform(image))
             if self.thumbnails and thumbnail is None:
                 thumbnail = make_thumbnail(image)
-        return _One(place, torch.stack(ready) if ready else None, len(ready), thumbnail, unreadable)
+        return _Decoded(sighting, frames, thumbnail, unreadable)
+
+
+def _decoded(
+    batches: Iterator[list[Sighting]], decode: Callable[[Sighting], _Decoded], threads: int
+) -> Iterator[list[_Decoded]]:
+    """The batches decoded, some of them ahead of time."""
+    if threads == 0:
+        yield from ([decode(sighting) for sighting in batch] for batch in batches)
+        return
+    pool = ThreadPoolExecutor(threads)
+    ahead: deque[list[Future[_Decoded]]] = deque()
+    try:
+        while True:
+            for batch in islice(batches, _BATCHES_AHEAD - len(ahead)):
+                ahead.append([pool.submit(decode, sighting) for sighting in batch])
+            if not ahead:
+                return
+            yield [future.result() for future in ahead.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def make_thumbnail(image: Tensor, height: int = THUMBNAIL_HEIGHT) -> bytes:
@@ -163,46 +161,34 @@ def make_thumbnail(image: Tensor, height: int = THUMBNAIL_HEIGHT) -> bytes:
     return buffer.getvalue()
 
 
-def _collate(ones: list[_One]) -> _Batch:
-    readable = [one for one in ones if one.frames is not None]
-    return _Batch(
-        size=len(ones),
-        frames=torch.cat([one.frames for one in readable if one.frames is not None]) if readable else None,
-        places=[one.place for one in readable],
-        lengths=[one.count for one in readable],
-        thumbnails=[one.thumbnail for one in readable],
-        unreadable=[bad for one in ones for bad in one.unreadable],
-    )
-
-
-def _batches(sightings: Sequence[Sighting], size: int, frames: int) -> Iterator[list[int]]:
-    """Places of sightings that have about ``size`` frames together."""
-    batch: list[int] = []
+def _batches(sightings: Sequence[Sighting], size: int, most_frames: int) -> Iterator[list[Sighting]]:
+    """Sightings that have ``size`` frames together, or one that alone has more."""
+    batch: list[Sighting] = []
     filled = 0
-    for place, sighting in enumerate(sightings):
-        count = min(len(sighting.paths), frames)
+    for sighting in sightings:
+        count = min(len(sighting.paths), most_frames)
         if batch and filled + count > size:
             yield batch
             batch, filled = [], 0
-        batch.append(place)
+        batch.append(sighting)
         filled += count
     if batch:
         yield batch
 
 
-# ---- the network, in this process ------------------------------------------------------------------------
+# ---- the network, in this thread -------------------------------------------------------------------------
 
 
-def _entries(embedder: Embedder, sightings: Sequence[Sighting], batch: _Batch) -> Iterator[Entry]:
-    if batch.frames is None:
+def _entries(embedder: Embedder, batch: Sequence[_Decoded]) -> Iterator[Entry]:
+    if not batch:
         return
-    rows = torch.cat([embedder.embed_ready(some) for some in batch.frames.split(embedder.batch_size)])
-    runs = rows.split(batch.lengths)
-    for place, run, thumbnail in zip(batch.places, runs, batch.thumbnails, strict=True):
-        sighting = sightings[place]
+    images = torch.stack([frame for one in batch for frame in one.frames])
+    rows = torch.cat([embedder.embed_ready(some) for some in images.split(embedder.batch_size)])
+    for one, run in zip(batch, rows.split([len(one.frames) for one in batch]), strict=True):
+        sighting = one.sighting
         yield Entry(
             key=sighting.key,
-            descriptor=np.asarray(run.mean(0)),
+            descriptor=run.mean(0).numpy(),
             path=sighting.paths[0],
             pid=sighting.pid,
             camid=sighting.camid,
@@ -210,7 +196,7 @@ def _entries(embedder: Embedder, sightings: Sequence[Sighting], batch: _Batch) -
             tracklet=sighting.tracklet,
             frames=len(sighting.paths),
             source=sighting.source,
-            thumbnail=thumbnail,
+            thumbnail=one.thumbnail,
         )
 
 

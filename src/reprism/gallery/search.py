@@ -5,7 +5,7 @@ The data flow one way: candidates (id, distance) -> groups -> rows with all that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -140,30 +140,34 @@ def search(
         [*ROW_COLUMNS, *([DESCRIPTOR] if rerank or shares else [])],
     )
     rows = {row.id: (place, row) for place, row in enumerate(rows_of(table))}
-    vectors = as_matrix(table[DESCRIPTOR]) if rerank or shares else None
+    vectors = as_matrix(table[DESCRIPTOR]) if rerank or shares else np.zeros((len(table), 0), np.float32)
     partition = Partition.parse(gallery.partition) if shares and projection is None else None
+    names = [] if partition is None else [part.name for part in partition.parts]
     results = []
     for query, candidates in zip(queries, found, strict=True):
         # Rows that were erased while the search went on are none any more.
         chosen = [candidate for candidate in candidates if candidate.id in rows]
         places = [rows[candidate.id][0] for candidate in chosen]
-        order, new = _reranked(query, vectors[places]) if rerank and chosen else (range(len(chosen)), None)
-        order = list(order)[:top]
-        parts = None
+        order, new = list(range(len(chosen))), None
+        if rerank and chosen:
+            new = reranked_distances(query[None], vectors[places])[0]
+            order = np.argsort(new, kind="stable").tolist()
+        order = order[:top]
+        parts: list[dict[str, float] | None] = [None] * len(order)
         if partition is not None and order:
-            assert vectors is not None  # noqa: S101 - shares are wanted
-            parts = part_distances(query[None], vectors[[places[at] for at in order]], partition)
+            split = part_distances(query[None], vectors[[places[at] for at in order]], partition)
+            parts = [dict(zip(names, row.tolist(), strict=True)) for row in split]
         results.append(
             [
                 Match(
                     rank=rank,
                     distance=chosen[at].distance,
                     probability=None if calibration is None else float(calibration.probability(chosen[at].distance)),
-                    shares=None if parts is None else _by_part(partition, parts[rank - 1]),
+                    shares=shares_of_parts,
                     reranked=None if new is None else float(new[at]),
                     **vars(rows[chosen[at].id][1]),
                 )
-                for rank, at in enumerate(order, 1)
+                for rank, (at, shares_of_parts) in enumerate(zip(order, parts, strict=True), 1)
             ]
         )
     return results
@@ -177,18 +181,6 @@ def _goes_by_index(gallery: Gallery, passing: int, exact: bool | None) -> bool:
     if exact is False:
         raise ValueError(f"the gallery {gallery.uri} has no index: build it with Gallery.optimize() (reprism optimize)")
     return False
-
-
-def _by_part(partition: Partition | None, distances: np.ndarray) -> dict[str, float] | None:
-    if partition is None:
-        return None
-    return {part.name: float(share) for part, share in zip(partition.parts, distances, strict=True)}
-
-
-def _reranked(query: np.ndarray, rows: np.ndarray) -> tuple[Sequence[int], np.ndarray]:
-    """The order of rows after re-ranking, and their new distances."""
-    distances = reranked_distances(query[None], rows)[0]
-    return np.argsort(distances, kind="stable").tolist(), distances
 
 
 # ---- candidates ------------------------------------------------------------------------------------------
@@ -243,7 +235,7 @@ def _groups(batch: Any, group_by: str | None) -> list[str]:
         # Names of tracklets are unique within their camera and source.
         keys = zip(*(batch[name].to_pylist() for name in ("tracklet", "camid", "source")), strict=True)
         names = [None if key[0] is None else f"tracklet {key}" for key in keys]
-    return [id if name is None else name for id, name in zip(ids, names, strict=True)]
+    return [own if name is None else name for own, name in zip(ids, names, strict=True)]
 
 
 def _group_columns(group_by: str | None) -> list[str]:
@@ -303,9 +295,7 @@ def _by_index(
             asked = asked.where(condition, prefilter=True)
         table = asked.to_arrow()
         distances = _distances(query, as_matrix(table[DESCRIPTOR])) if len(table) else []
-        found.append(
-            sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by)))
-        )
+        found.append(sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by))))
     return found
 
 

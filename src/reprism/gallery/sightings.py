@@ -50,10 +50,9 @@ def find_sightings(
     """All that some inputs name. Nothing is decoded; an image that is not there is found out when it is read.
 
     Args:
-        inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with a
-            column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``time`` (ISO 8601; without a zone
-            it is taken for UTC), ``tracklet`` and ``frame``. Of rows that name a tracklet, those of the same camera and
-            tracklet are one.
+        inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with
+            a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``time`` (ISO 8601; without a
+            zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are one sighting.
         naming: How images in folders, and those given by name, are named, if that says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
         tracks: Whether each folder that images lie in is one tracklet.
@@ -73,7 +72,7 @@ def find_sightings(
     empty = True
     for given in inputs:
         empty = False
-        path = Path(os.path.abspath(Path(given).expanduser()))
+        path = _absolute(Path(given).expanduser())
         if path.is_dir():
             some = _of_folder(path, naming, source, tracks=tracks)
         elif path.suffix.lower() in (".csv", ".parquet"):
@@ -90,6 +89,11 @@ def find_sightings(
     if empty:
         raise ValueError("nothing to put in: give images, folders, or CSV or Parquet tables")
     return list(found.values())
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): a link is the name that the user gave, and may point elsewhere tomorrow.
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _images(folder: Path, names: Sequence[str], naming: str | None, source: str | None) -> list[Sighting]:
@@ -143,7 +147,7 @@ def _of_table(table: Path, source: str | None) -> list[Sighting]:
         if "\0" in row["path"]:
             raise DataError(f"{table}, {where}: the path {row['path']!r} holds a null character.")
         # As it would be given by name: one image has one key.
-        row["path"] = os.path.abspath(table.parent / row["path"])
+        row["path"] = str(_absolute(table.parent / row["path"]))
         key = (row["camid"], row["tracklet"]) if row["tracklet"] else row["path"]
         members.setdefault(key, []).append((where, row))
     sightings = []

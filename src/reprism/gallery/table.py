@@ -1,7 +1,7 @@
 """A gallery: descriptors of images and tracklets in a Lance table, and all that is done to them but searching.
 
-The table lies in a folder, or in object storage (``s3://…``). It says by which model its descriptors were made, and takes
-none of another. What changes it appears whole or not at all, whenever the process ends. On a local disk processes
+The table lies in a folder, or in object storage (``s3://…``). It says by which model its descriptors were made, and
+takes none of another. What changes it appears whole or not at all, whenever the process ends. On a local disk processes
 that write wait for each other; readers never wait, and see what was there when they began. In object storage let one
 process write at a time.
 """
@@ -70,7 +70,8 @@ class _Facts:
     kind: DescriptorKind
     storage: Storage
     dim: int
-    projection: str | None  # the digest of a row of the table of projections
+    projection: str | None = None  # the digest of a row of the table of projections
+    model: str | None = None
 
     def metadata(self) -> dict[bytes, bytes]:
         return {_FACTS: json.dumps(asdict(self)).encode()}
@@ -93,7 +94,11 @@ class Gallery:
 
     @classmethod
     def create(
-        cls, uri: str | PathLike[str], made_by: Embedder | DescriptorKind, storage: Storage = "float32"
+        cls,
+        uri: str | PathLike[str],
+        made_by: Embedder | DescriptorKind,
+        storage: Storage = "float32",
+        model: str | PathLike[str] | None = None,
     ) -> Gallery:
         """An empty gallery.
 
@@ -102,6 +107,7 @@ class Gallery:
             made_by: The embedder whose descriptors it will hold, or what it says of itself (its ``kind``).
             storage: ``float32``; or ``float16``: half the disk, distances within 0.001. (LanceDB 0.40 searches no
                 int8 and no bfloat16 column; its index holds 8 bits a column either way.)
+            model: Where the model's file lies: a note for those who come without it.
 
         Raises:
             GalleryError: there is a gallery already, or the folder holds something else.
@@ -116,10 +122,15 @@ class Gallery:
         folder = _local(uri)
         # Of these, an attempt that was killed may have left the beginnings.
         ours = {f"{_TABLE}.lance", _LOCK}
-        if folder is not None and folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours):
+        if (
+            folder is not None
+            and folder.exists()
+            and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours)
+        ):
             raise GalleryError(f"{uri} exists and holds something else: choose a place of the gallery's own")
         connection = _connect(uri)
-        facts = _Facts(_FORMAT, kind, storage, kind.dim, None)
+        note = None if model is None else str(Path(model).absolute())
+        facts = _Facts(_FORMAT, kind, storage, kind.dim, model=note)
         try:
             table = connection.create_table(_TABLE, schema=facts.schema)
         except ValueError as error:  # made by another process meanwhile
@@ -215,6 +226,12 @@ class Gallery:
         return self.kind.flip
 
     @property
+    def model(self) -> Path | None:
+        """Where that network's file lay when the gallery was made, if that was noted."""
+        note = self._facts().model
+        return None if note is None else Path(note)
+
+    @property
     def dim(self) -> int:
         """Columns that are stored: fewer once the gallery is compressed."""
         return self._facts().dim
@@ -275,7 +292,7 @@ class Gallery:
     def has(self, keys: Iterable[str]) -> set[str]:
         """Those of some keys that are there already."""
         wanted = {row_id(key): key for key in keys}
-        return {wanted[id] for id in self._present(list(wanted))}
+        return {wanted[row] for row in self._present(list(wanted))}
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         if len(ids) <= _ASKED_AT_ONCE:
@@ -317,8 +334,8 @@ class Gallery:
             KeyError: one of them is not there.
         """
         found = self._fetch(ids, ["id", DESCRIPTOR])
-        place = {id: number for number, id in enumerate(found["id"].to_pylist())}
-        return as_matrix(found[DESCRIPTOR])[[place[id] for id in ids]]
+        place = {row: number for number, row in enumerate(found["id"].to_pylist())}
+        return as_matrix(found[DESCRIPTOR])[[place[row] for row in ids]]
 
     def rows(self, where: Filter = NO_FILTER, limit: int | None = None) -> list[Row]:
         """The rows that pass a filter, at most ``limit`` of them, in no particular order."""
@@ -435,10 +452,11 @@ class Gallery:
         erased = 0
         with self._writing():
             for condition in conditions:
-                if self._table.count_rows(condition):
+                if count := self._table.count_rows(condition):
                     # Stays until the bytes are gone, so that an erasure that was interrupted is finished later.
                     self._connection.create_table(_ERASING, schema=pa.schema([("nothing", pa.null())]), exist_ok=True)
-                    erased += self._table.delete(condition).num_deleted_rows
+                    self._table.delete(condition)
+                    erased += count
             if compact and _has_table(self._connection, _ERASING):
                 self._compact()
         return erased
@@ -536,9 +554,9 @@ class Gallery:
             facts = self._facts()
             if facts.projection is not None:
                 raise GalleryError(f"{self.uri} is compressed already, to {facts.dim} columns: index anew for others")
-            if projection is None:
-                assert dim is not None  # noqa: S101 - the check above
-                projection = Projection.fit(self._blocks, facts.dim, dim)
+            if dim is not None:
+                projection = self.fit(dim)
+            assert projection is not None  # noqa: S101 - the check above
             if projection.source_dim != facts.dim:
                 raise ValueError(f"the projection is of {projection.source_dim} columns, the gallery of {facts.dim}")
             indexed = [found.name for found in self._table.list_indices()]
@@ -547,6 +565,14 @@ class Gallery:
             self._rewrite(narrow, projection.apply)
             self._index(vector=_VECTOR_INDEX in indexed, scalar=bool(indexed))
         return projection
+
+    def fit(self, dim: int) -> Projection:
+        """The first ``dim`` principal components of the gallery's rows, whitened; changes nothing.
+
+        Raises:
+            ValueError: there are too few rows for so many.
+        """
+        return Projection.fit(self._blocks, self.dim, dim)
 
     def _store(self, projection: Projection) -> None:
         columns = pa.schema([("digest", pa.string()), ("content", pa.binary())])
@@ -579,4 +605,3 @@ def _connect(uri: str | PathLike[str]) -> Any:
 
 def _has_table(connection: Any, name: str) -> bool:
     return name in connection.list_tables().tables
-

@@ -1,0 +1,92 @@
+"""``reprism compress``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from reprism.cli.datasets import open_named
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset
+from reprism.cli.galleries import open_gallery
+from reprism.cli.output import progress_bars
+
+if TYPE_CHECKING:
+    from reprism.gallery.compression import Projection
+    from reprism.gallery.table import Gallery
+
+
+@dataclass
+class Arguments:
+    """Make a gallery's descriptors narrower, by principal components with whitening. There is no way back.
+
+    What is searched for later is made narrower alike. Per-part shares of a distance are lost: columns belong to no part
+    any more. With labelled data, prints what it costs.
+    """
+
+    gallery: tyro.conf.Positional[str]
+    """What reprism index made."""
+    dim: int = 512
+    """Columns to keep."""
+    data: str | None = None
+    """NAME:DIR, as in reprism evaluate: labelled data, to say what it costs in mAP."""
+    fit: Literal["gallery", "train"] = "gallery"
+    """Whose components: of the gallery's own rows, or of the training part of --data."""
+    dry_run: bool = False
+    """Say what it costs, and change nothing."""
+    model: Path | None = None
+    """The model that the gallery was made with; by custom the file that it noted. Only wanted with --data."""
+    embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``reprism compress``; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism compress")
+    if arguments.fit == "train" and arguments.data is None:
+        raise ValueError("--fit train wants --data NAME:DIR: the training part of it")
+
+    from reprism.gallery.table import Gallery
+
+    gallery = Gallery.open(arguments.gallery)
+    projection = gallery.fit(arguments.dim) if arguments.data is None else _judged(gallery, arguments)
+    if not arguments.dry_run:
+        before = gallery.stats()["bytes"]
+        gallery.compress(projection=projection)
+        after = gallery.stats()["bytes"]
+        size = "" if after is None else f", {before / 1e6:,.1f} MB are {after / 1e6:,.1f}"
+        print(f"{arguments.gallery}: {projection.source_dim} columns are {gallery.dim}{size}")
+    return 0
+
+
+def _judged(gallery: "Gallery", arguments: Arguments) -> "Projection":
+    """A projection, after saying what it costs on labelled data."""
+    from reprism.data.records import as_images
+    from reprism.evaluation.protocols import evaluate_items
+    from reprism.gallery.compression import Projection
+
+    # No processes that decode: LanceDB's threads do not survive a fork.
+    options = replace(arguments.embedding, workers=0)
+    _, embedder = open_gallery(
+        arguments.gallery,
+        arguments.model,
+        batch_size=options.batch_size,
+        precision=options.precision,
+        device=options.device,
+    )
+    with progress_bars() as progress:
+        dataset = open_named(arguments.data or "", progress)
+        if dataset.is_video:
+            raise ValueError(f"{dataset.name} is of tracklets; what compressing costs is told on images")
+        if arguments.fit == "train":
+            rows = embedder.embed_samples(as_images(dataset.train), workers=options.workers)
+            projection = Projection.fit(lambda: [rows], rows.shape[1], arguments.dim)
+        else:
+            projection = gallery.fit(arguments.dim)
+        query, shown = embed_dataset(embedder, dataset, options, progress)
+    wide = evaluate_items(query, shown, dataset.query, dataset.gallery)
+    narrow = evaluate_items(projection.apply(query), projection.apply(shown), dataset.query, dataset.gallery)
+    for name, one in ((projection.source_dim, wide), (projection.dim, narrow)):
+        print(f"{name:>6} columns: mAP {one.mAP:.1%}, rank-1 {one.rank(1):.1%}")
+    print(f"cost: {100 * (wide.mAP - narrow.mAP):+.1f} points of mAP on {dataset.name}")
+    return projection

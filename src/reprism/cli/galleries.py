@@ -1,0 +1,72 @@
+"""What commands on galleries share: opening one with its own model, and moments in time."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reprism.cli.embedding import EmbeddingSettings, load_embedder
+
+if TYPE_CHECKING:
+    from reprism.embedding import Embedder
+    from reprism.gallery.table import Gallery
+
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def open_gallery(
+    uri: str, model: Path | None, *, batch_size: int, precision: str, device: str | None
+) -> "tuple[Gallery, Embedder]":
+    """A gallery, and the embedder for it: of the model given, or of the one whose place the gallery noted.
+
+    Raises:
+        GalleryError: there is no such gallery, or it was made with another model.
+        CheckpointError: the model cannot be loaded.
+        ValueError: no model is given, and none was noted, or it lies there no more.
+    """
+    from reprism.gallery.table import Gallery
+
+    gallery = Gallery.open(uri)
+    if model is None:
+        model = gallery.model
+        if model is None or not model.is_file():
+            gone = "" if model is None else f" (it was {model}, which is there no more)"
+            raise ValueError(f"--model is wanted: the file of the model that {uri} was made with{gone}")
+    settings = EmbeddingSettings(gallery.flip, batch_size, precision=precision, device=device)  # type: ignore[arg-type]
+    embedder = load_embedder(model, settings)
+    gallery.check(embedder)
+    return gallery, embedder
+
+
+def parse_moment(text: str, flag: str) -> datetime:
+    """A moment in ISO 8601; one without a time zone is taken for UTC, as in the tables that are indexed.
+
+    Raises:
+        ValueError: the text is not of that form.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{flag} {text!r}: wanted is a moment in ISO 8601, such as 2024-05-01T12:30:00+02:00"
+        ) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def parse_age(text: str, flag: str) -> datetime:
+    """The moment so long ago: a number with ``h``, ``d`` or ``w``; or a moment in ISO 8601 itself.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.isascii() and number.isdigit():
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(number)})
+        except OverflowError as error:
+            raise ValueError(f"{flag} {text!r} is before the year 1") from error
+    try:
+        return parse_moment(text, flag)
+    except ValueError as error:
+        raise ValueError(
+            f"{flag} {text!r}: wanted is an age, such as 30d (or h, w), or a moment in ISO 8601"
+        ) from error
