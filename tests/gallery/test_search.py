@@ -148,13 +148,14 @@ def test_reranking_orders_the_nearest_rows_anew(gallery, entries):
 def test_the_index_finds_them_too_and_rows_added_since(tmp_path, entries, monkeypatch):
     monkeypatch.setattr("reprism.gallery.table.EXACT_ROWS", 500)
     monkeypatch.setattr(searching, "EXACT_ROWS", 500)
+    monkeypatch.setattr(searching, "FEW_ROWS", 50)
     gallery = Gallery.create(tmp_path / "g", KIND)
     gallery.add(entries[:1000])
     queries = np.stack([entry.descriptor for entry in entries[::50]])
     with pytest.raises(ValueError, match="no index"):
         gallery.search(queries[0], exact=False)
     gallery.optimize()
-    assert gallery.index() == {"kind": "IVF_HNSW_SQ", "indexed": 1000, "unindexed": 0}
+    assert gallery.index() == {"kind": "IVF_SQ", "indexed": 1000, "unindexed": 0}
     gallery.add(entries[1000:])
     assert gallery.index()["unindexed"] == 500
 
@@ -165,7 +166,7 @@ def test_the_index_finds_them_too_and_rows_added_since(tmp_path, entries, monkey
 
     assert recall() > 0.95
     gallery.optimize()
-    assert gallery.index() == {"kind": "IVF_HNSW_SQ", "indexed": 1500, "unindexed": 0}
+    assert gallery.index() == {"kind": "IVF_SQ", "indexed": 1500, "unindexed": 0}
     assert recall() > 0.95
     # Few rows pass the filter: they are read, and none is missing.
     where = Filter(pids=("3",))

@@ -1,9 +1,8 @@
 """What goes into a gallery is in it, once, and nothing else is."""
 
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
@@ -151,38 +150,45 @@ import sys
 from reprism.gallery.table import Gallery
 sys.path.insert(0, {folder!r})
 from test_table import KIND, entries
-gallery = Gallery.open(sys.argv[1], KIND)
-print("ready", flush=True)
+gallery = Gallery.open({root!r}, KIND)
+started.set()
 for start in range(0, 600, 25):
     gallery.add(entries(start, start + 25))
     if start % 100 == 0:
         gallery.optimize()
-print("done", flush=True)
 """
+
+# A server that has torch already gives away processes at once; LanceDB is loaded in each of them only.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["reprism.gallery.table"])
 
 
 def start_writer(root):
-    code = WRITER.format(folder=str(Path(__file__).parent))
-    return subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+    code = WRITER.format(folder=str(Path(__file__).parent), root=str(root))
+    started = PROCESSES.Event()
+    writer = PROCESSES.Process(target=exec, args=(code, {"started": started}))
+    writer.start()
+    assert started.wait(120)
+    return writer
 
 
 def test_killed_at_any_moment_every_entry_is_in_once(tmp_path):
     """Writers are killed as they go; what is there is always whole, and one more run completes it."""
     root, rng, kills = tmp_path / "g", random.Random(0), 0
     gallery = Gallery.create(root, KIND)
-    for _ in range(6):
+    for _ in range(12):
         writer = start_writer(root)
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0, 0.7))
-        writer.send_signal(signal.SIGKILL)
-        writer.communicate()
-        kills += writer.returncode == -signal.SIGKILL
+        time.sleep(rng.uniform(0, 0.4))
+        writer.kill()
+        writer.join()
+        kills += writer.exitcode == -signal.SIGKILL
         count = Counter(gallery.keys())
         assert set(count.values()) <= {1}
         assert len(count) % 25 == 0  # a batch is in, or it is not
     assert kills
     writer = start_writer(root)
-    assert writer.communicate()[0].endswith("done\n")
+    writer.join()
+    assert writer.exitcode == 0
     assert Counter(gallery.keys()) == Counter(f"/crops/{i}.jpg" for i in range(600))
     want = np.stack([e.descriptor / np.linalg.norm(e.descriptor) for e in entries(0, 600)])
     np.testing.assert_allclose(gallery.descriptors([row_id(f"/crops/{i}.jpg") for i in range(600)]), want, atol=1e-6)
@@ -191,5 +197,7 @@ def test_killed_at_any_moment_every_entry_is_in_once(tmp_path):
 def test_writers_at_the_same_time_take_turns(tmp_path):
     gallery = Gallery.create(tmp_path / "g", KIND)
     writers = [start_writer(tmp_path / "g") for _ in range(3)]
-    assert all(writer.communicate()[0].endswith("done\n") for writer in writers)
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
     assert Counter(gallery.keys()) == Counter(f"/crops/{i}.jpg" for i in range(600))

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _METRICS = {
     "mAP": "mAP",
@@ -37,11 +38,18 @@ def metrics_table(results: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+class _Rate(ProgressColumn):
+    """How many a second, lately."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.1f}/s", style="progress.data.speed")
+
+
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars by name: ``progress(what, done, total)`` moves one; off a terminal, it writes a line at its end."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     # Shown only while something is under way, and nothing redirected: training draws a bar of its own meanwhile.
     bars = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     tasks: dict[str, Any] = {}

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from reprism.evaluation.calibration import Calibration
     from reprism.gallery.table import Gallery
 
-__all__ = ["EXACT_ROWS", "GROUPS", "NO_FILTER", "RERANKED", "Filter", "Match", "search"]
+__all__ = ["EXACT_ROWS", "FEW_ROWS", "GROUPS", "NO_FILTER", "PARTITION", "RERANKED", "Filter", "Match", "search"]
 
 EXACT_ROWS = 50_000
-"""Among so many rows that pass the filter, or fewer, a search is exact; among more it goes by the index, if there is
-one."""
+"""In a gallery of so many rows, or fewer, a search is exact. In a larger one it goes by the index, if there is one, but
+for ``FEW_ROWS`` or fewer that pass the filter."""
+
+FEW_ROWS = 1_000
+"""So many rows are read one by one faster than they are looked for in the index."""
 
 RERANKED = 100
 """How many of the nearest rows re-ranking looks at, if ``top`` is less."""
@@ -34,10 +37,14 @@ RERANKED = 100
 GROUPS = ("pid", "tracklet")
 """What matches can be grouped by."""
 
+PARTITION = 8192
+"""Rows in a cell of the index. A search looks into half of the cells, and into 40 at least: people who look alike lie
+in many. With a filter, of which an index knows nothing, it looks into all."""
+
 NO_FILTER = Filter()
 
 _REFINED = 4  # by the index come so many times the rows wanted; their true distances decide
-_NPROBES, _EF = 20, 200
+_FEWEST_PROBES = 40
 _BLOCK = 2**25  # bytes of descriptors at a time
 _QUERIES = 1024  # at a time
 # Squared distances from a float32 matrix product, of rows of length 1, are wrong by less.
@@ -66,7 +73,7 @@ class Match(Row):
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it, the rank first."""
         values = asdict(self)
-        first = ("rank", "distance", "probability", "path", "camid", "pid", "time")
+        first = ("rank", "distance", "path", "camid", "pid", "time", "probability")
         ordered = {name: values[name] for name in first} | values
         return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in ordered.items()}
 
@@ -108,7 +115,7 @@ def search(
         rerank: Whether to order the nearest rows by k-reciprocal re-ranking among the query and them.
         shares: Whether to say what each part has to do with the distance.
         exact: True reads every row, however many; False goes by the index, however few. By custom it depends on how
-            many rows pass the filter (``EXACT_ROWS``).
+            many there are (``EXACT_ROWS``), and how many pass the filter (``FEW_ROWS``).
 
     Returns:
         For each descriptor its matches, best first.
@@ -174,9 +181,9 @@ def search(
 
 
 def _goes_by_index(gallery: Gallery, passing: int, exact: bool | None) -> bool:
-    if exact or (exact is None and passing <= EXACT_ROWS):
+    if exact or (exact is None and (passing <= FEW_ROWS or len(gallery) <= EXACT_ROWS)):
         return False
-    if gallery.index() is not None:
+    if gallery.has_index():
         return True
     if exact is False:
         raise ValueError(f"the gallery {gallery.uri} has no index: build it with Gallery.optimize() (reprism optimize)")
@@ -282,12 +289,13 @@ def _by_index(
 ) -> list[list[_Candidate]]:
     """The nearest rows among those that the index proposes, and all that it does not know yet."""
     found = []
+    cells = len(gallery) // PARTITION + 1
+    probes = max(_FEWEST_PROBES, cells // 2 if condition is None else cells)
     for query in queries:
         asked = (
             gallery._table.search(query, vector_column_name=DESCRIPTOR)
             .select(["id", DESCRIPTOR, *_group_columns(group_by), "_distance"])
-            .nprobes(_NPROBES)
-            .ef(max(_EF, count * _REFINED))
+            .nprobes(probes)
             .refine_factor(_REFINED)
             .limit(count)
         )

@@ -51,8 +51,8 @@ def find_sightings(
 
     Args:
         inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with
-            a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``time`` (ISO 8601; without a
-            zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are one sighting.
+            a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``time`` (ISO 8601, without a
+            zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are one.
         naming: How images in folders, and those given by name, are named, if that says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
         tracks: Whether each folder that images lie in is one tracklet.

@@ -41,7 +41,7 @@ from reprism.gallery.rows import (
     to_arrow,
     vectors,
 )
-from reprism.gallery.search import EXACT_ROWS, NO_FILTER, Match, search
+from reprism.gallery.search import EXACT_ROWS, NO_FILTER, PARTITION, Match, search
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -385,7 +385,7 @@ class Gallery:
 
     def index(self) -> dict[str, Any] | None:
         """The index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""
-        if all(found.name != _VECTOR_INDEX for found in self._table.list_indices()):
+        if not self.has_index():
             return None
         found = self._table.index_stats(_VECTOR_INDEX)
         if found is None:
@@ -395,6 +395,10 @@ class Gallery:
             "indexed": found.num_indexed_rows,
             "unindexed": found.num_unindexed_rows,
         }
+
+    def has_index(self) -> bool:
+        """Whether there is an index over descriptors."""
+        return any(found.name == _VECTOR_INDEX for found in self._table.list_indices())
 
     # ---- searching ---------------------------------------------------------------------------------------
 
@@ -522,7 +526,7 @@ class Gallery:
 
     def _index(self, *, vector: bool, scalar: bool) -> None:
         """Build the indices that are wanted and not there. (Those that are there LanceDB refreshes when it cleans.)"""
-        from lancedb.index import Bitmap, BTree, HnswSq
+        from lancedb.index import Bitmap, BTree, IvfSq
 
         there = {found.name for found in self._table.list_indices()}
         if not len(self):
@@ -532,7 +536,10 @@ class Gallery:
                 if f"{column}_idx" not in there:
                     self._table.create_index(column, config=config)
         if vector and _VECTOR_INDEX not in there:
-            self._table.create_index(DESCRIPTOR, config=HnswSq(distance_type="l2"))
+            # Of LanceDB's kinds the one that takes any width, is built in a minute for a million rows on two cores (a
+            # graph takes an hour), and keeps 8 bits a column: its order is nearly the true one.
+            cells = IvfSq(distance_type="l2", target_partition_size=PARTITION)
+            self._table.create_index(DESCRIPTOR, config=cells)
 
     def compress(self, dim: int | None = None, projection: Projection | None = None) -> Projection:
         """Make every descriptor narrower: principal components, whitened. There is no way back.

@@ -1,0 +1,138 @@
+"""The commands on galleries, from a folder of crops to an erased person."""
+
+import json
+import re
+
+import pytest
+import torch
+
+import reprism
+from reprism.cli import main
+from reprism.cli.galleries import parse_age
+from reprism.evaluation.calibration import Calibration
+from reprism.gallery.table import Gallery
+
+
+@pytest.fixture(scope="module")
+def indexed(people, tmp_path_factory):
+    """A folder with a model and a gallery of the data set's test part."""
+    folder = tmp_path_factory.mktemp("commands")
+    torch.manual_seed(0)
+    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(64, 32))
+    model.train()(torch.randn(8, 3, 64, 32))
+    reprism.save(model.eval(), folder / "m.safetensors")
+    command = ["index", str(people / "bounding_box_test"), "--naming", "market1501", "--gallery", str(folder / "g")]
+    assert main([*command, "--model", str(folder / "m.safetensors"), "--precision", "fp32"]) == 0
+    return folder
+
+
+@pytest.fixture
+def query(people):
+    return str(sorted((people / "query").glob("*_c1*.jpg"))[0])
+
+
+def test_indexing_again_adds_nothing_and_lists_what_cannot_be_read(indexed, people, tmp_path, capsys):
+    (tmp_path / "0001_c1s1_000001_00.jpg").write_bytes(b"no picture")
+    command = ["index", str(people / "bounding_box_test"), str(tmp_path), "--naming", "market1501"]
+    command += ["--gallery", str(indexed / "g"), "--model", str(indexed / "m.safetensors")]
+    count = len(Gallery.open(indexed / "g"))
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "0001_c1s1_000001_00.jpg: it is not an image" in shown.err
+    assert re.search(rf"0 added .*, {count} were there, 1 images unreadable; {count} rows", shown.out)
+
+
+def test_a_search_prints_the_json_that_is_promised(indexed, query, capsys):
+    assert main(["search", query, "--gallery", str(indexed / "g"), "--top", "3", "--json", "--precision", "fp32"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["query"] == query
+    matches = answer["matches"]
+    assert [match["rank"] for match in matches] == [1, 2, 3]
+    assert list(matches[0])[:3] == ["rank", "distance", "path"]
+    assert {"camid", "pid", "time", "tracklet", "id", "probability", "shares", "added"} <= set(matches[0])
+    embedder = reprism.Embedder(indexed / "m.safetensors", precision="fp32", device="cpu")
+    want = Gallery.open(indexed / "g", embedder).search(embedder.embed([query]), top=3)[0]
+    assert [match["path"] for match in matches] == [match.path for match in want]
+    assert matches[0]["distance"] == pytest.approx(want[0].distance, abs=1e-5)
+
+
+def test_filters_groups_threshold_and_probability(indexed, query, capsys, tmp_path):
+    Calibration((), (), -3.0, 1.0, 0.0, (), {}, {}, {}).write(tmp_path / "calibration.json")
+    command = ["search", query, "--gallery", str(indexed / "g"), "--json", "--calibration"]
+    command += [str(tmp_path / "calibration.json"), "--top", "50"]
+
+    def matches(*options):
+        assert main([*command, *options]) == 0
+        return json.loads(capsys.readouterr().out)[0]["matches"]
+
+    everything = matches()
+    assert all(0 < match["probability"] < 1 for match in everything)
+    assert {m["id"] for m in matches("--not-camera", "1")} == {m["id"] for m in everything if m["camid"] != "1"}
+    assert {m["id"] for m in matches("--camera", "1", "2")} == {m["id"] for m in everything if m["camid"] in "12"}
+    pids = [m["pid"] for m in matches("--group-by", "pid") if m["pid"] is not None]
+    assert len(pids) == len(set(pids)) == len({m["pid"] for m in everything if m["pid"] is not None})
+    limit = everything[4]["distance"] + 1e-9
+    assert len(matches("--threshold", str(limit))) == len([m for m in everything if m["distance"] <= limit])
+    assert matches("--after", "2024-01-01") == []  # no time is known
+    assert {m["id"] for m in matches("--rerank")} == {m["id"] for m in everything}
+
+
+def test_a_page_holds_its_pictures(indexed, query, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["search", query, query, "--gallery", str(indexed / "g"), "--top", "4", "--html", str(page)]) == 0
+    text = page.read_text()
+    assert len(re.findall(r'<img src="data:image/jpeg;base64,', text)) == 2 * 5
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)
+    assert text.count("<svg role=") == 2 * 4
+    shown = capsys.readouterr().out
+    assert str(page) in shown
+    assert "bounding_box_test/" in shown  # paths are not cut off where there is no terminal
+
+
+def test_compress_says_what_it_costs_and_a_dry_run_changes_nothing(indexed, people, capsys):
+    command = ["compress", str(indexed / "g"), "--dim", "6", "--data", f"market1501:{people}", "--dry-run"]
+    for fit in ("gallery", "train"):
+        assert main([*command, "--fit", fit]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"24 columns: mAP [\d.]+%.*\n +6 columns: mAP [\d.]+%.*\ncost: [+-][\d.]+ points", shown)
+    assert Gallery.open(indexed / "g").dim == 24
+
+
+def test_optimize_compress_and_erase(indexed, people, tmp_path, capsys):
+    command = ["index", str(people / "query"), "--naming", "market1501", "--gallery", str(tmp_path / "g")]
+    assert main([*command, "--model", str(indexed / "m.safetensors"), "--storage", "float16"]) == 0
+    assert main(["optimize", str(tmp_path / "g")]) == 0
+    assert "searches read every row" in capsys.readouterr().out
+    assert main(["compress", str(tmp_path / "g"), "--dim", "4"]) == 0
+    assert "24 columns are 4" in capsys.readouterr().out
+    gallery = Gallery.open(tmp_path / "g")
+    pid = next(row.pid for row in gallery.rows())
+    of_pid = len([row for row in gallery.rows() if row.pid == pid])
+    count = len(gallery)
+    assert main(["erase", str(tmp_path / "g"), "--pid", pid]) == 0
+    assert f"{of_pid} rows erased, {count - of_pid} left" in capsys.readouterr().out
+    assert main(["erase", str(tmp_path / "g"), "--older-than", "30d"]) == 0
+    assert main(["erase", str(tmp_path / "g"), "--older-than", "2999-01-01"]) == 0
+    assert len(gallery) == 0
+
+
+def test_mistakes_are_explained(indexed, query, tmp_path, capsys):
+    gallery = str(indexed / "g")
+    for command, complaint in (
+        (["search", query, "--gallery", str(tmp_path)], "no gallery at"),
+        (["search", query, "--gallery", gallery, "--after", "noon"], "--after 'noon'"),
+        (["search", query, "--gallery", gallery, "--top", "0"], "top is 0"),
+        (["search", str(tmp_path / "gone.jpg"), "--gallery", gallery], "no such file"),
+        (["erase", gallery], "say what to erase"),
+        (["erase", gallery, "--older-than", "soon"], "--older-than 'soon'"),
+        (["compress", gallery, "--fit", "train"], "--fit train wants --data"),
+        (["optimize", str(tmp_path / "none")], "no gallery at"),
+    ):
+        assert main(command) == 1
+        assert complaint in capsys.readouterr().err
+    other = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(64, 32))
+    reprism.save(other, tmp_path / "other.safetensors")
+    assert main(["search", query, "--gallery", gallery, "--model", str(tmp_path / "other.safetensors")]) == 1
+    assert "another model" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="before the year 1"):
+        parse_age("9" * 9 + "d", "--older-than")
