@@ -75,14 +75,25 @@ def gallery(entries, tmp_path_factory):
     return gallery
 
 
-@pytest.mark.parametrize("block", [2**25, 2**13])
-def test_the_nearest_rows_in_order_with_ties_by_id(gallery, entries, block, monkeypatch):
+@pytest.mark.parametrize(("few", "block"), [(0, 2**25), (0, 2**13), (10, 2**25)])
+def test_the_nearest_rows_in_order_with_ties_by_id(gallery, entries, few, block, monkeypatch):
+    monkeypatch.setattr(searching, "_FEW_QUERIES", few)  # up to so many are looked for one by one
     monkeypatch.setattr(searching, "_BLOCK", block)
     monkeypatch.setattr(searching, "_QUERIES", 3)
     queries = np.stack([entry.descriptor for entry in entries[:8]]) * 3  # of any length
     for top in (1, 20, 1500, 4000):
         for query, matches in zip(queries, gallery.search(queries, top=top), strict=True):
             same(matches, brute(entries, query)[:top])
+
+
+@pytest.mark.parametrize("few", [0, 10])
+def test_of_many_equal_rows_the_first_ids(tmp_path, few, monkeypatch):
+    monkeypatch.setattr(searching, "_FEW_QUERIES", few)
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    alike = np.eye(24, dtype=np.float32)[0]
+    gallery.add([Entry(f"k{i}", alike, f"/{i}.jpg") for i in range(300)])
+    [matches] = gallery.search(alike, top=5)
+    assert [match.id for match in matches] == sorted(row_id(f"k{i}") for i in range(300))[:5]
 
 
 def test_one_descriptor_is_one_query_and_none_are_none(gallery, entries):

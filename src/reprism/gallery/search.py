@@ -47,6 +47,8 @@ _REFINED = 4  # by the index come so many times the rows wanted; their true dist
 _FEWEST_PROBES = 40
 _BLOCK = 2**25  # bytes of descriptors at a time
 _QUERIES = 1024  # at a time
+_FEW_QUERIES = 4  # each scans the table in less time than reading it takes once
+_MORE = 16  # rows asked for beyond those wanted: the next distance then shows that none as near was left out
 # Squared distances from a float32 matrix product, of rows of length 1, are wrong by less.
 _ROUNDING = 1e-5
 
@@ -204,7 +206,8 @@ def _nearest(
     by_index: bool,
 ) -> list[list[_Candidate]]:
     """The first ``top`` candidates of every query, or those that stand for the first ``top`` groups."""
-    find = _by_index if by_index else _by_reading
+    one_by_one = len(queries) <= _FEW_QUERIES and gallery.storage == "float32"
+    find = _by_index if by_index else _by_scanning if one_by_one else _by_reading
     found: list[list[_Candidate]] = [[] for _ in queries]
     open_queries, wanted = list(range(len(queries))), top
     # The first so many groups are those among the first so many rows, if these are of enough groups.
@@ -277,6 +280,39 @@ def _by_reading(
     return found
 
 
+def _by_scanning(
+    gallery: Gallery, queries: np.ndarray, count: int, condition: str | None, group_by: str | None
+) -> list[list[_Candidate]]:
+    """The nearest rows by LanceDB's own pass over all that pass the filter, whose sums are float32's."""
+    found = []
+    for query in queries:
+        limit, candidates, complete = count + _MORE, [], count == 0
+        while not complete:
+            asked = (
+                gallery._table.search(query, vector_column_name=DESCRIPTOR)
+                .distance_type("l2")
+                .bypass_vector_index()
+                .select(["id", DESCRIPTOR, *_group_columns(group_by), "_distance"])
+                .limit(limit)
+            )
+            if condition is not None:
+                asked = asked.where(condition, prefilter=True)
+            table = asked.to_arrow()
+            candidates = _candidates(query, table, group_by)
+            farthest = max(table["_distance"].to_pylist(), default=0.0)
+            # As near as the last one wanted may be, to rounding, some that this pass has put behind the limit.
+            complete = len(table) < limit or farthest > candidates[count - 1].distance ** 2 + 2 * _ROUNDING
+            limit *= 4
+        found.append(candidates[:count])
+    return found
+
+
+def _candidates(query: np.ndarray, table: Any, group_by: str | None) -> list[_Candidate]:
+    """Rows with their true distances, in the order of ranks."""
+    distances = _distances(query, as_matrix(table[DESCRIPTOR])) if len(table) else []
+    return sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by)))
+
+
 def _read(gallery: Gallery, condition: str | None, group_by: str | None) -> Iterator[Any]:
     query = gallery._table.search().select(["id", DESCRIPTOR, *_group_columns(group_by)])
     if condition is not None:
@@ -302,8 +338,7 @@ def _by_index(
         if condition is not None:
             asked = asked.where(condition, prefilter=True)
         table = asked.to_arrow()
-        distances = _distances(query, as_matrix(table[DESCRIPTOR])) if len(table) else []
-        found.append(sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by))))
+        found.append(_candidates(query, table, group_by))
     return found
 
 
