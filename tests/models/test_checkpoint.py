@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 import reprism
-from reprism.models.checkpoint import CheckpointError, read_header
+from reprism.models.checkpoint import CheckpointError, fingerprint, read_header
 
 IMAGES = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
@@ -48,6 +48,19 @@ def test_classifiers_are_optional(model: reprism.PartNet, tmp_path: Path) -> Non
     for loaded in (reprism.load(whole, classifiers=False), reprism.load(bare)):
         assert loaded.num_classes == 0
         assert torch.equal(loaded(IMAGES).descriptor, model(IMAGES).descriptor)
+
+
+def test_a_fingerprint_outlasts_saving_and_tells_models_apart(model: reprism.PartNet, tmp_path: Path) -> None:
+    own = fingerprint(model)
+    bare = reprism.load(reprism.save(model, tmp_path / "bare.safetensors", classifiers=False))
+    assert fingerprint(bare) == own
+    assert fingerprint(bare.to(memory_format=torch.channels_last)) == own
+    others = [copy.deepcopy(model) for _ in range(3)]
+    with torch.no_grad():
+        next(others[0].parameters()).flatten()[0].add_(1e-6)
+        next(value for key, value in others[1].named_buffers() if key.endswith("running_var"))[0] += 1e-3
+    others[2].preprocessing = type(model.preprocessing)((64, 32), interpolation="bilinear")
+    assert len({own, *map(fingerprint, others)}) == 4
 
 
 def test_preprocessing_travels_with_the_weights(model: reprism.PartNet, tmp_path: Path) -> None:
