@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test check format docs clean
 
-## demo: draw people, train on them, evaluate, and write reprism-demo/report.html (5 minutes)
+## demo: draw people, train on them, evaluate, search; then open reprism-demo/report.html and search.html (5 minutes)
 demo: .venv/installed
 	$(BIN)/reprism demo
 
@@ -34,7 +34,7 @@ clean:
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Reprism needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable .
+	$(BIN)/python -m pip install --editable '.[search]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -10,7 +10,7 @@ import torch
 import reprism
 from reprism import demo
 from reprism.data import open_dataset
-from reprism.demo import DemoSettings, run_demo
+from reprism.demo import DemoSettings, run_demo, search_demo
 from reprism.training.recipes import find_recipe
 
 TINY = DemoSettings(
@@ -104,6 +104,27 @@ def test_the_parts_it_leaves_can_be_used(finished):
     labels = [[getattr(s, key) for s in part] for key in ("pid", "camid") for part in (dataset.query, dataset.gallery)]
     again = reprism.evaluate(*(embedder.embed_samples(part) for part in (dataset.query, dataset.gallery)), *labels)
     assert again.mAP == pytest.approx(metrics["after"]["mAP"], abs=1e-6)
+
+
+def test_the_search_is_in_the_gallery_it_indexed_and_can_be_replaced(tmp_path):
+    out = tmp_path / "demo"
+    run_demo(out, 1, settings=TINY)
+    answers = search_demo(out, people=3, top=4)
+    data = open_dataset("market1501", out / "data")
+    assert len(reprism.Gallery.open(out / "gallery")) == len(data.gallery)
+    assert len({query.pid for query, _ in answers}) == len(answers) == 3
+    embedder = reprism.Embedder(out / "run" / "model.safetensors", precision="fp32")
+    for query, matches in answers:
+        others = [sample for sample in data.gallery if sample.camid != query.camid]
+        distances = torch.cdist(
+            *map(torch.from_numpy, (embedder.embed_samples([query]), embedder.embed_samples(others)))
+        )
+        nearest = distances[0].sort(stable=True)
+        assert [match.distance for match in matches] == pytest.approx(nearest.values[:4].tolist(), abs=1e-4)
+        assert matches[0].path == str(others[int(nearest.indices[0])].path)
+    assert "data:image" in (out / "search.html").read_text(encoding="utf-8")
+    run_demo(out, 2, settings=TINY)  # a new demo takes the place of all of it
+    assert not (out / "gallery").exists()
 
 
 def test_progress_is_reported_up_to_the_end_of_every_step(finished):

@@ -4,6 +4,7 @@ import csv
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from reprism.data.rendered_cuhk03 import render_cuhk03
 from reprism.evaluation.calibration import calibrate
 
 DOCS = Path(__file__).parents[1] / "docs"
-TOO_LONG = ("train", "reproduce")  # asked for their help only
+TOO_LONG = ("train", "reproduce", "serve")  # asked for their help only
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -55,10 +56,15 @@ def place(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             target = tmp_path / "people" / pid / f"camera {n % 2}" / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(image)
+    (tmp_path / "crops").mkdir()
+    for n, image in enumerate(sorted((people / "query").glob("*.jpg"))[:8], 1):
+        (tmp_path / "crops" / f"{n:04}.jpg").symlink_to(image)
+    [table] = blocks("search.md", "csv")
+    (tmp_path / "people.csv").write_text(table)
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["datasets.md", "evaluation.md", "paper.md"])
+@pytest.mark.parametrize("page", ["datasets.md", "evaluation.md", "paper.md", "search.md"])
 def test_commands(page: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").replace("/data/", f"{place}/").splitlines()
     commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("reprism ")]
@@ -71,6 +77,8 @@ def test_commands(page: str, place: Path, capsys: pytest.CaptureFixture[str]) ->
         if "csv:people/split-0.5-0.csv" in " ".join(command):
             continue  # two people: one to train with, one to test with, who is alone
         status = main(command)
+        if command[0] == "index":
+            command += ["--device", "cpu", "--precision", "fp32"]
         # What was drawn differs from the published counts, which data check says by its status.
         assert status == (1 if command[:2] == ["data", "check"] and "folder" not in command else 0), command
     assert "error" not in capsys.readouterr().err
@@ -86,3 +94,14 @@ def test_code(place: Path) -> None:
         exec(compile(block, "evaluation.md", "exec"), known)
     shares = known["shares"]
     np.testing.assert_allclose(shares.sum(1), ((gallery - query[0]) ** 2).sum(1), atol=1e-5)
+
+
+def test_code_of_search(place: Path) -> None:
+    assert main(["index", "crops", "--model", "model.safetensors", "--gallery", "gallery", "--precision", "fp32"]) == 0
+    [block] = blocks("search.md", "python")
+    known: dict[str, Any] = {}
+    exec(compile(block, "search.md", "exec"), known)
+    first, *others = known["matches"]
+    assert first.distance < 1e-3
+    assert first.camid in ("yard", None)
+    assert len(others) == 4

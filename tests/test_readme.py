@@ -26,9 +26,19 @@ def test_commands_then_code(
     monkeypatch.chdir(tmp_path)
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("reprism ")]
-    assert [command[1] for command in commands] == ["data", "train", "evaluate", "data", "evaluate"]
-    for command in commands:
-        assert main(command[1:]) == 0
+    assert [command[1] for command in commands] == [
+        *("data", "train", "evaluate", "data", "evaluate", "index", "search", "serve")
+    ]
+    for _, *command in commands:
+        if command[0] == "serve":  # until it is told to end
+            with pytest.raises(SystemExit):
+                main([*command, "--help"])
+            continue
+        expanded = [
+            path for word in command for path in (sorted(map(str, tmp_path.glob(word))) if "*" in word else [word])
+        ]
+        assert main(expanded) == 0
+    assert "data:image" in Path("matches.html").read_text()
     images, tracklets = json.loads(Path("evaluation.json").read_text())
     assert images["num_queries"] > tracklets["num_queries"] > tracklets["num_lost_queries"] == 1
     capsys.readouterr()

@@ -1,7 +1,7 @@
 """The demo: draw people, train a small part network on them, measure before and after, and show what came out.
 
 It takes the way that a user takes with data of their own: render (instead of collect), train by a recipe, load the
-model file, embed, evaluate, look at ranked lists. Everybody in it is drawn; nothing is downloaded.
+model file, embed, evaluate, look at ranked lists, search a gallery. Everybody in it is drawn; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from reprism._version import __version__
 from reprism.data import open_dataset
-from reprism.data.records import ReIDDataset
+from reprism.data.records import ReIDDataset, Sample
 from reprism.data.rendered_layouts import render_market1501
 from reprism.embedding import Embedder
 from reprism.evaluation.protocols import evaluate_items
@@ -39,11 +39,14 @@ from reprism.training.recipes import (
 )
 from reprism.training.run import train
 
+if TYPE_CHECKING:
+    from reprism.gallery.search import Match
+
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``."""
 
 _MADE_BY = "reprism demo"
-_CONTENTS = frozenset({"data", "run", "report.html", "metrics.json"})
+_CONTENTS = frozenset({"data", "run", "gallery", "report.html", "search.html", "metrics.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,48 @@ def run_demo(
         metrics["seconds"] = clock.total()
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
+
+
+def search_demo(
+    out: Path, people: int = 6, top: int = 6, progress: Progress | None = None
+) -> list[tuple[Sample, list[Match]]]:
+    """Put the images of a finished demo's gallery into a gallery on disk, and look there for some of its queries.
+
+    Args:
+        out: the folder of :func:`run_demo`; gets ``gallery/`` and ``search.html``.
+        people: how many are looked for, each in all cameras but the query's own.
+        top: how many matches of each.
+        progress: called while images go in.
+
+    Returns:
+        The queries, each with its matches, best first.
+
+    Raises:
+        GalleryError: LanceDB is not installed, or there is a gallery already.
+    """
+    from reprism.figures.search_page import write_search_page
+    from reprism.gallery.filters import Filter
+    from reprism.gallery.indexing import index_images
+    from reprism.gallery.sightings import find_sightings
+    from reprism.gallery.table import Gallery
+
+    progress = progress or _ignore
+    # fp32 as in training: this network is too small for mixed precision to pay.
+    model = out / "run" / "model.safetensors"
+    embedder = Embedder(model, precision="fp32")
+    gallery = Gallery.create(out / "gallery", embedder, model=model)
+    sightings = find_sightings([out / "data" / "bounding_box_test"], naming="market1501")
+    index_images(gallery, embedder, sightings, progress=lambda done, total: progress("indexing", done, total))
+    one_each = {sample.pid: sample for sample in open_dataset("market1501", out / "data").query}
+    queries = list(one_each.values())[:people]
+    answers = []
+    for query, descriptor in zip(queries, embedder.embed([query.path for query in queries]), strict=True):
+        elsewhere = Filter(not_cameras=(str(query.camid),))
+        answers += [(query, matches) for matches in gallery.search(descriptor, top, elsewhere)]
+    write_search_page(
+        out / "search.html", gallery, [(query.path, matches) for query, matches in answers], "Seen in other cameras"
+    )
+    return answers
 
 
 def _ignore(what: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
@@ -11,7 +12,7 @@ from reprism.cli.output import progress_bars
 
 @dataclass
 class Arguments:
-    """Draw a data set, train a small part network on it, evaluate before and after, and write a report."""
+    """Draw a data set, train a small part network on it, evaluate before and after, write a report, search."""
 
     out: Path = Path("reprism-demo")
     """Folder for the report, the figures, the data and the run; an earlier demo there is replaced."""
@@ -23,11 +24,19 @@ def run(argv: Sequence[str]) -> int:
     """Run ``reprism demo``; returns the exit status."""
     arguments = tyro.cli(Arguments, args=list(argv), prog="reprism demo")
 
-    from reprism.demo import run_demo
+    from reprism.demo import run_demo, search_demo
 
     with progress_bars() as progress:
         metrics = run_demo(arguments.out, seed=arguments.seed, progress=progress)
+        searched = find_spec("lancedb") is not None
+        answers = search_demo(arguments.out, progress=progress) if searched else []
     for when in ("before", "after"):
         print(f"{when:>6} training: rank-1 {metrics[when]['rank1']:.1%}, mAP {metrics[when]['mAP']:.1%}")
+    if searched:
+        right = sum(matches[0].pid == str(query.pid) for query, matches in answers)
+        print(f"search in {arguments.out / 'gallery'}: {right} of {len(answers)} people found first in another camera")
+        print(f"the page of that search: {arguments.out / 'search.html'}")
+    else:
+        print("to search a gallery too: pip install 'reprism[search]'")
     print(f"{metrics['seconds']:.0f} seconds; open {arguments.out / 'report.html'} in a browser")
     return 0
