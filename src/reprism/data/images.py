@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,10 @@ class ImageError(DataError):
         self.reason = reason or message
 
 
+class ImageTooLargeError(ImageError):
+    """An image has more pixels than are decoded."""
+
+
 def read_image(path: str | PathLike[str]) -> torch.Tensor:
     """Decode an image file: uint8, 3×H×W, RGB, upright (its EXIF orientation applied).
 
@@ -55,24 +60,52 @@ def read_image(path: str | PathLike[str]) -> torch.Tensor:
             the reason.
         RuntimeError: Pillow has been told to hand out truncated images as if they were whole.
     """
+    return _decoded(path, f"the image {path}", "Replace the file or take it out of the data.", FORMATS, MAX_PIXELS)
+
+
+def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """Decode an image in memory, such as one that was uploaded, as :func:`read_image` does a file.
+
+    Args:
+        content: All of the image's bytes.
+        formats: What is decoded, of ``FORMATS``.
+        max_pixels: Largest image decoded; found out from its header.
+
+    Returns:
+        uint8, 3×H×W, RGB, upright.
+
+    Raises:
+        ImageTooLargeError: It has more pixels.
+        ImageError: It is no image, of another format, truncated or corrupt, or has more than 8 bits per channel.
+        RuntimeError: As of :func:`read_image`.
+    """
+    return _decoded(io.BytesIO(content), "the image", "Give a whole one.", formats, max_pixels)
+
+
+def _decoded(
+    source: str | PathLike[str] | io.BytesIO, name: str, remedy: str, formats: tuple[str, ...], max_pixels: int
+) -> torch.Tensor:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: half an image would pass for a whole one. Set it to False."
         )
+    kind = ImageError
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            return _to_tensor(image)
+        with Image.open(source, formats=formats) as image:
+            return _to_tensor(image, max_pixels)
     except MemoryError:
         raise  # This machine's trouble, not the file's.
     except Exception as error:  # A decoder raises whatever its parser stumbled over.
-        reason = _reason(error)
-    raise ImageError(f"Cannot read the image {path}: {reason}. Replace the file or take it out of the data.", reason)
+        reason = _reason(error, formats)
+        if isinstance(error, _TooLargeError | Image.DecompressionBombError | Image.DecompressionBombWarning):
+            kind = ImageTooLargeError
+    raise kind(f"Cannot read {name}: {reason}. {remedy}", reason)
 
 
-def _to_tensor(image: Image.Image) -> torch.Tensor:
+def _to_tensor(image: Image.Image, max_pixels: int) -> torch.Tensor:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _RefusedError(f"{width}×{height} pixels are more than the {MAX_PIXELS:,} allowed")
+    if width * height > max_pixels:
+        raise _TooLargeError(f"{width}×{height} pixels are more than the {max_pixels:,} allowed")
     if width * height == 0:
         raise _RefusedError(f"it has {width}×{height} pixels")
     if image.mode.startswith(("I", "F")):
@@ -90,14 +123,18 @@ class _RefusedError(Exception):
     """A whole image that is not wanted; its text is the reason."""
 
 
-def _reason(error: Exception) -> str:
+class _TooLargeError(_RefusedError):
+    """One that has too many pixels."""
+
+
+def _reason(error: Exception, formats: Sequence[str]) -> str:
     match error:
         case _RefusedError():
             return str(error)
         case FileNotFoundError():
             return "there is no such file"
         case UnidentifiedImageError():
-            return f"it is not an image of a format that is read ({', '.join(FORMATS)})"
+            return f"it is not an image of a format that is read ({', '.join(formats)})"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():
             return f"it has too many pixels ({error})"
         case OSError(strerror=str(text)):

@@ -327,6 +327,13 @@ class Gallery:
             raise KeyError(id)
         return found[THUMBNAIL][0].as_py()
 
+    def with_thumbnail(self, ids: Sequence[str]) -> set[str]:
+        """Those of some rows that have a picture."""
+        if not ids:
+            return set()
+        condition = f"{one_of('id', ids)} AND {THUMBNAIL} IS NOT NULL"
+        return set(self._table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist())
+
     def descriptors(self, ids: Sequence[str]) -> np.ndarray:
         """The stored descriptors of some rows, N×dim float32, in the order of ``ids``.
 

@@ -1,0 +1,236 @@
+"""Who may do what: tokens with scopes, and what protects a service that asks for none."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import stat
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+Scope = Literal["search", "write", "erase"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+TOKENS_VARIABLE = "REPRISM_TOKENS"
+"""The environment variable that tokens may stand in, as in a file."""
+
+LOCAL_HOSTS = ("127.0.0.1", "::1")
+"""What a service without tokens may listen on: this machine's own addresses."""
+
+_SHORTEST = 16  # characters of a token
+_LONGEST_NAME = 64
+
+_log = logging.getLogger(__name__)
+
+
+class AccessError(ValueError):
+    """The tokens cannot be read, or do not suffice; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Someone who was given a token.
+
+    Attributes:
+        name: As the audit log calls them.
+        digest: SHA-256 of the token, which itself is kept nowhere.
+        scopes: What they may do.
+    """
+
+    name: str
+    digest: bytes
+    scopes: frozenset[Scope]
+
+
+LOCAL = Holder("local", b"", frozenset(SCOPES))
+"""Whoever uses a service that asks for no tokens: anyone on this machine."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Everyone who may use the service; without holders, anyone on this machine may do anything."""
+
+    holders: tuple[Holder, ...] = ()
+
+    @property
+    def tokens(self) -> bool:
+        """Whether tokens are asked for."""
+        return bool(self.holders)
+
+    def holder_of(self, authorization: str | None) -> Holder | None:
+        """Who sent this ``Authorization`` header (``Bearer TOKEN``); None if nobody known did.
+
+        All digests are compared, each in constant time: how long it takes tells nothing about any token.
+        """
+        if not self.tokens:
+            return LOCAL
+        scheme, _, token = (authorization or "").partition(" ")
+        digest = digest_of(token.strip())
+        found = None
+        for holder in self.holders:
+            if hmac.compare_digest(holder.digest, digest):
+                found = holder
+        return found if scheme.lower() == "bearer" else None
+
+    @classmethod
+    def from_toml(cls, text: str, name: str) -> Access:
+        """Read tokens; the text is called ``name`` in errors.
+
+        A table for each holder::
+
+            [alice]
+            token = "…"                     # or sha256 = "…", its digest in hexadecimal
+            scopes = ["search", "write"]    # of search, write, erase
+
+        Raises:
+            AccessError: it is no TOML, names nobody, or has a holder without a good token or scopes.
+        """
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise AccessError(f"{name} is no TOML: {error}") from None
+        holders = [_holder(who, facts, name) for who, facts in tables.items()]
+        if not holders:
+            raise AccessError(f"{name} names nobody: give each holder a table with token and scopes")
+        if len({holder.digest for holder in holders}) < len(holders):
+            raise AccessError(f"{name} gives the same token to two holders: the audit log could not tell them apart")
+        return cls(tuple(holders))
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Access:
+        """Read tokens from a file (:meth:`from_toml`).
+
+        Raises:
+            AccessError: as of :meth:`from_toml`; or everyone on this machine can read or write the file.
+            OSError: it cannot be read.
+        """
+        mode = Path(path).stat().st_mode
+        if os.name == "posix" and mode & (stat.S_IROTH | stat.S_IWOTH):
+            raise AccessError(
+                f"everyone on this machine can read or write {path}, which holds tokens: chmod 600 {path}"
+            )
+        return cls.from_toml(Path(path).read_text(encoding="utf-8"), str(path))
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Access:
+        """The tokens in ``REPRISM_TOKENS``, such as ``alice = {token = "…", scopes = ["search"]}``; none if unset."""
+        text = environment.get(TOKENS_VARIABLE, "")
+        return cls.from_toml(text, TOKENS_VARIABLE) if text.strip() else cls()
+
+
+def digest_of(token: str) -> bytes:
+    """SHA-256 of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _holder(who: str, facts: Any, name: str) -> Holder:
+    if not who or len(who) > _LONGEST_NAME or not who.isprintable():
+        raise AccessError(f"{name}: {who!r} is no holder's name: wanted are 1 to {_LONGEST_NAME} printable characters")
+    if not isinstance(facts, dict) or set(facts) - {"token", "sha256", "scopes"}:
+        raise AccessError(f"{name}: {who} is to be a table with scopes and either token or sha256, and nothing else")
+    scopes = facts.get("scopes")
+    if not isinstance(scopes, list) or not scopes or not set(map(str, scopes)) <= set(SCOPES):
+        raise AccessError(f"{name}: the scopes of {who} are to be a list of some of {', '.join(SCOPES)}")
+    match facts.get("token"), facts.get("sha256"):
+        case str(token), None:
+            if len(token) < _SHORTEST or not token.isascii() or any(c.isspace() for c in token):
+                raise AccessError(
+                    f"{name}: the token of {who} could be guessed: wanted are at least {_SHORTEST} ASCII characters "
+                    "without spaces. Make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
+                )
+            digest = digest_of(token)
+        case None, str(text) if len(text) == 64 and set(text.lower()) <= set("0123456789abcdef"):
+            digest = bytes.fromhex(text)
+        case _:
+            raise AccessError(f"{name}: {who} is to have either a token or its sha256 (64 hexadecimal digits)")
+    return Holder(who, digest, frozenset(scopes))
+
+
+def check_host(host: str, access: Access) -> None:
+    """Refuse to listen where others could come in without a token.
+
+    Raises:
+        AccessError: there are no tokens, and ``host`` is not this machine's own address.
+    """
+    if not access.tokens and host not in LOCAL_HOSTS:
+        raise AccessError(
+            f"without tokens anyone who reaches {host} could search and erase: give --tokens FILE (or set "
+            f"{TOKENS_VARIABLE}), or keep to --host {LOCAL_HOSTS[0]}"
+        )
+
+
+# ---- requests --------------------------------------------------------------------------------------------
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="A token that has the endpoint's scope: search, write or erase.",
+)
+
+
+def requires(access: Access, scope: Scope) -> Callable[..., None]:
+    """A dependency that lets those pass who have a scope, and says who it was in ``request.state.holder``."""
+
+    def anyone(request: Request) -> None:
+        request.state.holder = LOCAL
+
+    def holders(request: Request, _documented: Annotated[Any, Depends(_BEARER)]) -> None:
+        holder = access.holder_of(request.headers.get("authorization"))
+        if holder is None:
+            raise HTTPException(
+                401, "a token is wanted: Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"}
+            )
+        if scope not in holder.scopes:
+            _log.warning("%s was refused: their token has not the scope %s", holder.name, scope)
+            raise HTTPException(403, f"this token has not the scope {scope}")
+        request.state.holder = holder
+
+    return holders if access.tokens else anyone
+
+
+class LocalOnly:
+    """Keeps other sites' pages, opened in a browser on this machine, away from a service that asks for no token.
+
+    They could reach it by their own name, pointed at 127.0.0.1 (DNS rebinding): the Host header tells. And they could
+    send it requests without seeing the answers: Origin and Sec-Fetch-Site, which browsers add, tell.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str] = ("localhost", *LOCAL_HOSTS)) -> None:
+        self.app = app
+        self.names = frozenset(names)
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Answer 403, or pass the request on."""
+        if scope["type"] == "http" and (reason := self._refusal(Headers(scope=scope))) is not None:
+            return await JSONResponse({"detail": reason}, 403)(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            name = None
+        if name not in self.names:
+            return "without tokens this service answers only to localhost: it was reached by another name"
+        origin = headers.get("origin")
+        foreign = origin is not None and origin.partition("://")[2] != host
+        # A link on another page may lead here; nothing else of its may.
+        elsewhere = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if foreign or (elsewhere and headers.get("sec-fetch-mode") != "navigate"):
+            return "without tokens this service takes no requests from other sites' pages"
+        return None

@@ -1,0 +1,129 @@
+"""The app: endpoints, errors and headers put together, and the service's life from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from reprism._version import __version__
+from reprism.embedding import Embedder
+from reprism.evaluation.calibration import Calibration
+from reprism.gallery.table import Gallery
+from reprism.service import routes
+from reprism.service.access import Access, LocalOnly, requires
+from reprism.service.audit import AuditLog
+from reprism.service.metrics import MeasuredApp, Metrics
+from reprism.service.operations import Operations
+from reprism.service.settings import ServiceSettings
+from reprism.service.web import SafeHeaders, page
+from reprism.service.work import Admission, BusyError, GoneError
+
+__all__ = ["ServiceSettings", "create_app"]
+
+_RETRY_AFTER = 1  # seconds
+_CLIENT_GONE = 499  # as others log it; nobody reads the answer
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    gallery: Gallery,
+    embedder: Embedder,
+    settings: ServiceSettings | None = None,
+    calibration: Calibration | None = None,
+    *,
+    access: Access | None = None,
+    audit: AuditLog | None = None,
+) -> FastAPI:
+    """A service for a gallery, as an ASGI app.
+
+    Args:
+        gallery: What is searched, added to and erased from.
+        embedder: Of the model and settings that the gallery was made with.
+        settings: Limits, and how long rows are kept.
+        calibration: Gives matches their probability.
+        access: Who may do what. Without tokens anyone may do anything, and only requests to localhost are answered.
+        audit: Where searches, additions and erasures are noted; closed with the app.
+
+    Raises:
+        GalleryError: the embedder is of another model or of other settings than the gallery.
+    """
+    settings, access = settings or ServiceSettings(), access or Access()
+    metrics, admission = Metrics(), Admission(settings.queue)
+    operations = Operations(gallery, embedder, settings, audit, calibration, metrics.batches.observe)
+    metrics.gauge("reprism_requests_waiting", "Requests at work or waiting.", lambda: admission.present)
+    metrics.gauge("reprism_requests_refused", "Requests answered 503 so far.", lambda: admission.refused)
+    metrics.gauge("reprism_gallery_rows", "Rows of the gallery.", lambda: len(gallery))
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        await operations.upkeep()
+        upkeep = asyncio.create_task(_upkeep(operations))
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+            with suppress(asyncio.CancelledError):
+                await upkeep
+            await asyncio.to_thread(operations.close)
+
+    app = FastAPI(
+        title="Reprism",
+        summary="Person re-identification: find a person in what other cameras saw.",
+        version=__version__,
+        lifespan=life,
+        # The usual documentation pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.operations, app.state.admission = operations, admission
+    app.state.access, app.state.metrics = access, metrics
+    app.include_router(routes.open_to_all)
+    app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
+    app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])
+    app.include_router(routes.erasing, dependencies=[Depends(requires(access, "erase"))])
+    app.include_router(page)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(GoneError, _gone)
+    app.add_exception_handler(Exception, _failed)
+    # The last is outermost.
+    if not access.tokens:
+        app.add_middleware(LocalOnly)
+    app.add_middleware(SafeHeaders)
+    app.add_middleware(MeasuredApp, metrics=metrics)
+    return app
+
+
+async def _upkeep(operations: Operations) -> None:
+    while True:
+        await asyncio.sleep(operations.settings.upkeep_seconds)
+        try:
+            await operations.upkeep()
+        except Exception:  # it is tried again, and meanwhile the service serves
+            _log.exception("outdated rows could not be erased")
+
+
+async def _invalid(_: Request, error: Any) -> Response:
+    lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return JSONResponse({"detail": "; ".join(lines)}, 422)
+
+
+async def _busy(_: Request, error: Exception) -> Response:  # noqa: ARG001
+    detail = "too many requests are waiting: try again in a moment"
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": str(_RETRY_AFTER)})
+
+
+async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _failed(_: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette logs it
+    return JSONResponse({"detail": "the service failed at this request; its log says why"}, 500)

@@ -1,0 +1,234 @@
+"""What is done to a gallery for its clients: each step in the thread that it belongs to, none in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprism.embedding import Embedder
+from reprism.evaluation.calibration import Calibration
+from reprism.gallery.filters import Filter
+from reprism.gallery.indexing import make_thumbnail
+from reprism.gallery.rows import Entry, row_id
+from reprism.gallery.search import Match
+from reprism.gallery.table import Gallery
+from reprism.service.audit import AuditLog
+from reprism.service.schemas import ImageFacts, SearchQuery
+from reprism.service.settings import ServiceSettings
+from reprism.service.uploads import Upload, decode_upload
+from reprism.service.work import Batcher
+
+R = TypeVar("R")
+
+_DECODERS, _READERS = 2, 4  # threads
+_ADDED_AT_ONCE, _ERASED_AT_ONCE = 256, 1024
+_GATHERED_AFTER = 100  # writes, each of which makes files of its own
+_ATTEMPTS = 5
+
+
+class Found(NamedTuple):
+    """What a search gave.
+
+    Attributes:
+        matches: Best first.
+        pictured: The ids of those that have a thumbnail.
+        embed_seconds, search_seconds: What it took, waiting included.
+    """
+
+    matches: list[Match]
+    pictured: set[str]
+    embed_seconds: float
+    search_seconds: float
+
+
+class _Erasure(NamedTuple):
+    """What one client wants erased."""
+
+    who: str
+    id: str | None = None
+    pid: str | None = None
+
+
+class Operations:
+    """A gallery, the network that describes pictures for it, and the threads that both work in.
+
+    One thread runs the network, one adds, one erases; searches and look-ups run beside them. Writes wait for each other
+    (the gallery sees to it, across processes too), and reads never wait for writes: each sees the table as it was when
+    it began. An erasure rewrites the table and removes the old files; a read that loses its files is begun again.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        embedder: Embedder,
+        settings: ServiceSettings,
+        audit: AuditLog | None,
+        calibration: Calibration | None,
+        observe_batch: Callable[[int], None],
+    ) -> None:
+        gallery.check(embedder)
+        self.gallery = gallery
+        self.settings = settings
+        self._embedder = embedder
+        self._audit = audit
+        self._calibration = calibration
+        self._observe_batch = observe_batch
+        self._network = Batcher(self._embed, settings.batch_size, "network")
+        self._adding = Batcher(self._add, _ADDED_AT_ONCE, "adding")
+        self._erasing = Batcher(self._erase, _ERASED_AT_ONCE, "erasing")
+        self._decoding = ThreadPoolExecutor(_DECODERS, "decoding")
+        self._reading = ThreadPoolExecutor(_READERS, "reading")
+        self._writes = 0
+
+    def close(self) -> None:
+        """Wait for what is under way, drop what waits, and end the threads."""
+        for threads in (self._decoding, self._reading):
+            threads.shutdown(cancel_futures=True)
+        for batcher in (self._network, self._adding, self._erasing):
+            batcher.close()
+        if self._audit is not None:
+            self._audit.close()
+
+    # ---- searching ---------------------------------------------------------------------------------------
+
+    async def search(self, upload: Upload, query: SearchQuery, who: str) -> Found:
+        """The rows that look like an uploaded picture.
+
+        Raises:
+            HTTPException: the picture is none, too large or cannot be decoded.
+        """
+        started = time.perf_counter()
+        ready, _ = await self._decoded(upload.content, thumbnail=False)
+        descriptor = await asyncio.wrap_future(self._network.submit(ready))
+        embedded = time.perf_counter()
+        where = Filter(tuple(query.camera), tuple(query.not_camera), query.after, query.before)
+
+        def find() -> tuple[list[Match], set[str]]:
+            matches = self.gallery.search(
+                descriptor,
+                query.top,
+                where,
+                threshold=query.threshold,
+                calibration=self._calibration,
+                group_by=None if query.group_by == "none" else query.group_by,
+                rerank=query.rerank,
+            )[0]
+            return matches, self.gallery.with_thumbnail([match.id for match in matches])
+
+        matches, pictured = await self.read(find)
+        # Nothing is answered that is not in the log.
+        await self._log(who, "search", [match.id for match in matches], matches=len(matches))
+        return Found(matches, pictured, embedded - started, time.perf_counter() - embedded)
+
+    async def read(self, read: Callable[[], R]) -> R:
+        """What a function reads from the gallery, in a thread; again, if an erasure took its files away meanwhile."""
+
+        def attempt() -> R:
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return read()
+                except (OSError, RuntimeError) as error:
+                    if "not found" not in str(error).lower():
+                        raise
+            return read()
+
+        return await asyncio.get_running_loop().run_in_executor(self._reading, attempt)
+
+    # ---- putting in and taking out -----------------------------------------------------------------------
+
+    async def add(self, upload: Upload, facts: ImageFacts, who: str) -> tuple[str, bool]:
+        """Put a picture in; one that is there already stays as it is.
+
+        Returns:
+            Its row's id, and whether it is new.
+
+        Raises:
+            HTTPException: the picture is none, too large or cannot be decoded.
+        """
+        key = f"upload:{upload.digest}"
+        if await self.read(lambda: self.gallery.has([key])):
+            return row_id(key), False
+        ready, thumbnail = await self._decoded(upload.content, thumbnail=self.settings.thumbnails)
+        descriptor = await asyncio.wrap_future(self._network.submit(ready))
+        entry = Entry(
+            key, descriptor, key, facts.pid, facts.camid, facts.time, source=facts.source, thumbnail=thumbnail
+        )
+        return row_id(key), await asyncio.wrap_future(self._adding.submit((entry, who)))
+
+    async def erase(self, who: str, *, id: str | None = None, pid: str | None = None) -> int:  # noqa: A002
+        """Take a row or an identity out, and its bytes off the disk; returns how many rows went."""
+        # Once asked for it is done, also if the client goes away.
+        return await asyncio.wrap_future(self._erasing.submit(_Erasure(who, id, pid)))
+
+    async def upkeep(self) -> int:
+        """Erase what is older than is kept, and gather small files; returns how many rows went."""
+
+        def run() -> int:
+            erased = 0
+            if self.settings.retain is not None:
+                limit = datetime.now(UTC) - self.settings.retain
+                erased = self.gallery.erase(older_than=limit)
+                if erased and self._audit is not None:
+                    self._audit.write("retention", "erase", older_than=limit.isoformat(), erased=erased)
+            self.gallery.optimize(build=False)
+            return erased
+
+        return await asyncio.get_running_loop().run_in_executor(self._reading, run)
+
+    # ---- in threads --------------------------------------------------------------------------------------
+
+    async def _decoded(self, content: bytes, *, thumbnail: bool) -> tuple[Tensor, bytes | None]:
+        """A picture as the network takes it, and a small one."""
+
+        def decode() -> tuple[Tensor, bytes | None]:
+            image = decode_upload(content, self.settings.max_pixels)
+            return self._embedder.transform(image), make_thumbnail(image) if thumbnail else None
+
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, decode)
+
+    async def _log(self, who: str, what: str, ids: Sequence[str], **facts: int) -> None:
+        if self._audit is not None:
+            audit = self._audit
+            await asyncio.get_running_loop().run_in_executor(
+                self._reading, lambda: audit.write(who, what, ids, **facts)
+            )
+
+    def _embed(self, images: Sequence[Tensor]) -> Sequence[np.ndarray]:
+        self._observe_batch(len(images))
+        return list(self._embedder.embed_ready(torch.stack(list(images))).numpy())
+
+    def _add(self, given: Sequence[tuple[Entry, str]]) -> Sequence[bool]:
+        seen = self.gallery.has(entry.key for entry, _ in given)
+        self.gallery.add(entry for entry, _ in given)
+        new = []
+        for entry, who in given:
+            new.append(entry.key not in seen)
+            seen.add(entry.key)
+            if new[-1] and self._audit is not None:
+                self._audit.write(who, "add", [row_id(entry.key)])
+        self._writes += 1
+        if self._writes % _GATHERED_AFTER == 0:
+            self.gallery.optimize(build=False)
+        return new
+
+    def _erase(self, wanted: Sequence[_Erasure]) -> Sequence[int]:
+        """Erase for several clients, and rewrite the table once for all of them."""
+        counts = []
+        for who, id_, pid in wanted:
+            ids = [id_] if id_ is not None else []
+            pids = [pid] if pid is not None else []
+            gone = ids or [row.id for row in self.gallery.rows(Filter(pids=tuple(pids)))]
+            counts.append(self.gallery.erase(ids=ids, pids=pids, compact=False))
+            if counts[-1] and self._audit is not None:
+                self._audit.write(who, "erase", gone, erased=counts[-1])
+        if any(counts):
+            self.gallery.compact()
+        return counts

@@ -1,0 +1,199 @@
+"""The endpoints, by the scope that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from reprism.gallery.rows import Row
+from reprism.gallery.search import Match
+from reprism.service import schemas
+from reprism.service.access import Access, Holder
+from reprism.service.metrics import CONTENT_TYPE, Metrics
+from reprism.service.operations import Operations
+from reprism.service.schemas import ImageFacts, RowId, SearchQuery, form, problems
+from reprism.service.uploads import Upload, read_upload
+from reprism.service.work import Admission, unless_gone
+
+R = TypeVar("R")
+
+
+def _operations(request: Request) -> Operations:
+    return request.app.state.operations
+
+
+def _admission(request: Request) -> Admission:
+    return request.app.state.admission
+
+
+def _holder(request: Request) -> Holder:
+    return request.state.holder
+
+
+Gate = Annotated[Admission, Depends(_admission)]
+Work = Annotated[Operations, Depends(_operations)]
+Who = Annotated[Holder, Depends(_holder)]
+Id = Annotated[RowId, Path(description="A row's id.")]
+
+open_to_all = APIRouter()
+searching = APIRouter(responses=problems(401, 403))
+writing = APIRouter(responses=problems(401, 403))
+erasing = APIRouter(responses=problems(401, 403))
+
+
+# ---- without a token -------------------------------------------------------------------------------------
+
+
+@open_to_all.get("/healthz", tags=["service"])
+async def healthz() -> schemas.Health:
+    """Whether the service is there."""
+    return schemas.Health()
+
+
+@open_to_all.get("/session", tags=["service"], responses=problems(401))
+async def session(request: Request, work: Work) -> schemas.Session:
+    """What whoever asks may do; without a token where tokens are asked for: nothing."""
+    access: Access = request.app.state.access
+    authorization = request.headers.get("authorization")
+    holder = access.holder_of(authorization)
+    if holder is None and authorization is not None:
+        raise HTTPException(401, "this token is unknown", headers={"WWW-Authenticate": "Bearer"})
+    scopes = sorted(holder.scopes) if holder is not None else []
+    cameras = list((await work.read(work.gallery.stats))["cameras"]) if "search" in scopes else []
+    return schemas.Session(scopes=scopes, tokens=access.tokens, cameras=cameras)
+
+
+# ---- search ----------------------------------------------------------------------------------------------
+
+
+@searching.post("/search", tags=["search"], responses=problems(408, 413, 415, 422, 503), openapi_extra=form())
+async def search(
+    request: Request, gate: Gate, work: Work, who: Who, query: Annotated[SearchQuery, Query()]
+) -> schemas.SearchAnswer:
+    """Find the rows that look like a picture."""
+    with gate.admit():
+        upload = await _upload(request, work)
+        found = await unless_gone(request, work.search(upload, query, who.name))
+    matches = [
+        schemas.Match(**_facts(match, match.id in found.pictured), **_measures(match)) for match in found.matches
+    ]
+    return schemas.SearchAnswer(
+        matches=matches, seconds=schemas.Seconds(embed=found.embed_seconds, search=found.search_seconds)
+    )
+
+
+@searching.get("/images/{id}", tags=["gallery"], responses=problems(404, 422, 503))
+async def image(gate: Gate, work: Work, id: Id) -> schemas.Image:  # noqa: A002 - what it is called outside
+    """What is known of a row."""
+    with gate.admit():
+        row, pictured = await _found(work, id, lambda: (work.gallery.get(id), work.gallery.with_thumbnail([id])))
+    return schemas.Image(**_facts(row, bool(pictured)))
+
+
+@searching.get(
+    "/images/{id}/thumbnail",
+    tags=["gallery"],
+    response_class=Response,
+    responses=problems(404, 422, 503) | {200: {"content": {"image/jpeg": {}}, "description": "A small picture"}},
+)
+async def thumbnail(gate: Gate, work: Work, id: Id) -> Response:  # noqa: A002
+    """A row's small picture."""
+    with gate.admit():
+        content = await _found(work, id, lambda: work.gallery.thumbnail(id))
+    if content is None:
+        raise HTTPException(404, f"of the image {id} no picture was kept")
+    return Response(content, media_type="image/jpeg")
+
+
+@searching.get("/stats", tags=["gallery"], responses=problems(503))
+async def stats(gate: Gate, work: Work) -> schemas.Statistics:
+    """What is in the gallery."""
+    with gate.admit():
+        return schemas.Statistics(**await work.read(work.gallery.stats))
+
+
+@searching.get(
+    "/metrics",
+    tags=["service"],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
+)
+def metrics(request: Request) -> Response:
+    """Figures for Prometheus. Where tokens are asked for, it needs one that may search."""
+    figures: Metrics = request.app.state.metrics
+    return Response(figures.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+# ---- write -----------------------------------------------------------------------------------------------
+
+
+@writing.post(
+    "/images",
+    tags=["gallery"],
+    status_code=201,
+    responses=problems(408, 413, 415, 422, 503)
+    | {200: {"model": schemas.Added, "description": "It was there already"}},
+    openapi_extra=form(ImageFacts),
+)
+async def add(request: Request, response: Response, gate: Gate, work: Work, who: Who) -> schemas.Added:
+    """Put a picture in. The same picture, byte for byte, stays as it was put in first."""
+    with gate.admit():
+        upload = await _upload(request, work)
+        try:
+            facts = ImageFacts.model_validate(upload.fields)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from None
+        id_, new = await unless_gone(request, work.add(upload, facts, who.name))
+    response.status_code = 201 if new else 200
+    return schemas.Added(id=id_)
+
+
+# ---- erase -----------------------------------------------------------------------------------------------
+
+
+@erasing.delete("/images/{id}", tags=["gallery"], responses=problems(404, 422, 503))
+async def erase_image(gate: Gate, work: Work, who: Who, id: Id) -> schemas.Erased:  # noqa: A002
+    """Erase a row: from every answer, and from the disk."""
+    with gate.admit():
+        erased = await work.erase(who.name, id=id)
+    if not erased:
+        raise HTTPException(404, f"there is no image {id}")
+    return schemas.Erased(erased=erased)
+
+
+@erasing.delete("/identities/{pid:path}", tags=["gallery"], responses=problems(404, 422, 503))
+async def erase_identity(
+    gate: Gate, work: Work, who: Who, pid: Annotated[schemas.Name, Path(description="An identity.", examples=["ada"])]
+) -> schemas.Erased:
+    """Erase all rows of an identity: from every answer, and from the disk."""
+    with gate.admit():
+        erased = await work.erase(who.name, pid=pid)
+    if not erased:
+        raise HTTPException(404, "there is no image of this identity")
+    return schemas.Erased(erased=erased)
+
+
+async def _upload(request: Request, work: Operations) -> Upload:
+    return await read_upload(request, work.settings.max_bytes, work.settings.upload_seconds)
+
+
+async def _found(work: Operations, id: str, read: Callable[[], R]) -> R:  # noqa: A002
+    try:
+        return await work.read(read)
+    except KeyError:
+        raise HTTPException(404, f"there is no image {id}") from None
+
+
+def _facts(row: Row, pictured: bool) -> dict[str, Any]:
+    names = ("id", "path", "pid", "camid", "time", "tracklet", "frames", "source")
+    return {name: getattr(row, name) for name in names} | {
+        "thumbnail": f"/images/{row.id}/thumbnail" if pictured else None
+    }
+
+
+def _measures(match: Match) -> dict[str, Any]:
+    return {name: getattr(match, name) for name in ("rank", "distance", "probability", "shares")}

@@ -1,0 +1,200 @@
+"""What goes in and out over HTTP, as the OpenAPI document describes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from reprism.service.access import Scope
+from reprism.service.uploads import PICTURE
+
+_ID = "0123456789abcdef0123456789abcdef"
+_TIME = "2026-03-01T08:15:00Z"
+
+RowId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=[_ID])]
+"""A row's id, as Reprism makes it."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+"""An identity, a camera or a source."""
+
+
+def _moment(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"wanted is a time as ISO 8601 writes it, such as {_TIME}") from None
+
+
+Moment = Annotated[
+    datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time", "examples": [_TIME]})
+]
+"""A time; without a zone it is taken for UTC."""
+
+
+class SearchQuery(BaseModel):
+    """What matches a search wants."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: int = Field(20, ge=1, le=200, description="How many matches, at most.")
+    camera: list[Name] = Field([], max_length=100, description="Only of these cameras.")
+    not_camera: list[Name] = Field([], max_length=100, description="Of none of these cameras.")
+    after: Moment | None = Field(None, description="Taken then or later; without a zone: UTC.")
+    before: Moment | None = Field(None, description="Taken earlier than this.")
+    threshold: float | None = Field(None, ge=0, le=2, allow_inf_nan=False, description="The largest distance.")
+    group_by: Literal["none", "pid", "tracklet"] = Field("none", description="Of each group the nearest alone.")
+    rerank: bool = Field(False, description="Whether to order the nearest by k-reciprocal re-ranking.")
+
+
+class ImageFacts(BaseModel):
+    """What is known of a picture that is put in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pid: Name | None = Field(None, description="Who it is.", examples=["ada"])
+    camid: Name | None = Field(None, description="The camera.", examples=["gate"])
+    time: Moment | None = Field(None, description="When it was taken; without a zone: UTC.")
+    source: Name | None = Field(None, description="Where it comes from, in your words.", examples=["visitors"])
+
+
+class Image(BaseModel):
+    """A row of the gallery: an image or a tracklet."""
+
+    id: str = Field(examples=[_ID])
+    path: str = Field(description="Where it lies; of an upload, its digest.", examples=["upload:9f86d081884c7d65"])
+    pid: str | None = Field(description="Who it is, if known.", examples=["ada"])
+    camid: str | None = Field(description="The camera, if known.", examples=["gate"])
+    time: datetime | None = Field(description="When it was taken, if known.", examples=[_TIME])
+    tracklet: str | None = Field(description="The tracklet it is, or is of.", examples=[None])
+    frames: int = Field(description="How many pictures it is made of.", examples=[1])
+    source: str | None = Field(examples=["visitors"])
+    thumbnail: str | None = Field(description="Where its small picture is.", examples=[f"/images/{_ID}/thumbnail"])
+
+
+class Match(Image):
+    """A row that was found."""
+
+    rank: int = Field(description="From 1.", examples=[1])
+    distance: float = Field(description="Euclidean, 0 to 2.", examples=[0.412])
+    probability: float | None = Field(description="That it is right, if calibrated.", examples=[0.93])
+    shares: dict[str, float] | None = Field(
+        description="Each part's share of the squared distance; they sum to it.", examples=[{"p1": 0.1, "p2s1": 0.07}]
+    )
+
+
+class Seconds(BaseModel):
+    """What an answer took, waiting included."""
+
+    embed: float = Field(description="Decoding and the network.", examples=[0.031])
+    search: float = Field(examples=[0.008])
+
+
+class SearchAnswer(BaseModel):
+    """Matches, best first."""
+
+    matches: list[Match]
+    seconds: Seconds
+
+
+class Added(BaseModel):
+    """What a picture that was put in is called."""
+
+    id: str = Field(examples=[_ID])
+
+
+class Erased(BaseModel):
+    """How many rows went."""
+
+    erased: int = Field(examples=[3])
+
+
+class Index(BaseModel):
+    """The index over descriptors."""
+
+    kind: str = Field(examples=["IVF_HNSW_SQ"])
+    indexed: int = Field(examples=[100000])
+    unindexed: int = Field(examples=[12])
+
+
+class Statistics(BaseModel):
+    """What is in the gallery."""
+
+    rows: int = Field(examples=[100012])
+    identities: int = Field(description="Known ones.", examples=[751])
+    cameras: dict[str, int] = Field(description="Rows of each.", examples=[{"gate": 60000, "hall": 40012}])
+    first: datetime | None = Field(examples=[_TIME])
+    last: datetime | None = Field(examples=[_TIME])
+    bytes: int | None = Field(description="On disk; null in object storage.", examples=[221000000])
+    index: Index | None
+    fingerprint: str = Field(description="Of the network.", examples=["ab" * 32])
+    partition: str = Field(description="Its notation.", examples=["p1+p2(s2c2)+p3(s3c3)"])
+    flip: bool = Field(description="Whether the mirrored picture counts too.", examples=[True])
+    storage: str = Field(examples=["float32"])
+    dim: int = Field(description="Columns that are stored.", examples=[512])
+    descriptor_dim: int = Field(description="Columns before compression.", examples=[3328])
+    erasing: bool = Field(description="Whether an erasure's bytes are still to go.", examples=[False])
+
+
+class Session(BaseModel):
+    """What whoever asks may do here."""
+
+    scopes: list[Scope] = Field(examples=[["search"]])
+    tokens: bool = Field(description="Whether tokens are asked for.", examples=[True])
+    cameras: list[str] = Field(description="To filter by; for those who may search.", examples=[["gate", "hall"]])
+
+
+class Health(BaseModel):
+    """That the service is there."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Problem(BaseModel):
+    """What is wrong, and what would be right."""
+
+    detail: str
+
+
+_PROBLEMS = {
+    401: ("No token, or an unknown one", "a token is wanted: Authorization: Bearer TOKEN"),
+    403: ("The token lacks the scope", "this token has not the scope erase"),
+    404: ("There is no such row", f"there is no image {_ID}"),
+    408: ("The body took too long to arrive", "the picture did not arrive within 30 seconds"),
+    413: ("Too many bytes or pixels", "the request is larger than the 10,485,760 bytes that are taken"),
+    415: ("No form, or no picture", "this is no picture of a format that is taken: JPEG, PNG, WEBP"),
+    422: ("Undecodable, or a value out of range", "the picture cannot be decoded: it is truncated or corrupt"),
+    503: ("Too many requests wait", "too many requests are waiting: try again in a moment"),
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that an endpoint answers, each with an example."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        description, detail = _PROBLEMS[status]
+        found[status] = {
+            "model": Problem,
+            "description": description,
+            "content": {"application/json": {"example": {"detail": detail}}},
+        }
+    if 503 in found:
+        found[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return found
+
+
+def form(model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """The body of an upload, for OpenAPI: the picture, and the fields of a model."""
+    fields = {} if model is None else model.model_json_schema()["properties"]
+    picture = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP: a person, upright, cropped."}
+    schema = {
+        "type": "object",
+        "properties": {PICTURE: picture} | fields,
+        "required": [PICTURE],
+        "additionalProperties": False,
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -1,0 +1,120 @@
+"""What is uploaded: read within limits, never written to disk, and decoded only once it is known to be bearable."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from torch import Tensor
+
+from reprism.data.images import ImageError, ImageTooLargeError, decode_image
+
+PICTURE = "image"
+"""The form's field that holds the picture."""
+
+_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"RIFF": "WEBP"}
+"""How the formats that are taken begin: those of cameras and browsers."""
+
+_MOST_FIELDS = 16
+_LONGEST_FIELD = 4096  # bytes
+
+
+class Upload(NamedTuple):
+    """A form that was sent.
+
+    Attributes:
+        content: The picture's bytes.
+        fields: The other fields, as text.
+    """
+
+    content: bytes
+    fields: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the picture's bytes, hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, but for the temporary files: pictures of people do not go to a disk on their way."""
+
+    spool_max_size = 2**62
+
+
+async def read_upload(request: Request, max_bytes: int, seconds: float) -> Upload:
+    """Read a multipart form with a picture.
+
+    Raises:
+        HTTPException: 413: its body is larger than ``max_bytes``, by its own word or by count; 408: it took longer than
+            ``seconds`` to arrive; 415: it is no multipart form; 422: it is none that can be read, or without a picture.
+        ClientDisconnect: the client went away.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise HTTPException(415, f"wanted is multipart/form-data with the picture in the field {PICTURE}")
+    parser = _InMemory(
+        request.headers,
+        _limited(request, max_bytes),
+        max_files=1,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_LONGEST_FIELD,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            form = await parser.parse()
+    except TimeoutError:
+        raise HTTPException(408, f"the picture did not arrive within {seconds:g} seconds") from None
+    except MultiPartException as error:
+        raise HTTPException(422, f"the form cannot be read: {error.message}") from None
+    try:
+        picture = form.get(PICTURE)
+        if not isinstance(picture, UploadFile):
+            raise HTTPException(422, f"the form has no file in the field {PICTURE}")
+        content = await picture.read()
+    finally:
+        await form.close()
+    fields = [(name, value) for name, value in form.multi_items() if name != PICTURE]
+    texts = {name: value for name, value in fields if isinstance(value, str)}
+    if len(texts) < len(fields):
+        raise RequestValidationError([{"loc": ("body",), "msg": "a field is a file or comes twice", "type": "form"}])
+    return Upload(content, texts)
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body, as long as it is within the limit; one that says it is beyond is not even begun."""
+    too_large = HTTPException(413, f"the request is larger than the {max_bytes:,} bytes that are taken")
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said) > max_bytes:
+        raise too_large
+    count = 0
+    async for chunk in request.stream():
+        count += len(chunk)
+        if count > max_bytes:
+            raise too_large
+        yield chunk
+
+
+def decode_upload(content: bytes, max_pixels: int) -> Tensor:
+    """A picture's pixels, uint8 3×H×W RGB, upright. What it is called is not asked: its first bytes say what it is.
+
+    Raises:
+        HTTPException: 415: it is of no format that is taken; 413: it has more than ``max_pixels`` pixels, as its header
+            says, and was not decoded; 422: it cannot be decoded.
+    """
+    kind = next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
+    if kind is None or (kind == "WEBP" and content[8:12] != b"WEBP"):
+        raise HTTPException(415, f"this is no picture of a format that is taken: {', '.join(_SIGNATURES.values())}")
+    try:
+        return decode_image(content, (kind,), max_pixels)
+    except ImageTooLargeError as error:
+        raise HTTPException(413, f"the picture is too large: {error.reason}") from None
+    except ImageError as error:
+        raise HTTPException(422, f"the picture cannot be decoded: {error.reason}") from None
