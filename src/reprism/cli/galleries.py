@@ -58,10 +58,10 @@ def parse_age(text: str, flag: str) -> datetime:
     Raises:
         ValueError: the text is neither.
     """
-    number, unit = text[:-1], text[-1:]
-    if unit in _UNITS and number.isascii() and number.isdigit():
+    if text[-1:] in _UNITS:
+        duration = parse_duration(text, flag)
         try:
-            return datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(number)})
+            return datetime.now(UTC) - duration
         except OverflowError as error:
             raise ValueError(f"{flag} {text!r} is before the year 1") from error
     try:
@@ -70,3 +70,18 @@ def parse_age(text: str, flag: str) -> datetime:
         raise ValueError(
             f"{flag} {text!r}: wanted is an age, such as 30d (or h, w), or a moment in ISO 8601"
         ) from error
+
+
+def parse_duration(text: str, flag: str) -> timedelta:
+    """A duration: a whole number with ``h``, ``d`` or ``w``.
+
+    Raises:
+        ValueError: the text is of another form, or the duration longer than can be counted.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{flag} {text!r}: wanted is a duration, such as 30d (or h, w)")
+    try:
+        return timedelta(**{_UNITS[unit]: int(number)})
+    except (OverflowError, ValueError) as error:
+        raise ValueError(f"{flag} {text!r} is longer than can be counted") from error

@@ -22,7 +22,7 @@ from reprism.service.audit import AuditLog
 from reprism.service.metrics import MeasuredApp, Metrics
 from reprism.service.operations import Operations
 from reprism.service.settings import ServiceSettings
-from reprism.service.web import SafeHeaders, page
+from reprism.service.web import SafeHeaders, page_routes
 from reprism.service.work import Admission, BusyError, GoneError
 
 __all__ = ["ServiceSettings", "create_app"]
@@ -89,7 +89,7 @@ def create_app(
     app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
     app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])
     app.include_router(routes.erasing, dependencies=[Depends(requires(access, "erase"))])
-    app.include_router(page)
+    app.include_router(page_routes())
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(GoneError, _gone)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,5 @@ class ServiceSettings:
         for name in ("max_bytes", "max_pixels", "queue", "batch_size", "upload_seconds", "upkeep_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
-        if self.retain is not None and self.retain <= timedelta(0):
-            raise ValueError(f"retain is {self.retain}; it must be more than 0")
-
-
-def parse_duration(text: str) -> timedelta:
-    """A duration such as ``30d``: a whole number and m, h, d or w (minutes, hours, days, weeks).
-
-    Raises:
-        ValueError: it is written otherwise, or is 0 or longer than can be counted.
-    """
-    match = re.fullmatch(r"([0-9]{1,6})([mhdw])", text.strip())
-    if match is None or int(match[1]) == 0:
-        raise ValueError(f"{text!r} is no duration: wanted is a whole number and m, h, d or w, such as 30d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        if self.retain is not None and not timedelta(0) < self.retain < datetime.now(UTC) - _EARLIEST:
+            raise ValueError(f"retain is {self.retain}; it must be more than 0 and reach back to the year 1 at most")

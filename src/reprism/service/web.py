@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,39 +26,30 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_PAGE = {
-    "index.html": "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 
-page = APIRouter(include_in_schema=False)
+
+def page_routes() -> APIRouter:
+    """The page at ``/``, and each file beside it by its name: a request chooses among them, and names no path."""
+    router = APIRouter(include_in_schema=False)
+    folder = files("reprism.service") / "page"
+    present = {file.name: file for file in folder.iterdir()} if folder.is_dir() else {}
+    for name, file in present.items():
+        if (kind := _TYPES.get(PurePath(name).suffix)) is not None:
+            router.add_api_route("/" if name == "index.html" else f"/{name}", _answer(file, kind))
+    return router
 
 
-@page.get("/")
-def index() -> Response:
-    """The page."""
-    return _file("index.html")
+def _answer(file: Traversable, kind: str) -> Callable[[], Response]:
+    def answer() -> Response:
+        return Response(file.read_bytes(), media_type=kind)
 
-
-@page.get("/page.css")
-def style() -> Response:
-    """How it looks."""
-    return _file("page.css")
-
-
-@page.get("/page.js")
-def script() -> Response:
-    """What it does."""
-    return _file("page.js")
-
-
-def _file(name: str) -> Response:
-    try:
-        content = (files("reprism.service") / "page" / name).read_bytes()
-    except FileNotFoundError:
-        raise HTTPException(404, f"the page's {name} is not installed; the API works without it") from None
-    return Response(content, media_type=_PAGE[name])
+    return answer
 
 
 class SafeHeaders:
