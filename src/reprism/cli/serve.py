@@ -36,7 +36,7 @@ class Arguments:
     key: Path | None = None
     """For TLS: its key (PEM)."""
     audit: Path | None = None
-    """Where to note who searched, added and erased, and which rows; by custom GALLERY.audit.jsonl, beside the folder."""
+    """Where to note who searched, added and erased, and which rows; by custom GALLERY.audit.jsonl, beside it."""
     calibration: Path | None = None
     """calibration.json, to give each match the probability that it is right; made with this model."""
     retain: str | None = None
@@ -92,19 +92,19 @@ def run(argv: Sequence[str]) -> int:
         precision=arguments.precision,
         device=arguments.device,
     )
-    audit = AuditLog(_audit_path(arguments))
-    uvicorn.run(
-        create_app(gallery, embedder, settings, calibration, access=access, audit=audit),
-        host=arguments.host,
-        port=arguments.port,
-        ssl_certfile=arguments.certificate,
-        ssl_keyfile=arguments.key,
-        # Paths name identities, also erased ones; the audit log says what is to be known.
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE,
-    )
+    with AuditLog(_audit_path(arguments)) as audit:
+        uvicorn.run(
+            create_app(gallery, embedder, settings, calibration, access=access, audit=audit),
+            host=arguments.host,
+            port=arguments.port,
+            ssl_certfile=arguments.certificate,
+            ssl_keyfile=arguments.key,
+            # Paths name identities, also erased ones; the audit log says what is to be known.
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
     return 0
 
 

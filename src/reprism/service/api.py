@@ -50,20 +50,22 @@ def create_app(
         settings: Limits, and how long rows are kept.
         calibration: Gives matches their probability.
         access: Who may do what. Without tokens anyone may do anything, and only requests to localhost are answered.
-        audit: Where searches, additions and erasures are noted; closed with the app.
+        audit: Where searches, additions and erasures are noted.
 
     Raises:
         GalleryError: the embedder is of another model or of other settings than the gallery.
     """
+    gallery.check(embedder)
     settings, access = settings or ServiceSettings(), access or Access()
-    metrics, admission = Metrics(), Admission(settings.queue)
-    operations = Operations(gallery, embedder, settings, audit, calibration, metrics.batches.observe)
-    metrics.gauge("reprism_requests_waiting", "Requests at work or waiting.", lambda: admission.present)
-    metrics.gauge("reprism_requests_refused", "Requests answered 503 so far.", lambda: admission.refused)
+    metrics = Metrics()
+    admission = Admission(settings.queue, metrics.refused.inc)
+    metrics.gauge("reprism_requests_present", "Requests at work or waiting.", lambda: admission.present)
     metrics.gauge("reprism_gallery_rows", "Rows of the gallery.", lambda: len(gallery))
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        operations = Operations(gallery, embedder, settings, audit, calibration, metrics.batches.observe)
+        app.state.operations = operations
         await operations.upkeep()
         upkeep = asyncio.create_task(_upkeep(operations))
         try:
@@ -83,8 +85,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.operations, app.state.admission = operations, admission
-    app.state.access, app.state.metrics = access, metrics
+    app.state.access, app.state.metrics, app.state.admission = access, metrics, admission
     app.include_router(routes.open_to_all)
     app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
     app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])

@@ -18,7 +18,7 @@ from typing import Any
 
 
 class AuditLog:
-    """A file that lines are added to; threads and processes may share it.
+    """A file that lines are added to, closed on leaving the context; threads and processes may share it.
 
     Args:
         path: The file; made if absent, readable by its owner alone.
@@ -47,6 +47,8 @@ class AuditLog:
             if written < len(content):
                 raise OSError(f"the audit log {self.path} took {written} of {len(content)} bytes: is the disk full?")
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> AuditLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         os.close(self._file)

@@ -25,6 +25,7 @@ class Metrics:
         self.seconds = Histogram(
             "reprism_request_seconds", "From a request to its answer.", ("method", "route"), registry=self.registry
         )
+        self.refused = Counter("reprism_requests_refused", "Requests answered 503.", registry=self.registry)
         self.batches = Histogram(
             "reprism_network_batch_pictures",
             "Pictures that the network took at a time.",

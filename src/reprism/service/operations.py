@@ -74,7 +74,6 @@ class Operations:
         calibration: Calibration | None,
         observe_batch: Callable[[int], None],
     ) -> None:
-        gallery.check(embedder)
         self.gallery = gallery
         self.settings = settings
         self._embedder = embedder
@@ -94,8 +93,6 @@ class Operations:
             threads.shutdown(cancel_futures=True)
         for batcher in (self._network, self._adding, self._erasing):
             batcher.close()
-        if self._audit is not None:
-            self._audit.close()
 
     # ---- searching ---------------------------------------------------------------------------------------
 
@@ -136,7 +133,8 @@ class Operations:
                 try:
                     return read()
                 except (OSError, RuntimeError) as error:
-                    if "not found" not in str(error).lower():
+                    # LanceDB has no type of error of its own for this.
+                    if not isinstance(error, FileNotFoundError) and "Not found" not in str(error):
                         raise
             return read()
 

@@ -26,13 +26,13 @@ class GoneError(Exception):
 class Admission:
     """Counts the requests that are at work or waiting for it, and refuses more than there may be.
 
-    Used in the event loop only, so that nothing needs a lock.
+    Used in the event loop only, so that nothing needs a lock. ``refused`` is called at each refusal.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, refused: Callable[[], object]) -> None:
         self.limit = limit
         self.present = 0
-        self.refused = 0
+        self._refused = refused
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -42,7 +42,7 @@ class Admission:
             BusyError: there is none.
         """
         if self.present >= self.limit:
-            self.refused += 1
+            self._refused()
             raise BusyError
         self.present += 1
         try:

@@ -1,0 +1,68 @@
+"""A small network, pictures of drawn people, and services made of them."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+import reprism
+from reprism.gallery.table import Gallery
+from reprism.service.access import Access
+from reprism.service.api import ServiceSettings, create_app
+from reprism.service.audit import AuditLog
+
+TOKENS = {scope: f"token-that-may-{scope}-only" for scope in ("search", "write", "erase")}
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(64, 32))
+    model.train()(torch.randn(8, 3, 64, 32))
+    return reprism.save(model.eval(), tmp_path_factory.mktemp("model") / "m.safetensors")
+
+
+@pytest.fixture
+def embedder(model_file) -> reprism.Embedder:
+    return reprism.Embedder(model_file, precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def pictures(people) -> list[bytes]:
+    """JPEG files of drawn people, all different."""
+    contents = [path.read_bytes() for path in sorted((people / "bounding_box_test").glob("*.jpg"))]
+    assert len(set(contents)) == len(contents) >= 12
+    return contents
+
+
+@pytest.fixture
+def gallery(tmp_path, embedder) -> Gallery:
+    return Gallery.create(tmp_path / "gallery", embedder)
+
+
+@pytest.fixture
+def access() -> Access:
+    """A holder for each scope, named after it."""
+    lines = [f'{scope} = {{token = "{token}", scopes = ["{scope}"]}}' for scope, token in TOKENS.items()]
+    return Access.from_toml("\n".join(lines), "the test")
+
+
+@pytest.fixture
+def serve(tmp_path, gallery, embedder):
+    """Start services: ``serve(settings…)`` gives a client that is on this machine."""
+    with ExitStack() as stack:
+
+        def start(*, access=None, calibration=None, **settings) -> TestClient:
+            audit = stack.enter_context(AuditLog(tmp_path / "audit.jsonl"))
+            app = create_app(gallery, embedder, ServiceSettings(**settings), calibration, access=access, audit=audit)
+            return stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000"))
+
+        yield start
+
+
+@pytest.fixture
+def bearer():
+    """The header of a token that has one scope."""
+    return lambda scope: {"Authorization": f"Bearer {TOKENS[scope]}"}
