@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
@@ -76,7 +76,7 @@ async def search(
 ) -> schemas.SearchAnswer:
     """Find the rows that look like a picture."""
     with gate.admit():
-        upload = await _upload(request, work)
+        upload = await _upload(request, work, ())
         found = await unless_gone(request, work.search(upload, query, who.name))
     matches = [
         schemas.Match(**_facts(match, match.id in found.pictured), **_measures(match)) for match in found.matches
@@ -142,7 +142,7 @@ def metrics(request: Request) -> Response:
 async def add(request: Request, response: Response, gate: Gate, work: Work, who: Who) -> schemas.Added:
     """Put a picture in. The same picture, byte for byte, stays as it was put in first."""
     with gate.admit():
-        upload = await _upload(request, work)
+        upload = await _upload(request, work, ImageFacts.model_fields)
         try:
             facts = ImageFacts.model_validate(upload.fields)
         except ValidationError as error:
@@ -177,8 +177,8 @@ async def erase_identity(
     return schemas.Erased(erased=erased)
 
 
-async def _upload(request: Request, work: Operations) -> Upload:
-    return await read_upload(request, work.settings.max_bytes, work.settings.upload_seconds)
+async def _upload(request: Request, work: Operations, fields: Collection[str]) -> Upload:
+    return await read_upload(request, fields, work.settings.max_bytes, work.settings.upload_seconds)
 
 
 async def _found(work: Operations, id: str, read: Callable[[], R]) -> R:  # noqa: A002

@@ -189,7 +189,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def form(model: type[BaseModel] | None = None) -> dict[str, Any]:
     """The body of an upload, for OpenAPI: the picture, and the fields of a model."""
-    fields = {} if model is None else model.model_json_schema()["properties"]
+    described = {} if model is None else model.model_json_schema()["properties"]
+    # A field of a form may be left out, but there is no null to write in it.
+    fields = {
+        name: {k: v for k, v in value.items() if k not in ("anyOf", "default")} | value["anyOf"][0]
+        for name, value in described.items()
+    }
     picture = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP: a person, upright, cropped."}
     schema = {
         "type": "object",

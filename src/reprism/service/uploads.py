@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import NamedTuple
 
 from fastapi import HTTPException, Request
-from fastapi.exceptions import RequestValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -49,12 +48,13 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def read_upload(request: Request, max_bytes: int, seconds: float) -> Upload:
-    """Read a multipart form with a picture.
+async def read_upload(request: Request, fields: Collection[str], max_bytes: int, seconds: float) -> Upload:
+    """Read a multipart form with a picture, and any of some other fields.
 
     Raises:
         HTTPException: 413: its body is larger than ``max_bytes``, by its own word or by count; 408: it took longer than
-            ``seconds`` to arrive; 415: it is no multipart form; 422: it is none that can be read, or without a picture.
+            ``seconds`` to arrive; 415: it is no multipart form; 422: it cannot be read, is without a picture, or has
+            other fields.
         ClientDisconnect: the client went away.
     """
     kind, _ = parse_options_header(request.headers.get("content-type"))
@@ -81,10 +81,13 @@ async def read_upload(request: Request, max_bytes: int, seconds: float) -> Uploa
         content = await picture.read()
     finally:
         await form.close()
-    fields = [(name, value) for name, value in form.multi_items() if name != PICTURE]
-    texts = {name: value for name, value in fields if isinstance(value, str)}
-    if len(texts) < len(fields):
-        raise RequestValidationError([{"loc": ("body",), "msg": "a field is a file or comes twice", "type": "form"}])
+    others = [(name, value) for name, value in form.multi_items() if name != PICTURE]
+    texts = {name: value for name, value in others if isinstance(value, str) and name in fields}
+    if len(texts) < len(others):
+        wanted = ", ".join(fields) or "none"
+        raise HTTPException(
+            422, f"beside {PICTURE}, the fields that the form may have are: {wanted}; each once, as text"
+        )
     return Upload(content, texts)
 
 
