@@ -78,7 +78,7 @@ def test_it_does_what_it_says(schema, method, path, mode):
     if mode is schemathesis.GenerationMode.NEGATIVE and not takes:
         pytest.skip("it takes nothing that could be wrong")
 
-    # A number in a form is text like any other: what was meant to be wrong is right. test_api.py has facts that are not.
+    # A number in a form is text like any other: what was meant to be wrong is right. test_api.py has what is not.
     excluded = [schemathesis.checks.negative_data_rejection] if (method, path) == ("POST", "/images") else []
 
     @given(case=operation.as_strategy(generation_mode=mode))
