@@ -13,7 +13,15 @@ from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
 from reprism.data import images
-from reprism.data.images import DecodedImages, ImageError, ImageSet, check_images, read_image
+from reprism.data.images import (
+    DecodedImages,
+    ImageError,
+    ImageSet,
+    ImageTooLargeError,
+    check_images,
+    decode_image,
+    read_image,
+)
 from reprism.data.records import DataError, Sample
 from reprism.data.sampling import Draw, IdentityBatchSampler
 from reprism.data.transforms import Preprocessing, eval_transform, train_transform
@@ -205,6 +213,19 @@ def test_limit_itself_is_allowed(tmp_path, monkeypatch):
     assert read_image(path).shape == (3, 20, 10)
     monkeypatch.setattr(images, "MAX_PIXELS", 199)
     assert "10×20" in refusal(path)
+
+
+def test_an_image_in_memory_is_decoded_like_a_file(tmp_path):
+    path = save(tmp_path / "x.jpg", noise())
+    content = path.read_bytes()
+    assert torch.equal(decode_image(content), read_image(path))
+    assert torch.equal(decode_image(content, ("JPEG",), 24 * 12), read_image(path))
+    with pytest.raises(ImageTooLargeError, match="12×24"):
+        decode_image(content, max_pixels=24 * 12 - 1)
+    for wrong, formats in ((content, ("PNG",)), (content[:-300], ("JPEG",)), (b"", ("JPEG",))):
+        with pytest.raises(ImageError) as caught:
+            decode_image(wrong, formats)
+        assert not isinstance(caught.value, ImageTooLargeError)
 
 
 def test_pillow_set_to_pass_off_halves_is_refused(tmp_path, monkeypatch):
