@@ -268,6 +268,33 @@ def test_searches_go_on_while_people_are_erased(serve, gallery, pictures):
     assert len(gallery) == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "calls", "status"),
+    [
+        (RuntimeError("lance error: Not found: gallery/rows.lance/data/1.lance"), 2, 200),
+        (FileNotFoundError("gallery/rows.lance/_indices"), 2, 200),
+        (RuntimeError("lance error: the table is damaged"), 1, 500),
+    ],
+)
+def test_a_search_whose_files_an_erasure_took_is_begun_again(
+    serve, gallery, pictures, monkeypatch, error, calls, status
+):
+    client = serve()
+    fill(client, pictures, 2)
+    real, called = gallery.search, []
+
+    def search(*args, **options):
+        called.append(True)
+        if len(called) == 1:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(gallery, "search", search)
+    client._transport.raise_server_exceptions = False
+    assert client.post("/search", files={"image": pictures[0]}).status_code == status
+    assert len(called) == calls
+
+
 # ---- retention and the audit log -------------------------------------------------------------------------
 
 
