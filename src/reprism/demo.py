@@ -21,7 +21,7 @@ import torch
 
 from reprism._version import __version__
 from reprism.data import open_dataset
-from reprism.data.records import ReIDDataset, Sample
+from reprism.data.records import ReIDDataset, Sample, as_images
 from reprism.data.rendered_layouts import render_market1501
 from reprism.embedding import Embedder
 from reprism.evaluation.protocols import evaluate_items
@@ -207,14 +207,17 @@ def search_demo(
     gallery = Gallery.create(out / "gallery", embedder, model=model)
     sightings = find_sightings([out / "data" / "bounding_box_test"], naming="market1501")
     index_images(gallery, embedder, sightings, progress=lambda done, total: progress("indexing", done, total))
-    one_each = {sample.pid: sample for sample in open_dataset("market1501", out / "data").query}
+    one_each = {sample.pid: sample for sample in as_images(open_dataset("market1501", out / "data").query)}
     queries = list(one_each.values())[:people]
     answers = []
     for query, descriptor in zip(queries, embedder.embed([query.path for query in queries]), strict=True):
         elsewhere = Filter(not_cameras=(str(query.camid),))
         answers += [(query, matches) for matches in gallery.search(descriptor, top, elsewhere)]
     write_search_page(
-        out / "search.html", gallery, [(query.path, matches) for query, matches in answers], "Seen in other cameras"
+        out / "search.html",
+        gallery,
+        [(str(query.path), matches) for query, matches in answers],
+        "Seen in other cameras",
     )
     return answers
 
