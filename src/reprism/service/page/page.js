@@ -1,0 +1,528 @@
+// The search page: a picture goes to the service, its matches are shown. What the service says, names of people and
+// files included, enters the page as text only (textContent, setAttribute), never as markup.
+
+import { drawTimeline } from "./timeline.js";
+
+const $ = (id) => document.getElementById(id);
+const form = $("search-form");
+
+let session = { scopes: [], tokens: false, cameras: [] };
+let picture = null; // the file that is searched for
+let matches = [];
+let opened = null; // the match in the dialog
+let running = new AbortController(); // of the latest search, and of its thumbnails
+let thumbnails = new Map(); // id -> promise of a blob's address, or of null
+
+// ---- the service -----------------------------------------------------------------------------------------
+
+/** What went wrong, in words for the reader. */
+class Problem extends Error {
+  constructor(message, { status = 0, retry = false } = {}) {
+    super(message);
+    this.status = status;
+    this.retry = retry;
+  }
+}
+
+const PROBLEMS = {
+  401: "The service wants an access token, or does not know this one. Enter one at the top of the page.",
+  403: "This token does not allow that.",
+  404: "It is not in the gallery any more.",
+  408: "The picture took too long to arrive.",
+  413: "The picture is too large.",
+  415: "This file is not a picture of a kind that the service reads.",
+  422: "The service cannot use what it was given.",
+  503: "The service is busy.",
+};
+
+async function ask(path, options = {}) {
+  const token = sessionStorage.getItem("token");
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The service cannot be reached. Is it running, and this machine connected?", { retry: true });
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function problemOf(response) {
+  const words = [PROBLEMS[response.status] ?? `The service failed (${response.status}).`];
+  const detail = await response.json().then((body) => body.detail, () => null);
+  if (typeof detail === "string") words.push(detail);
+  if (Array.isArray(detail)) words.push(...detail.map((one) => `${(one.loc ?? []).at(-1)}: ${one.msg}`));
+  const seconds = response.headers.get("Retry-After");
+  if (seconds) words.push(`Try again in ${seconds} s.`);
+  const retry = response.status >= 500;
+  return new Problem(words.join(" "), { status: response.status, retry });
+}
+
+/** The address of a match's picture as this page may show it; null if it has none. */
+function thumbnail(match) {
+  if (!match.thumbnail) return Promise.resolve(null);
+  if (!thumbnails.has(match.id)) {
+    // Not simply the address: an <img> sends no token.
+    const address = ask(`images/${match.id}/thumbnail`, { signal: running.signal })
+      .then((response) => response.blob())
+      .then(URL.createObjectURL, () => null);
+    thumbnails.set(match.id, address);
+  }
+  return thumbnails.get(match.id);
+}
+
+// ---- words -----------------------------------------------------------------------------------------------
+
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+const timeOf = (match) => (match.time ? MOMENT.format(new Date(match.time)) : "unknown");
+const identityOf = (match) => match.pid ?? "unknown";
+const cameraOf = (match) => match.camid ?? "unknown";
+const counted = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
+
+function percent(fraction) {
+  if (fraction > 0 && fraction < 0.01) return "< 1 %";
+  if (fraction < 1 && fraction > 0.99) return "> 99 %";
+  return `${Math.round(100 * fraction)} %`;
+}
+
+/** What a part's name stands for: p2s1 is the uppermost stripe of branch p2. */
+function meaningOf(part) {
+  const [, branch, kind, number, of] = /^(p\d+)(?:([sc])(\d+)(?:of(\d+))?)?$/.exec(part) ?? [];
+  if (!branch) return part;
+  if (!kind) return `the whole picture, branch ${branch}`;
+  const count = of ? ` of ${of}` : "";
+  return kind === "s"
+    ? `stripe ${number}${count} from the top, branch ${branch}`
+    : `channel group ${number}${count}, branch ${branch}`;
+}
+
+// ---- pieces ----------------------------------------------------------------------------------------------
+
+/** A list of names and values; a value is text or a node. */
+function fillFacts(list, facts) {
+  list.replaceChildren(
+    ...facts.flatMap(([name, value]) => {
+      const term = document.createElement("dt");
+      const definition = document.createElement("dd");
+      term.textContent = name;
+      definition.append(value);
+      return [term, definition];
+    }),
+  );
+}
+
+function bar(fraction) {
+  const outer = document.createElement("span");
+  const inner = document.createElement("span");
+  outer.className = "bar";
+  outer.setAttribute("aria-hidden", "true");
+  inner.style.width = `${100 * fraction}%`;
+  outer.append(inner);
+  return outer;
+}
+
+function withBar(text, fraction) {
+  const outer = document.createElement("span");
+  const number = document.createElement("span");
+  outer.className = "with-bar";
+  number.className = "number";
+  number.textContent = text;
+  outer.append(number, bar(fraction));
+  return outer;
+}
+
+/** Each part's share of the squared distance, or null where nobody knows. */
+function partsList(match) {
+  const shares = Object.entries(match.shares ?? {});
+  const whole = shares.reduce((sum, [, share]) => sum + share, 0);
+  if (shares.length < 2 || !(whole > 0)) return null;
+  const largest = Math.max(...shares.map(([, share]) => share));
+  const list = document.createElement("ul");
+  list.className = "parts";
+  list.setAttribute("aria-label", "Shares of the squared distance by part; a small share agrees");
+  for (const [part, share] of shares) {
+    const item = $("part-template").content.cloneNode(true).firstElementChild;
+    const above = share > whole / shares.length;
+    item.querySelector(".part-name").textContent = part;
+    item.querySelector(".bar > span").style.width = `${(100 * share) / largest}%`;
+    item.querySelector(".number").textContent = percent(share / whole);
+    item.classList.toggle("above", above);
+    item.title = `${meaningOf(part)}: ${above ? "differs more" : "agrees better"} than the average part`;
+    list.append(item);
+  }
+  return list;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function placeholder() {
+  const svg = document.createElementNS(SVG, "svg");
+  const outline = document.createElementNS(SVG, "path");
+  svg.setAttribute("viewBox", "0 0 20 40");
+  svg.setAttribute("aria-hidden", "true");
+  outline.setAttribute("d", "M10 3a4 4 0 1 1 0 8 4 4 0 0 1 0-8zM5 13h10l2 12h-3l-1 13H7L6 25H3z");
+  svg.append(outline);
+  return svg;
+}
+
+/** Put a match's picture into a box: the placeholder until it has come, and if it never does. */
+async function showPicture(box, match) {
+  box.replaceChildren(placeholder());
+  const address = await thumbnail(match);
+  if (!address) return;
+  const image = document.createElement("img");
+  image.alt = `Match ${match.rank}: ${identityOf(match)}`;
+  image.onload = () => box.replaceChildren(image);
+  image.src = address;
+}
+
+// ---- searching -------------------------------------------------------------------------------------------
+
+/** The form's filters as the service's query parameters; what is left at its default is left out. */
+function parameters() {
+  const given = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) {
+    if (!value || (name === "top" && value === "20") || (name === "group_by" && value === "none")) continue;
+    // The reader's own time; the service wants one with its zone.
+    given.append(name, name === "after" || name === "before" ? new Date(value).toISOString() : value);
+  }
+  return given;
+}
+
+async function search() {
+  running.abort();
+  running = new AbortController();
+  const mine = running;
+  const asked = parameters();
+  const body = new FormData();
+  body.append("image", picture, picture.name || "picture");
+  busy("Searching …");
+  try {
+    const response = await ask(`search?${asked}`, { method: "POST", body, signal: mine.signal });
+    const found = await response.json();
+    await forgetThumbnails();
+    show(found.matches);
+    say(summary(found, asked));
+  } catch (problem) {
+    if (mine.signal.aborted) return; // another search has begun
+    show([]);
+    fail(problem, form.requestSubmit.bind(form));
+  } finally {
+    if (mine === running) $("results").removeAttribute("aria-busy");
+  }
+}
+
+function summary(found, asked) {
+  if (!found.matches.length) {
+    const remedy = asked.size ? "Loosen the filters to look further." : "The gallery may be empty.";
+    return `No match. Nobody in the gallery passes what was asked for. ${remedy}`;
+  }
+  const cameras = new Set(found.matches.map(cameraOf)).size;
+  const seconds = (found.seconds.embed + found.seconds.search).toFixed(2);
+  const order = asked.has("rerank") ? " Re-ranked: the order need not be that of the distances." : "";
+  return `${counted(found.matches.length, "match", "matches")} by ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
+}
+
+async function forgetThumbnails() {
+  const old = thumbnails;
+  thumbnails = new Map();
+  for (const address of old.values()) address.then((url) => url && URL.revokeObjectURL(url));
+}
+
+function choose(file) {
+  if (!file) return;
+  picture = file;
+  const shown = $("query");
+  if (shown.src) URL.revokeObjectURL(shown.src);
+  shown.hidden = true;
+  shown.onload = () => { shown.hidden = false; };
+  shown.src = URL.createObjectURL(file);
+  $("picture-name").textContent = file.name || "The pasted picture";
+  form.requestSubmit();
+}
+
+// ---- what is shown ---------------------------------------------------------------------------------------
+
+function say(words) {
+  $("error").hidden = true;
+  $("status").textContent = words;
+}
+
+function busy(words) {
+  say(words);
+  $("results").setAttribute("aria-busy", "true");
+}
+
+/** Tell of a problem; ``again`` is what "Try again" does, where that may help. */
+function fail(problem, again = null) {
+  const known = problem instanceof Problem;
+  say("");
+  $("error").hidden = false;
+  $("error-words").textContent = known ? problem.message : `The page failed: ${problem.message}`;
+  $("retry").hidden = !(known && problem.retry && again);
+  $("retry").onclick = again;
+  if (problem.status === 401) askForToken();
+}
+
+function show(found) {
+  matches = found;
+  $("matches").replaceChildren(...matches.map(card));
+  $("parts-caption").hidden = !matches.some((match) => match.shares);
+  showTimeline();
+}
+
+function card(match) {
+  const item = $("card-template").content.cloneNode(true).firstElementChild;
+  const rank = document.createElement("span");
+  rank.className = "rank";
+  rank.textContent = match.rank;
+  const button = item.querySelector(".open");
+  button.append(rank, `${identityOf(match)}`);
+  button.setAttribute("aria-label", `Open match ${match.rank}: ${identityOf(match)}`);
+  item.onclick = () => openMatch(match);
+  const facts = [["Camera", cameraOf(match)], ["Time", timeOf(match)], ["Distance", match.distance.toFixed(3)]];
+  if (match.probability !== null) facts.push(["Probability", withBar(percent(match.probability), match.probability)]);
+  fillFacts(item.querySelector(".facts"), facts);
+  const parts = partsList(match);
+  if (parts) item.querySelector(".about").append(parts);
+  showPicture(item.querySelector(".picture"), match);
+  return item;
+}
+
+function preview(match) {
+  const box = document.createElement("div");
+  const image = document.createElement("div");
+  const words = document.createElement("div");
+  box.className = "preview";
+  image.className = "picture";
+  for (const line of [`${match.rank}. ${identityOf(match)}`, `camera ${cameraOf(match)}`, timeOf(match)]) {
+    words.append(Object.assign(document.createElement("div"), { textContent: line }));
+  }
+  showPicture(image, match);
+  box.append(image, words);
+  return box;
+}
+
+function showTimeline() {
+  const timed = matches.filter((match) => match.time);
+  $("timeline").hidden = !timed.length;
+  if (!timed.length) return;
+  drawTimeline($("lanes"), timed, {
+    camera: cameraOf,
+    label: (match) => `Match ${match.rank}: ${identityOf(match)}, camera ${cameraOf(match)}, ${timeOf(match)}`,
+    preview,
+    open: openMatch,
+  });
+  const without = matches.length - timed.length;
+  $("timeless").textContent = without ? `${counted(without, "match", "matches")} of unknown time not shown here.` : "";
+  timed.sort((one, other) => new Date(one.time) - new Date(other.time));
+  $("sightings").replaceChildren(...timed.map((match) => {
+    const row = document.createElement("tr");
+    for (const value of [timeOf(match), cameraOf(match), identityOf(match), match.rank]) {
+      row.insertCell().textContent = value;
+    }
+    return row;
+  }));
+}
+
+// ---- a match, opened -------------------------------------------------------------------------------------
+
+function openMatch(match) {
+  opened = match;
+  const place = matches.indexOf(match);
+  $("match-title").textContent = `Match ${match.rank}: ${identityOf(match)}`;
+  fillFacts($("match-facts"), factsOf(match));
+  const parts = partsList(match);
+  $("match-parts").hidden = !parts;
+  $("match-parts").querySelector(".parts")?.remove();
+  if (parts) $("match-parts").append(parts);
+  showPicture($("match-picture"), match);
+  const erasable = session.scopes.includes("erase");
+  $("previous").disabled = place <= 0;
+  $("next").disabled = place >= matches.length - 1;
+  $("search-again").hidden = !match.thumbnail;
+  $("erase-image").hidden = !erasable;
+  $("erase-identity").hidden = !erasable || match.pid === null;
+  $("erase-image").textContent = match.frames > 1 ? "Erase this track" : "Erase this image";
+  if (!$("match").open) $("match").showModal();
+}
+
+function step(by) {
+  const next = matches[matches.indexOf(opened) + by];
+  if (next) openMatch(next);
+}
+
+function factsOf(match) {
+  const facts = [
+    ["Rank", String(match.rank)],
+    ["Identity", identityOf(match)],
+    ["Camera", cameraOf(match)],
+    ["Time", timeOf(match)],
+    ["Distance", match.distance.toFixed(4)],
+    ["Probability", match.probability === null
+      ? "not known: the service has no calibration"
+      : withBar(percent(match.probability), match.probability)],
+  ];
+  if (match.tracklet !== null) facts.push(["Track", match.tracklet]);
+  if (match.frames > 1) facts.push(["Frames", match.frames.toLocaleString()]);
+  if (match.source !== null) facts.push(["Source", match.source]);
+  return [...facts, ["File", match.path], ["Id", match.id]];
+}
+
+async function searchAgain() {
+  const match = opened;
+  const address = await thumbnail(match);
+  if (!address) return;
+  const blob = await (await fetch(address)).blob();
+  $("match").close();
+  choose(new File([blob], `Match ${match.rank}: ${identityOf(match)}`, { type: blob.type }));
+}
+
+/** Ask, naming what will be erased; then erase it, and take it off the page. */
+function erase(title, what, path, isErased) {
+  $("confirm-title").textContent = title;
+  $("confirm-what").textContent = what;
+  $("confirm").returnValue = "keep"; // which Escape leaves as it is
+  $("confirm").onclose = async () => {
+    if ($("confirm").returnValue !== "erase") return;
+    $("match").close();
+    busy("Erasing …");
+    try {
+      const { erased } = await (await ask(path, { method: "DELETE" })).json();
+      show(matches.filter((match) => !isErased(match)));
+      say(`Erased: ${counted(erased, "row")} of the gallery.`);
+      $("results").focus();
+      enter();
+    } catch (problem) {
+      fail(problem);
+    } finally {
+      $("results").removeAttribute("aria-busy");
+    }
+  };
+  $("confirm").showModal();
+}
+
+function eraseImage() {
+  const { id, path, frames } = opened;
+  const kind = frames > 1 ? "track" : "image";
+  const what = `The ${kind} ${path} (${identityOf(opened)}, camera ${cameraOf(opened)}, time ${timeOf(opened)}).`;
+  erase(`Erase this ${kind}?`, what, `images/${id}`, (match) => match.id === id);
+}
+
+function eraseIdentity() {
+  const { pid } = opened;
+  const here = matches.filter((match) => match.pid === pid).length;
+  const what = `Every image and track of identity “${pid}”: the ${here} shown here, and all others in the gallery.`;
+  erase("Erase this identity?", what, `identities/${encodeURIComponent(pid)}`, (match) => match.pid === pid);
+}
+
+// ---- the session -----------------------------------------------------------------------------------------
+
+async function enter() {
+  try {
+    session = await (await ask("session")).json();
+  } catch (problem) {
+    fail(problem, enter);
+    return;
+  }
+  showCameras();
+  if (session.tokens && !session.scopes.length) askForToken();
+  $("token-form").hidden = !session.tokens;
+  $("forget-token").hidden = !sessionStorage.getItem("token");
+  $("stats").textContent = "";
+  if (!session.scopes.includes("search")) return;
+  const stats = await ask("stats").then((response) => response.json(), () => null);
+  if (stats) $("stats").textContent = `${counted(stats.rows, "picture")} or tracks, ${counted(session.cameras.length, "camera")}`;
+}
+
+function askForToken() {
+  $("token-form").hidden = false;
+  $("forget-token").hidden = !sessionStorage.getItem("token");
+  $("token").focus();
+}
+
+function useToken(token) {
+  if (token) sessionStorage.setItem("token", token);
+  else sessionStorage.removeItem("token");
+  $("token").value = "";
+  say(token ? "The token is used from now on." : "The token is forgotten.");
+  show([]);
+  enter();
+}
+
+/** A tick for every camera, to want it or not; what was ticked stays so. */
+function showCameras() {
+  for (const [box, name, other] of [["only-cameras", "camera", "not_camera"], ["not-cameras", "not_camera", "camera"]]) {
+    const ticked = new Set(new FormData(form).getAll(name));
+    $(box).replaceChildren(...session.cameras.map((camera) => {
+      const label = document.createElement("label");
+      const input = Object.assign(document.createElement("input"), {
+        type: "checkbox", name, value: camera, checked: ticked.has(camera),
+      });
+      input.onchange = () => {
+        for (const twin of form.elements) {
+          if (input.checked && twin.name === other && twin.value === camera) twin.checked = false;
+        }
+      };
+      label.append(input, camera);
+      return label;
+    }));
+    $(box).parentElement.hidden = !session.cameras.length;
+  }
+}
+
+function countFilters() {
+  const set = new Set(parameters().keys()).size;
+  $("filters-set").textContent = set ? `(${set} set)` : "";
+}
+
+// ---- events ----------------------------------------------------------------------------------------------
+
+form.onsubmit = (event) => {
+  event.preventDefault();
+  if (picture) search();
+  else fail(new Problem("There is no picture yet: choose, drop or paste one."));
+};
+form.onchange = countFilters;
+form.onreset = () => setTimeout(countFilters);
+
+$("picture").onchange = (event) => {
+  choose(event.target.files[0]);
+  event.target.value = ""; // so that the same file can be chosen again
+};
+document.addEventListener("paste", (event) => choose(event.clipboardData.files[0]));
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("drop").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("drop").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault(); // or the browser would open it
+  $("drop").classList.remove("over");
+  choose(event.dataTransfer.files[0]);
+});
+
+$("token-form").onsubmit = (event) => {
+  event.preventDefault();
+  useToken($("token").value);
+};
+$("forget-token").onclick = () => useToken(null);
+
+$("previous").onclick = () => step(-1);
+$("next").onclick = () => step(1);
+$("match").onkeydown = (event) => {
+  if (event.key === "ArrowLeft") step(-1);
+  if (event.key === "ArrowRight") step(1);
+};
+$("search-again").onclick = searchAgain;
+$("erase-image").onclick = eraseImage;
+$("erase-identity").onclick = eraseIdentity;
+
+$("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+$("filters").open = matchMedia("(min-width: 60rem)").matches;
+enter();
