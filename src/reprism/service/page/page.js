@@ -209,7 +209,7 @@ async function search() {
   } catch (problem) {
     if (mine.signal.aborted) return; // another search has begun
     show([]);
-    fail(problem, form.requestSubmit.bind(form));
+    fail(problem, () => form.requestSubmit());
   } finally {
     if (mine === running) $("results").removeAttribute("aria-busy");
   }
@@ -223,7 +223,8 @@ function summary(found, asked) {
   const cameras = new Set(found.matches.map(cameraOf)).size;
   const seconds = (found.seconds.embed + found.seconds.search).toFixed(2);
   const order = asked.has("rerank") ? " Re-ranked: the order need not be that of the distances." : "";
-  return `${counted(found.matches.length, "match", "matches")} by ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
+  const count = counted(found.matches.length, "match", "matches");
+  return `${count} by ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
 }
 
 async function forgetThumbnails() {
@@ -374,11 +375,15 @@ function factsOf(match) {
 
 async function searchAgain() {
   const match = opened;
-  const address = await thumbnail(match);
-  if (!address) return;
-  const blob = await (await fetch(address)).blob();
   $("match").close();
-  choose(new File([blob], `Match ${match.rank}: ${identityOf(match)}`, { type: blob.type }));
+  busy("Fetching the picture …");
+  try {
+    const blob = await (await ask(`images/${match.id}/thumbnail`)).blob();
+    choose(new File([blob], `Match ${match.rank}: ${identityOf(match)}`, { type: blob.type }));
+  } catch (problem) {
+    $("results").removeAttribute("aria-busy");
+    fail(problem);
+  }
 }
 
 /** Ask, naming what will be erased; then erase it, and take it off the page. */
@@ -435,7 +440,9 @@ async function enter() {
   $("stats").textContent = "";
   if (!session.scopes.includes("search")) return;
   const stats = await ask("stats").then((response) => response.json(), () => null);
-  if (stats) $("stats").textContent = `${counted(stats.rows, "picture")} or tracks, ${counted(session.cameras.length, "camera")}`;
+  if (!stats) return;
+  const rows = counted(stats.rows, "picture or track", "pictures and tracks");
+  $("stats").textContent = `${rows}, ${counted(session.cameras.length, "camera")}`;
 }
 
 function askForToken() {
@@ -455,7 +462,8 @@ function useToken(token) {
 
 /** A tick for every camera, to want it or not; what was ticked stays so. */
 function showCameras() {
-  for (const [box, name, other] of [["only-cameras", "camera", "not_camera"], ["not-cameras", "not_camera", "camera"]]) {
+  const [only, not] = [["only-cameras", "camera"], ["not-cameras", "not_camera"]];
+  for (const [[box, name], [, other]] of [[only, not], [not, only]]) {
     const ticked = new Set(new FormData(form).getAll(name));
     $(box).replaceChildren(...session.cameras.map((camera) => {
       const label = document.createElement("label");

@@ -98,9 +98,12 @@ function layOut(matches, scale, camera) {
 function ticks({ start, end, room, x }, width) {
   const wanted = ((end - start) * LABEL) / room;
   const step = STEPS.find((each) => each >= wanted) ?? STEPS.at(-1);
-  const words = new Intl.DateTimeFormat(undefined, step < DAY
-    ? { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", ...(step < MINUTE && { second: "2-digit" }) }
-    : { day: "numeric", month: "short", year: "2-digit" });
+  const words = new Intl.DateTimeFormat(undefined, {
+    day: "numeric",
+    month: "short",
+    ...(step < DAY ? { hour: "2-digit", minute: "2-digit" } : { year: "2-digit" }),
+    ...(step < MINUTE && { second: "2-digit" }),
+  });
   const offset = new Date(start).getTimezoneOffset() * MINUTE;
   const found = [];
   for (let time = Math.ceil((start - offset) / step) * step + offset; time <= end; time += step) {
