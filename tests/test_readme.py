@@ -63,6 +63,9 @@ def test_every_partition_parses() -> None:
 
 @pytest.mark.parametrize("example", sorted((Path(__file__).parents[1] / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_examples_run(example: Path, tmp_path: Path) -> None:
+    if example.stem == "track_video":
+        # OpenCV, which it brings along, does not load where the system has no libGL.
+        pytest.importorskip("trackers", exc_type=ImportError)
     run = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout
