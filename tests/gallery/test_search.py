@@ -187,6 +187,28 @@ def test_the_index_finds_them_too_and_rows_added_since(tmp_path, entries, monkey
     same(gallery.search(queries[0], top=30, exact=True)[0], brute(entries, queries[0])[:30])
 
 
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_wide_descriptors_are_found_by_one_bit_a_column(tmp_path, monkeypatch, storage):
+    monkeypatch.setattr("reprism.gallery.table.EXACT_ROWS", 500)
+    monkeypatch.setattr(searching, "EXACT_ROWS", 500)
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(150, 256))[np.arange(3000) % 150] + rng.normal(size=(3000, 256))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    gallery = Gallery.create(tmp_path / "g", DescriptorKind("ab" * 32, "p1", 256, True), storage)
+    gallery.add([Entry(f"k{i}", row, f"/{i}.jpg", camid=str(i % 3)) for i, row in enumerate(rows)])
+    gallery.optimize()
+    assert gallery.index() == {"kind": "IVF_RQ", "indexed": 3000, "unindexed": 0}
+    for where, kept in ((Filter(), np.arange(3000)), (Filter(cameras=("1",)), np.arange(1, 3000, 3))):
+        hits = 0
+        for query, matches in zip(rows[:40], gallery.search(rows[:40], 10, where, exact=False), strict=True):
+            order = kept[np.argsort(-(rows[kept] @ query), kind="stable")[:10]]
+            hits += len({f"/{i}.jpg" for i in order} & {match.path for match in matches})
+            np.testing.assert_allclose(
+                matches[0].distance, np.linalg.norm(rows[order[0]] - query), atol=1e-5 if storage == "float32" else 1e-3
+            )
+        assert hits >= 0.98 * 400
+
+
 @pytest.fixture(scope="module")
 def nasty(tmp_path_factory):
     """A gallery whose names try to break out of a condition; and what is in it."""

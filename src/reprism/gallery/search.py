@@ -38,13 +38,13 @@ GROUPS = ("pid", "tracklet")
 """What matches can be grouped by."""
 
 PARTITION = 8192
-"""Rows in a cell of the index. A search looks into half of the cells, and into 40 at least: people who look alike lie
-in many. With a filter, of which an index knows nothing, it looks into all."""
+"""Rows in a cell of the index. A search looks into all of them: people who look alike lie in many, and a row's code is
+so short that reading every one costs less than missing some."""
 
 NO_FILTER = Filter()
 
-_REFINED = 4  # by the index come so many times the rows wanted; their true distances decide
-_FEWEST_PROBES = 40
+# By the index come so many times the rows wanted, and so many at least; their true distances decide.
+_REFINED, _FEWEST_REFINED = 8, 256
 _BLOCK = 2**25  # bytes of descriptors at a time
 _QUERIES = 1024  # at a time
 _FEW_QUERIES = 4  # each scans the table in less time than reading it takes once
@@ -325,14 +325,13 @@ def _by_index(
 ) -> list[list[_Candidate]]:
     """The nearest rows among those that the index proposes, and all that it does not know yet."""
     found = []
-    cells = len(gallery) // PARTITION + 1
-    probes = max(_FEWEST_PROBES, cells // 2 if condition is None else cells)
+    refined = max(_REFINED, -(-_FEWEST_REFINED // max(1, count)))
     for query in queries:
         asked = (
             gallery._table.search(query, vector_column_name=DESCRIPTOR)
             .select(["id", DESCRIPTOR, *_group_columns(group_by), "_distance"])
-            .nprobes(probes)
-            .refine_factor(_REFINED)
+            .nprobes(len(gallery) // PARTITION + 1)
+            .refine_factor(refined)
             .limit(count)
         )
         if condition is not None:
