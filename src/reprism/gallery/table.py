@@ -544,8 +544,8 @@ class Gallery:
                 if f"{column}_idx" not in there:
                     self._table.create_index(column, config=config)
         if vector and _VECTOR_INDEX not in there:
-            # Either is built in seconds for a million rows on two cores; a graph takes an hour. RaBitQ's 4 bits a column
-            # rank strangers well too, whom one bit confuses; of few columns its error is large.
+            # Either is built within a minute for a million rows on two cores; a graph takes an hour. RaBitQ's 4 bits a
+            # column rank strangers well too, whom one bit confuses. Of few columns its error is large.
             wide = self.dim % 8 == 0 and self.dim >= _FOUR_BITS_FROM
             cells = (
                 IvfRq(distance_type="l2", target_partition_size=PARTITION, num_bits=4)
