@@ -54,8 +54,9 @@ def _answer(gallery: Gallery, query: str, matches: Sequence[Match]) -> list[str]
         return [asked, "No match."]
     probable = any(match.probability is not None for match in matches)
     split = any(match.shares for match in matches)
-    header = ["rank", "picture", "distance", *(["probability"] if probable else []), "identity", "camera", "time"]
-    header += [*(["parts"] if split else []), "image"]
+    timed = any(match.time is not None for match in matches)
+    header = ["rank", "picture", "distance", *(["probability"] if probable else []), "identity", "camera"]
+    header += [*(["time"] if timed else []), *(["parts"] if split else []), "image"]
     highest = max((max(match.shares.values()) for match in matches if match.shares), default=0.0)
     rows = [
         [
@@ -65,9 +66,10 @@ def _answer(gallery: Gallery, query: str, matches: Sequence[Match]) -> list[str]
             *(["" if match.probability is None else f"{match.probability:.0%}"] if probable else []),
             match.pid or "unknown",
             match.camid or "unknown",
-            "unknown" if match.time is None else match.time.isoformat(" ", "seconds"),
+            *(["unknown" if match.time is None else match.time.isoformat(" ", "seconds")] if timed else []),
             *([_bars(match.shares or {}, highest)] if split else []),
-            match.path,
+            # A path has no place to be broken at but any.
+            Html(f'<span style="overflow-wrap: anywhere">{escaped(match.path)}</span>'),
         ]
         for match in matches
     ]
