@@ -41,12 +41,12 @@ from reprism.gallery.rows import (
     to_arrow,
     vectors,
 )
-from reprism.gallery.search import EXACT_ROWS, NO_FILTER, PARTITION, Match, search
+from reprism.gallery.search import EXACT_ROWS, NO_FILTER, PARTITION
+from reprism.gallery.search import search as search_rows
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-    from reprism.evaluation.calibration import Calibration
 
 _TABLE, _PROJECTIONS, _ERASING = "rows", "projections", "erasing"
 _LOCK = ".writing"
@@ -410,31 +410,7 @@ class Gallery:
 
     # ---- searching ---------------------------------------------------------------------------------------
 
-    def search(
-        self,
-        descriptors: np.ndarray,
-        top: int = 20,
-        where: Filter = NO_FILTER,
-        threshold: float | None = None,
-        calibration: Calibration | None = None,
-        group_by: str | None = None,
-        rerank: bool = False,
-        shares: bool = True,
-        exact: bool | None = None,
-    ) -> list[list[Match]]:
-        """The rows nearest to some descriptors: see :func:`reprism.gallery.search.search`."""
-        return search(
-            self,
-            descriptors,
-            top,
-            where,
-            threshold=threshold,
-            calibration=calibration,
-            group_by=group_by,
-            rerank=rerank,
-            shares=shares,
-            exact=exact,
-        )
+    search = search_rows
 
     # ---- taking out --------------------------------------------------------------------------------------
 
@@ -544,8 +520,8 @@ class Gallery:
                 if f"{column}_idx" not in there:
                     self._table.create_index(column, config=config)
         if vector and _VECTOR_INDEX not in there:
-            # Either is built within a minute for a million rows on two cores; a graph takes an hour. RaBitQ's 4 bits a
-            # column rank strangers well too, whom one bit confuses. Of few columns its error is large.
+            # Either is built within a minute for a million rows on two cores (benchmarks/search.py), a graph is not.
+            # RaBitQ's 4 bits a column rank strangers well too, whom one bit confuses; of few its error is large.
             wide = self.dim % 8 == 0 and self.dim >= _FOUR_BITS_FROM
             cells = (
                 IvfRq(distance_type="l2", target_partition_size=PARTITION, num_bits=4)
