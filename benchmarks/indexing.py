@@ -31,9 +31,9 @@ class Arguments:
     """A model file."""
     folder: tyro.conf.Positional[Path]
     """Images."""
-    images: int = 1024
+    images: int = 512
     """How many of them."""
-    turns: int = 3
+    turns: int = 8
     """Turns of each way."""
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     embedder = reprism.Embedder(arguments.model)
     sightings = find_sightings([arguments.folder])[: arguments.images]
-    ready = torch.stack([embedder.transform(read_image(one.paths[0])) for one in sightings])
+    ready = torch.stack([embedder.resize(read_image(one.paths[0])) for one in sightings])
     rates: dict[str, list[float]] = {"network alone": [], "index": []}
     embedder.embed_ready(ready[: embedder.batch_size])
     for _ in range(arguments.turns):

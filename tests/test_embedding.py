@@ -58,6 +58,13 @@ def test_the_descriptor_is_image_plus_mirror_then_one_norm(model: reprism.PartNe
         np.testing.assert_allclose(found, raw / np.linalg.norm(raw), atol=1e-5)
 
 
+def test_ready_images_are_resized_and_not_normalised(embedder: reprism.Embedder, picture: np.ndarray) -> None:
+    resized = embedder.resize(torch.from_numpy(picture).permute(2, 0, 1))[None]
+    np.testing.assert_allclose(embedder.embed_ready(resized), embedder.embed([picture]), atol=1e-6)
+    with pytest.raises(TypeError, match="torch.float32 were given; wanted is uint8"):
+        embedder.embed_ready(eval_transform(embedder.model.preprocessing)(resized))
+
+
 def test_rows_have_length_one_in_any_batch(embedder: reprism.Embedder) -> None:
     pictures = [np.random.default_rng(n).integers(0, 256, (40 + n, 30, 3), dtype=np.uint8) for n in range(9)]
     rows = embedder.embed(pictures)

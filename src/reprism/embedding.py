@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from reprism.data.images import ImageSet, read_image
 from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
-from reprism.data.transforms import eval_transform
+from reprism.data.transforms import normalise, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.models.checkpoint import fingerprint, load
 from reprism.models.network import PartNet
@@ -110,7 +110,8 @@ class Embedder:
         self.batch_size = batch_size
         self.flip = flip
         self.precision = fastest_precision(self.device) if precision == "auto" else precision
-        self.transform = eval_transform(model.preprocessing)
+        self.resize = resize(model.preprocessing)
+        self._normalise = normalise(model.preprocessing)
 
     @property
     def descriptor_dim(self) -> int:
@@ -141,20 +142,26 @@ class Embedder:
             raise TypeError(f"a sequence of images is wanted, not one {type(images).__name__}: give [image]")
         rows: list[Tensor] = []
         for batch in _batches(enumerate(images), self.batch_size):
-            ready = torch.stack([self.transform(_as_uint8(picture, place)) for place, picture in batch])
+            ready = torch.stack([self.resize(_as_uint8(picture, place)) for place, picture in batch])
             rows.append(self.embed_ready(ready))
         return torch.cat(rows).numpy() if rows else np.zeros((0, self.descriptor_dim), np.float32)
 
     def embed_ready(self, images: Tensor) -> Tensor:
-        """Descriptors of images that went through ``transform`` already, such as by other processes.
+        """Descriptors of images that went through ``resize`` already, such as in other threads or processes.
 
         Args:
-            images: B×3×H×W, at most as many as memory has room for.
+            images: B×3×height×width uint8 of the network's size, at most as many as memory has room for.
 
         Returns:
             B×descriptor_dim float32 on the CPU, rows of length 1.
+
+        Raises:
+            TypeError: they are not uint8, such as normalised already.
         """
-        images = images.to(self.device, memory_format=torch.channels_last)
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images of {images.dtype} were given; wanted is uint8, as `resize` gives it")
+        # Normalised here: of a batch, where the network is, that takes a fraction of what it takes image by image.
+        images = self._normalise(images.to(self.device)).to(memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self.device, self.precision):
             return describe(self.model, images, self.flip).cpu()
 
@@ -214,7 +221,7 @@ class Embedder:
         Raises:
             ImageError: a file is no readable picture; names it.
         """
-        loader = DataLoader(ImageSet(samples, self.transform), self.batch_size, num_workers=workers)
+        loader = DataLoader(ImageSet(samples, self.resize), self.batch_size, num_workers=workers)
         out = np.empty((len(samples), self.descriptor_dim), np.float32)
         done = 0
         for images, _ in loader:
@@ -273,7 +280,7 @@ class Embedder:
             ImageError: a frame is no readable picture; names it.
         """
         video = video or VideoSettings()
-        frames = TrackletSet(tracklets, self.transform, video)
+        frames = TrackletSet(tracklets, self.resize, video)
         out = np.empty((len(tracklets), video.runs * self.descriptor_dim), np.float32)
         for done, (images, _) in enumerate(DataLoader(frames, batch_size=None, num_workers=workers)):
             rows = torch.cat([self.embed_ready(some) for some in images.split(self.batch_size)])

@@ -258,8 +258,8 @@ class ImageSet(Dataset[tuple[torch.Tensor, int]]):
 
     Args:
         samples: The images.
-        transform: From uint8 3×H×W to what a network takes, float 3×height×width. It must not write to its
-            input, and must take its randomness from torch.
+        transform: From uint8 3×H×W to tensors of one size, such as the float ones that a network takes. It must
+            not write to its input, and must take its randomness from torch.
         labels: A class for each sample. Without them, an item's label is its index.
         cache: ``none`` decodes an image each time it is asked for; ``ram`` decodes all of them here, once.
             Images decoded earlier can be given instead; they must be those of ``samples``.

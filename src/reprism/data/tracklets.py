@@ -21,7 +21,7 @@ class TrackletSet(Dataset[tuple[torch.Tensor, int]]):
 
     Args:
         samples: the tracklets.
-        transform: from uint8 3×H×W to float 3×height×width.
+        transform: from uint8 3×H×W to tensors of one size, 3×height×width.
         video: which frames are chosen.
 
     Raises:

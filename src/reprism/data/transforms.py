@@ -108,12 +108,12 @@ def train_transform(
     if flip:
         # Before resizing: the same picture, and usually a smaller one to move.
         steps.append(v2.RandomHorizontalFlip(flip))
-    steps.append(_resize(preprocessing))
+    steps.append(resize(preprocessing))
     if pad_crop:
         steps.append(v2.RandomCrop(preprocessing.size, padding=pad_crop))
     if color_jitter:
         steps.append(v2.ColorJitter(brightness=color_jitter, contrast=color_jitter, saturation=color_jitter))
-    steps += _normalise(preprocessing)
+    steps += normalise(preprocessing).transforms
     if erasing:
         steps.append(v2.RandomErasing(erasing, scale=(0.02, 0.4), ratio=(0.3, 3.3), value=0, inplace=True))
     return v2.Compose(steps)
@@ -121,20 +121,24 @@ def train_transform(
 
 def eval_transform(preprocessing: Preprocessing) -> v2.Compose:
     """Resize and normalise, nothing random: uint8 3×H×W (or B×3×H×W) -> float32 3×height×width (B×…)."""
-    return v2.Compose([_resize(preprocessing), *_normalise(preprocessing)])
+    return v2.Compose([resize(preprocessing), *normalise(preprocessing).transforms])
 
 
-def _resize(preprocessing: Preprocessing) -> v2.Resize:
+def resize(preprocessing: Preprocessing) -> v2.Resize:
+    """The half of :func:`eval_transform` that is done image by image: uint8 3×H×W -> uint8 3×height×width."""
     # Of the uint8 image: torch's own bicubic for bytes takes a third of the time of the one for floats.
     return v2.Resize(preprocessing.size, interpolation=_INTERPOLATIONS[preprocessing.interpolation], antialias=True)
 
 
-def _normalise(preprocessing: Preprocessing) -> list[torch.nn.Module]:
+def normalise(preprocessing: Preprocessing) -> v2.Compose:
+    """The other half, which a whole batch can pass at once, wherever it lies: uint8 …×3×H×W -> float32."""
     # In place is safe: ToDtype has just made a tensor of its own.
-    return [
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(list(preprocessing.mean), list(preprocessing.std), inplace=True),
-    ]
+    return v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(preprocessing.mean), list(preprocessing.std), inplace=True),
+        ]
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -81,7 +81,7 @@ def index_images(
     todo = [sighting for sighting in sightings if sighting.key not in present]
     outcome = Indexing(already=len(sightings) - len(todo))
     start = time.monotonic()
-    decode = _Decoder(embedder.transform, frames, thumbnails)
+    decode = _Decoder(embedder.resize, frames, thumbnails)
     done = outcome.already
     with _Writer(gallery) as writer:
         for batch in _decoded(_batches(todo, embedder.batch_size, frames), decode, threads):
@@ -102,7 +102,7 @@ def index_images(
 
 
 class _Decoded(NamedTuple):
-    """A sighting with its frames, each 3×H×W as the network takes them; none if all are unreadable."""
+    """A sighting with its frames, each uint8 of the network's size; none if all are unreadable."""
 
     sighting: Sighting
     frames: list[Tensor]
@@ -112,7 +112,7 @@ class _Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class _Decoder:
-    transform: Callable[[Tensor], Tensor]
+    resize: Callable[[Tensor], Tensor]
     most_frames: int
     thumbnails: bool
 
@@ -126,7 +126,7 @@ class _Decoder:
             except ImageError as error:
                 unreadable.append((sighting.paths[place], error.reason))
                 continue
-            frames.append(self.transform(image))
+            frames.append(self.resize(image))
             if self.thumbnails and thumbnail is None:
                 thumbnail = make_thumbnail(image)
         return _Decoded(sighting, frames, thumbnail, unreadable)

@@ -44,7 +44,7 @@ so short that reading every one costs less than missing some."""
 NO_FILTER = Filter()
 
 # By the index come so many times the rows wanted, and so many at least; their true distances decide.
-_REFINED, _FEWEST_REFINED = 4, 64
+_REFINED, _FEWEST_REFINED = 4, 32
 _BLOCK = 2**25  # bytes of descriptors at a time
 _QUERIES = 1024  # at a time
 _FEW_QUERIES = 4  # each scans the table in less time than reading it takes once
@@ -80,12 +80,20 @@ class Match(Row):
         return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in ordered.items()}
 
 
+class _Seen(NamedTuple):
+    """What is known of a row that was read."""
+
+    row: Row
+    vector: np.ndarray
+
+
 class _Candidate(NamedTuple):
-    """A row that may become a match; in the order of ranks."""
+    """A row that may become a match; in the order of ranks. (Ids differ, so that no more than these are compared.)"""
 
     distance: float
     id: str
     group: str
+    seen: _Seen | None = None  # if finding it has read the row anyway
 
 
 def search(
@@ -144,27 +152,23 @@ def search(
     )
     if threshold is not None:
         found = [[candidate for candidate in some if candidate.distance <= threshold] for some in found]
-    table = gallery._fetch(
-        sorted({candidate.id for some in found for candidate in some}),
-        [*ROW_COLUMNS, *([DESCRIPTOR] if rerank or shares else [])],
-    )
-    rows = {row.id: (place, row) for place, row in enumerate(rows_of(table))}
-    vectors = as_matrix(table[DESCRIPTOR]) if rerank or shares else np.zeros((len(table), 0), np.float32)
+    rows = {candidate.id: candidate.seen for some in found for candidate in some if candidate.seen is not None}
+    rows |= _look_up(gallery, {candidate.id for some in found for candidate in some}.difference(rows))
     partition = Partition.parse(gallery.partition) if shares and projection is None else None
     names = [] if partition is None else [part.name for part in partition.parts]
     results = []
     for query, candidates in zip(queries, found, strict=True):
         # Rows that were erased while the search went on are none any more.
         chosen = [candidate for candidate in candidates if candidate.id in rows]
-        places = [rows[candidate.id][0] for candidate in chosen]
         order, new = list(range(len(chosen))), None
         if rerank and chosen:
-            new = reranked_distances(query[None], vectors[places])[0]
+            new = reranked_distances(query[None], np.stack([rows[candidate.id].vector for candidate in chosen]))[0]
             order = np.argsort(new, kind="stable").tolist()
         order = order[:top]
         parts: list[dict[str, float] | None] = [None] * len(order)
         if partition is not None and order:
-            split = part_distances(query[None], vectors[[places[at] for at in order]], partition)
+            best = np.stack([rows[chosen[at].id].vector for at in order])
+            split = part_distances(query[None], best, partition)
             parts = [dict(zip(names, row.tolist(), strict=True)) for row in split]
         results.append(
             [
@@ -174,7 +178,7 @@ def search(
                     probability=None if calibration is None else float(calibration.probability(chosen[at].distance)),
                     shares=shares_of_parts,
                     reranked=None if new is None else float(new[at]),
-                    **vars(rows[chosen[at].id][1]),
+                    **vars(rows[chosen[at].id].row),
                 )
                 for rank, (at, shares_of_parts) in enumerate(zip(order, parts, strict=True), 1)
             ]
@@ -292,7 +296,7 @@ def _by_scanning(
                 gallery._table.search(query, vector_column_name=DESCRIPTOR)
                 .distance_type("l2")
                 .bypass_vector_index()
-                .select(["id", DESCRIPTOR, *_group_columns(group_by), "_distance"])
+                .select([*ROW_COLUMNS, DESCRIPTOR, "_distance"])
                 .limit(limit)
             )
             if condition is not None:
@@ -309,8 +313,18 @@ def _by_scanning(
 
 def _candidates(query: np.ndarray, table: Any, group_by: str | None) -> list[_Candidate]:
     """Rows with their true distances, in the order of ranks."""
-    distances = _distances(query, as_matrix(table[DESCRIPTOR])) if len(table) else []
-    return sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by)))
+    seen = _seen(table)
+    distances = _distances(query, np.stack([one.vector for one in seen])) if seen else []
+    return sorted(map(_Candidate, distances, table["id"].to_pylist(), _groups(table, group_by), seen))
+
+
+def _seen(table: Any) -> list[_Seen]:
+    return list(map(_Seen, rows_of(table), as_matrix(table[DESCRIPTOR]))) if len(table) else []
+
+
+def _look_up(gallery: Gallery, ids: set[str]) -> dict[str, _Seen]:
+    """Rows by their ids; those that are gone are left out."""
+    return {one.row.id: one for one in _seen(gallery._fetch(sorted(ids), [*ROW_COLUMNS, DESCRIPTOR]))}
 
 
 def _read(gallery: Gallery, condition: str | None, group_by: str | None) -> Iterator[Any]:
@@ -329,7 +343,7 @@ def _by_index(
     for query in queries:
         asked = (
             gallery._table.search(query, vector_column_name=DESCRIPTOR)
-            .select(["id", DESCRIPTOR, *_group_columns(group_by), "_distance"])
+            .select([*ROW_COLUMNS, DESCRIPTOR, "_distance"])
             .nprobes(len(gallery) // PARTITION + 1)
             .refine_factor(refined)
             .limit(count)

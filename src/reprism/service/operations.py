@@ -184,11 +184,11 @@ class Operations:
     # ---- in threads --------------------------------------------------------------------------------------
 
     async def _decoded(self, content: bytes, *, thumbnail: bool) -> tuple[Tensor, bytes | None]:
-        """A picture as the network takes it, and a small one."""
+        """A picture of the network's size, and a small one."""
 
         def decode() -> tuple[Tensor, bytes | None]:
             image = decode_upload(content, self.settings.max_pixels)
-            return self._embedder.transform(image), make_thumbnail(image) if thumbnail else None
+            return self._embedder.resize(image), make_thumbnail(image) if thumbnail else None
 
         return await asyncio.get_running_loop().run_in_executor(self._decoding, decode)
 
