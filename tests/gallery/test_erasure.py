@@ -50,7 +50,7 @@ def traces(root, number):
 
 @pytest.mark.parametrize("indexed", [False, True])
 def test_no_byte_is_left_on_disk(tmp_path, indexed, monkeypatch):
-    monkeypatch.setattr("reprism.gallery.table.EXACT_ROWS", 100)
+    monkeypatch.setattr("reprism.gallery.upkeep.EXACT_ROWS", 100)
     root = tmp_path / "g"
     gallery = fill(root)
     if indexed:
@@ -68,7 +68,7 @@ def test_no_byte_is_left_on_disk(tmp_path, indexed, monkeypatch):
 
 def test_a_search_index_forgets_the_rows_too(tmp_path, monkeypatch):
     """The files of an index that held the row are other files afterwards, and none is from before."""
-    monkeypatch.setattr("reprism.gallery.table.EXACT_ROWS", 100)
+    monkeypatch.setattr("reprism.gallery.upkeep.EXACT_ROWS", 100)
     root = tmp_path / "g"
     gallery = fill(root)
     gallery.optimize()

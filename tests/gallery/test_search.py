@@ -157,7 +157,7 @@ def test_reranking_orders_the_nearest_rows_anew(gallery, entries):
 
 
 def test_the_index_finds_them_too_and_rows_added_since(tmp_path, entries, monkeypatch):
-    monkeypatch.setattr("reprism.gallery.table.EXACT_ROWS", 500)
+    monkeypatch.setattr("reprism.gallery.upkeep.EXACT_ROWS", 500)
     monkeypatch.setattr(searching, "EXACT_ROWS", 500)
     monkeypatch.setattr(searching, "FEW_ROWS", 50)
     gallery = Gallery.create(tmp_path / "g", KIND)
@@ -189,7 +189,7 @@ def test_the_index_finds_them_too_and_rows_added_since(tmp_path, entries, monkey
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_wide_descriptors_are_found_by_four_bits_a_column(tmp_path, monkeypatch, storage):
-    monkeypatch.setattr("reprism.gallery.table.EXACT_ROWS", 500)
+    monkeypatch.setattr("reprism.gallery.upkeep.EXACT_ROWS", 500)
     monkeypatch.setattr(searching, "EXACT_ROWS", 500)
     rng = np.random.default_rng(0)
     rows = (0.3 * rng.normal(size=(150, 256))[np.arange(3000) % 150] + rng.normal(size=(3000, 256))).astype(np.float32)

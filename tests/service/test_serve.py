@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import suppress
 
 import httpx2
 import pytest
+import trustme
 
 from reprism.cli import main
 from reprism.gallery.table import Gallery
@@ -40,16 +42,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_it_serves_and_ends_in_order(place, model_file, tokens, pictures, tmp_path):
+def test_it_serves_by_tls_and_ends_in_order(place, model_file, tokens, pictures, tmp_path):
     port = free_port()
+    authority, verify = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(verify)
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
     command = [
         sys.executable, "-m", "reprism", "serve", "--gallery", place, "--model", str(model_file), "--port", str(port),
         "--tokens", str(tokens), "--host", "0.0.0.0", "--precision", "fp32",
+        "--certificate", str(tmp_path / "certificate.pem"), "--key", str(tmp_path / "key.pem"),
     ]  # fmt: skip
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with httpx2.Client(base_url=f"https://127.0.0.1:{port}", timeout=60, verify=verify) as client:
             end = time.monotonic() + 120
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""A gallery: descriptors of images and tracklets in a Lance table, and all that is done to them but searching.
+"""A gallery: descriptors of images and tracklets in a Lance table; putting them in and looking them up.
 
 The table lies in a folder, or in object storage (``s3://…``). It says by which model its descriptors were made, and
 takes none of another. What changes it appears whole or not at all, whenever the process ends. On a local disk processes
@@ -8,12 +8,8 @@ process write at a time.
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,8 +20,21 @@ import pyarrow.compute as pc
 
 from reprism.embedding import DescriptorKind, Embedder
 from reprism.files import one_at_a_time
+from reprism.gallery import search, upkeep
 from reprism.gallery.compression import Projection
-from reprism.gallery.filters import Filter, moment, one_of
+from reprism.gallery.facts import (
+    ASKED_AT_ONCE,
+    ERASING,
+    PROJECTIONS,
+    ROWS,
+    VECTOR_INDEX,
+    Facts,
+    GalleryError,
+    connect,
+    has_table,
+    local,
+)
+from reprism.gallery.filters import Filter, one_of
 from reprism.gallery.rows import (
     DESCRIPTOR,
     ROW_COLUMNS,
@@ -37,49 +46,16 @@ from reprism.gallery.rows import (
     normalised,
     row_id,
     rows_of,
-    schema,
     to_arrow,
-    vectors,
 )
-from reprism.gallery.search import EXACT_ROWS, NO_FILTER, PARTITION
-from reprism.gallery.search import search as search_rows
+from reprism.gallery.search import NO_FILTER
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
+__all__ = ["Gallery", "GalleryError"]
 
-_TABLE, _PROJECTIONS, _ERASING = "rows", "projections", "erasing"
 _LOCK = ".writing"
-_FACTS = b"reprism"
-_FORMAT = 1
-_BLOCK = 2**25  # bytes of descriptors at a time when the table is read through
-_ASKED_AT_ONCE = 1000  # ids in one condition
-_VERSIONS_KEPT = timedelta(hours=1)  # readers that began within it still find their files
-_VECTOR_INDEX = f"{DESCRIPTOR}_idx"
-_FOUR_BITS_FROM = 256  # columns
-
-
-class GalleryError(ValueError):
-    """There is no such gallery, or it is not one for this; the message names it and the remedy."""
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What is true of every row, kept in the table's own schema: it changes together with them, or not at all."""
-
-    format: int
-    kind: DescriptorKind
-    storage: Storage
-    dim: int
-    projection: str | None = None  # the digest of a row of the table of projections
-    model: str | None = None
-
-    def metadata(self) -> dict[bytes, bytes]:
-        return {_FACTS: json.dumps(asdict(self)).encode()}
-
-    @property
-    def schema(self) -> pa.Schema:
-        return schema(self.dim, self.storage, self.metadata())
 
 
 class Gallery:
@@ -120,20 +96,20 @@ class Gallery:
             )
         if cls.exists(uri):
             raise GalleryError(f"{uri} is a gallery already: open it, or choose another place")
-        folder = _local(uri)
+        folder = local(uri)
         # Of these, an attempt that was killed may have left the beginnings.
-        ours = {f"{_TABLE}.lance", _LOCK}
+        ours = {f"{ROWS}.lance", _LOCK}
         if (
             folder is not None
             and folder.exists()
             and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours)
         ):
             raise GalleryError(f"{uri} exists and holds something else: choose a place of the gallery's own")
-        connection = _connect(uri)
+        connection = connect(uri)
         note = None if model is None else str(Path(model).absolute())
-        facts = _Facts(_FORMAT, kind, storage, kind.dim, model=note)
+        facts = Facts(kind, storage, kind.dim, model=note)
         try:
-            table = connection.create_table(_TABLE, schema=facts.schema)
+            table = connection.create_table(ROWS, schema=facts.schema)
         except ValueError as error:  # made by another process meanwhile
             raise GalleryError(f"{uri} is a gallery already: open it, or choose another place") from error
         return cls(str(uri), connection, table)
@@ -141,10 +117,10 @@ class Gallery:
     @classmethod
     def exists(cls, uri: str | PathLike[str]) -> bool:
         """Whether there is a gallery."""
-        folder = _local(uri)
+        folder = local(uri)
         if folder is not None:
-            return any((folder / f"{_TABLE}.lance" / "_versions").glob("*.manifest"))
-        return _has_table(_connect(uri), _TABLE)
+            return any((folder / f"{ROWS}.lance" / "_versions").glob("*.manifest"))
+        return has_table(connect(uri), ROWS)
 
     @classmethod
     def open(cls, uri: str | PathLike[str], embedder: Embedder | DescriptorKind | None = None) -> Gallery:
@@ -160,8 +136,8 @@ class Gallery:
         """
         if not cls.exists(uri):
             raise GalleryError(f"no gallery at {uri}: make one with Gallery.create or `reprism index`")
-        connection = _connect(uri)
-        gallery = cls(str(uri), connection, connection.open_table(_TABLE))
+        connection = connect(uri)
+        gallery = cls(str(uri), connection, connection.open_table(ROWS))
         gallery._facts()
         if embedder is not None:
             gallery.check(embedder)
@@ -187,17 +163,8 @@ class Gallery:
                 "descriptors do not compare. Make the embedder like the gallery, or index anew."
             )
 
-    def _facts(self) -> _Facts:
-        metadata = self._table.schema.metadata or {}
-        try:
-            values = json.loads(metadata[_FACTS])
-            if values["format"] > _FORMAT:
-                raise GalleryError(
-                    f"the gallery {self.uri} has format {values['format']}; this Reprism reads {_FORMAT}: update it"
-                )
-            return _Facts(**values | {"kind": DescriptorKind(**values["kind"])})
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise GalleryError(f"{self.uri} is a LanceDB database, but not a gallery of Reprism's") from error
+    def _facts(self) -> Facts:
+        return Facts.of(self.uri, self._table.schema)
 
     # ---- what it is --------------------------------------------------------------------------------------
 
@@ -249,7 +216,7 @@ class Gallery:
         if digest is None:
             return None
         if digest not in self._projections:
-            found = self._connection.open_table(_PROJECTIONS).search().where(one_of("digest", [digest])).to_arrow()
+            found = self._connection.open_table(PROJECTIONS).search().where(one_of("digest", [digest])).to_arrow()
             self._projections[digest] = Projection.from_bytes(found["content"][0].as_py())
         return self._projections[digest]
 
@@ -296,7 +263,7 @@ class Gallery:
         return {wanted[row] for row in self._present(list(wanted))}
 
     def _present(self, ids: Sequence[str]) -> set[str]:
-        if len(ids) <= _ASKED_AT_ONCE:
+        if len(ids) <= ASKED_AT_ONCE:
             found = self._fetch(ids, ["id"])
             return set(found["id"].to_pylist())
         asked, present = set(ids), set()
@@ -354,8 +321,8 @@ class Gallery:
 
     def _fetch(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
         tables = [
-            self._table.search().where(one_of("id", ids[start : start + _ASKED_AT_ONCE])).select(columns).to_arrow()
-            for start in range(0, len(ids), _ASKED_AT_ONCE)
+            self._table.search().where(one_of("id", ids[start : start + ASKED_AT_ONCE])).select(columns).to_arrow()
+            for start in range(0, len(ids), ASKED_AT_ONCE)
         ]
         names = self._table.schema
         return pa.concat_tables(tables) if tables else pa.schema([names.field(name) for name in columns]).empty_table()
@@ -373,7 +340,7 @@ class Gallery:
         columns = self._table.search().select(["pid", "camid", "time"]).to_arrow()
         cameras = columns["camid"].drop_null().value_counts()
         span = pc.min_max(columns["time"])
-        folder = _local(self.uri)
+        folder = local(self.uri)
         return {
             "rows": len(columns),
             "identities": pc.count_distinct(columns["pid"], mode="only_valid").as_py(),
@@ -388,14 +355,14 @@ class Gallery:
             "storage": facts.storage,
             "dim": facts.dim,
             "descriptor_dim": facts.kind.dim,
-            "erasing": _has_table(self._connection, _ERASING),
+            "erasing": has_table(self._connection, ERASING),
         }
 
     def index(self) -> dict[str, Any] | None:
         """The index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""
         if not self.has_index():
             return None
-        found = self._table.index_stats(_VECTOR_INDEX)
+        found = self._table.index_stats(VECTOR_INDEX)
         if found is None:
             return None
         return {
@@ -406,198 +373,17 @@ class Gallery:
 
     def has_index(self) -> bool:
         """Whether there is an index over descriptors."""
-        return any(found.name == _VECTOR_INDEX for found in self._table.list_indices())
+        return any(found.name == VECTOR_INDEX for found in self._table.list_indices())
 
-    # ---- searching ---------------------------------------------------------------------------------------
+    # ---- searching, taking out, keeping it fast and small ------------------------------------------------
 
-    search = search_rows
-
-    # ---- taking out --------------------------------------------------------------------------------------
-
-    def erase(
-        self,
-        ids: Iterable[str] = (),
-        pids: Iterable[str] = (),
-        older_than: datetime | None = None,
-        compact: bool = True,
-    ) -> int:
-        """Take out the rows with one of these ids, or of one of these identities, or older than a moment.
-
-        Args:
-            ids: Of rows.
-            pids: Identities.
-            older_than: Rows taken before it; those of unknown time by when they came into the gallery.
-            compact: Whether to remove their bytes from the disk too, which rewrites the gallery (:meth:`compact`).
-                Otherwise the rows can be found no more, but their bytes stay until that is called.
-
-        Returns:
-            How many rows went.
-        """
-        ids, pids = list(ids), list(pids)
-        conditions = [one_of("id", ids[at : at + _ASKED_AT_ONCE]) for at in range(0, len(ids), _ASKED_AT_ONCE)]
-        conditions += [one_of("pid", pids)] if pids else []
-        conditions += [] if older_than is None else [f"coalesce(time, added) < {moment(older_than)}"]
-        erased = 0
-        with self._writing():
-            for condition in conditions:
-                if count := self._table.count_rows(condition):
-                    # Stays until the bytes are gone, so that an erasure that was interrupted is finished later.
-                    self._connection.create_table(_ERASING, schema=pa.schema([("nothing", pa.null())]), exist_ok=True)
-                    self._table.delete(condition)
-                    erased += count
-            if compact and _has_table(self._connection, _ERASING):
-                self._compact()
-        return erased
-
-    def compact(self) -> None:
-        """Rewrite the gallery with nothing but its rows: what was erased is then in no file any more.
-
-        The table is written anew beside the old one, and takes its place in one step; the indices that there were are
-        built again. A search that another process began before may fail.
-        """
-        with self._writing():
-            self._compact()
-
-    def _compact(self) -> None:
-        # LanceDB's own compaction leaves a file alone of which less than a tenth is deleted, and never cleans an index.
-        indexed = [found.name for found in self._table.list_indices()]
-        self._rewrite(self._facts())
-        self._index(vector=_VECTOR_INDEX in indexed, scalar=bool(indexed))
-        self._connection.drop_table(_ERASING, ignore_missing=True)
-
-    def _rewrite(self, facts: _Facts, change: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
-        """Every row anew, its descriptor changed; then no file is left of what was there before."""
-        old = self._table.search().select(facts.schema.names).to_batches(self._block())
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in old:
-                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                if change is not None:
-                    kind = facts.schema.field(DESCRIPTOR).type
-                    columns[DESCRIPTOR] = vectors(change(as_matrix(columns[DESCRIPTOR])), kind)
-                yield pa.RecordBatch.from_arrays([columns[name] for name in facts.schema.names], schema=facts.schema)
-
-        reader = pa.RecordBatchReader.from_batches(facts.schema, batches())
-        self._table = self._connection.create_table(_TABLE, data=reader, schema=facts.schema, mode="overwrite")
-        self._clean(timedelta(0), sure=True)
-
-    def _clean(self, kept: timedelta, *, sure: bool) -> None:
-        with warnings.catch_warnings():
-            # Of readers of older versions: said in the docstrings of who calls this.
-            warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0")
-            self._table.optimize(cleanup_older_than=kept, delete_unverified=sure)
-
-    def _block(self) -> int:
-        """Rows at a time, by the memory that their descriptors take."""
-        return max(1, _BLOCK // (4 * self.dim))
-
-    # ---- keeping it fast and small -----------------------------------------------------------------------
-
-    def optimize(self, *, build: bool = True) -> None:
-        """Gather small files, and build or refresh the indices; finish an erasure that was interrupted.
-
-        The index over descriptors is built once there are more than ``reprism.gallery.search.EXACT_ROWS`` rows: below,
-        a search reads them all. Rows added since are found without it; the next call takes them in.
-
-        Args:
-            build: Whether to build indices that are not there; those that are, are refreshed either way.
-        """
-        with self._writing():
-            if _has_table(self._connection, _ERASING):
-                self._compact()
-            self._clean(_VERSIONS_KEPT, sure=False)
-            self._index(vector=build and len(self) > EXACT_ROWS, scalar=build)
-
-    def _index(self, *, vector: bool, scalar: bool) -> None:
-        """Build the indices that are wanted and not there. (Those that are there LanceDB refreshes when it cleans.)"""
-        from lancedb.index import Bitmap, BTree, IvfRq, IvfSq
-
-        there = {found.name for found in self._table.list_indices()}
-        if not len(self):
-            return
-        if scalar:
-            for column, config in (("id", BTree()), ("pid", BTree()), ("time", BTree()), ("camid", Bitmap())):
-                if f"{column}_idx" not in there:
-                    self._table.create_index(column, config=config)
-        if vector and _VECTOR_INDEX not in there:
-            # Either is built within a minute for a million rows on two cores (benchmarks/search.py), a graph is not.
-            # RaBitQ's 4 bits a column rank strangers well too, whom one bit confuses; of few its error is large.
-            wide = self.dim % 8 == 0 and self.dim >= _FOUR_BITS_FROM
-            cells = (
-                IvfRq(distance_type="l2", target_partition_size=PARTITION, num_bits=4)
-                if wide
-                else IvfSq(distance_type="l2", target_partition_size=PARTITION)
-            )
-            self._table.create_index(DESCRIPTOR, config=cells)
-
-    def compress(self, dim: int | None = None, projection: Projection | None = None) -> Projection:
-        """Make every descriptor narrower: principal components, whitened. There is no way back.
-
-        Args:
-            dim: Columns to keep; the components are those of the gallery's own rows.
-            projection: Fitted elsewhere instead (:meth:`Projection.fit`), such as on a training set.
-
-        Returns:
-            The projection, which what is added and searched for later passes too.
-
-        Raises:
-            GalleryError: the gallery is compressed already, or has too few rows to fit to.
-            ValueError: neither or both are given, or the projection is of another width.
-        """
-        if (dim is None) == (projection is None):
-            raise ValueError("give either the columns to keep (dim) or a projection fitted elsewhere")
-        with self._writing():
-            facts = self._facts()
-            if facts.projection is not None:
-                raise GalleryError(f"{self.uri} is compressed already, to {facts.dim} columns: index anew for others")
-            if dim is not None:
-                projection = self.fit(dim)
-            assert projection is not None  # noqa: S101 - the check above
-            if projection.source_dim != facts.dim:
-                raise ValueError(f"the projection is of {projection.source_dim} columns, the gallery of {facts.dim}")
-            indexed = [found.name for found in self._table.list_indices()]
-            self._store(projection)
-            narrow = replace(facts, dim=projection.dim, projection=projection.digest)
-            self._rewrite(narrow, projection.apply)
-            self._index(vector=_VECTOR_INDEX in indexed, scalar=bool(indexed))
-        return projection
-
-    def fit(self, dim: int) -> Projection:
-        """The first ``dim`` principal components of the gallery's rows, whitened; changes nothing.
-
-        Raises:
-            ValueError: there are too few rows for so many.
-        """
-        return Projection.fit(self._blocks, self.dim, dim)
-
-    def _store(self, projection: Projection) -> None:
-        columns = pa.schema([("digest", pa.string()), ("content", pa.binary())])
-        table = self._connection.create_table(_PROJECTIONS, schema=columns, exist_ok=True)
-        row = pa.table({"digest": [projection.digest], "content": [projection.to_bytes()]}, schema=columns)
-        table.merge_insert("digest").when_not_matched_insert_all().execute(row)
-
-    def _blocks(self) -> Iterator[np.ndarray]:
-        for batch in self._table.search().select([DESCRIPTOR]).to_batches(self._block()):
-            yield as_matrix(batch[DESCRIPTOR])
+    search = search.search
+    erase = upkeep.erase
+    compact = upkeep.compact
+    optimize = upkeep.optimize
+    compress = upkeep.compress
+    fit = upkeep.fit
 
     def _writing(self) -> AbstractContextManager[None]:
-        folder = _local(self.uri)
+        folder = local(self.uri)
         return nullcontext() if folder is None else one_at_a_time(folder / _LOCK)
-
-
-def _local(uri: str | PathLike[str]) -> Path | None:
-    """The folder that a gallery on a local disk lies in; None for object storage."""
-    return None if "://" in str(uri) else Path(uri)
-
-
-def _connect(uri: str | PathLike[str]) -> Any:
-    try:
-        import lancedb
-    except ImportError as error:
-        raise GalleryError("galleries need LanceDB. Install it: pip install 'reprism[search]'.") from error
-    # Every look at the table is at its newest version, which another process may have written.
-    return lancedb.connect(str(uri), read_consistency_interval=timedelta(0))
-
-
-def _has_table(connection: Any, name: str) -> bool:
-    return name in connection.list_tables().tables

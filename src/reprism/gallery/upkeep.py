@@ -1,0 +1,217 @@
+"""Keeping a gallery: taking rows out for good, gathering files, building indices, making descriptors narrower."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from reprism.gallery.compression import Projection
+from reprism.gallery.facts import (
+    ASKED_AT_ONCE,
+    ERASING,
+    PROJECTIONS,
+    ROWS,
+    VECTOR_INDEX,
+    Facts,
+    GalleryError,
+    has_table,
+)
+from reprism.gallery.filters import moment, one_of
+from reprism.gallery.rows import DESCRIPTOR, as_matrix, vectors
+from reprism.gallery.search import EXACT_ROWS, PARTITION
+
+if TYPE_CHECKING:
+    from reprism.gallery.table import Gallery
+
+_BLOCK = 2**25  # bytes of descriptors at a time when the table is read through
+_VERSIONS_KEPT = timedelta(hours=1)  # readers that began within it still find their files
+_FOUR_BITS_FROM = 256  # columns
+
+
+# ---- taking out ------------------------------------------------------------------------------------------
+
+
+def erase(
+    gallery: Gallery,
+    ids: Iterable[str] = (),
+    pids: Iterable[str] = (),
+    older_than: datetime | None = None,
+    compact: bool = True,
+) -> int:
+    """Take out the rows with one of these ids, or of one of these identities, or older than a moment.
+
+    Args:
+        ids: Of rows.
+        pids: Identities.
+        older_than: Rows taken before it; those of unknown time by when they came into the gallery.
+        compact: Whether to remove their bytes from the disk too, which rewrites the gallery (:meth:`compact`).
+            Otherwise the rows can be found no more, but their bytes stay until that is called.
+
+    Returns:
+        How many rows went.
+    """
+    ids, pids = list(ids), list(pids)
+    conditions = [one_of("id", ids[at : at + ASKED_AT_ONCE]) for at in range(0, len(ids), ASKED_AT_ONCE)]
+    conditions += [one_of("pid", pids)] if pids else []
+    conditions += [] if older_than is None else [f"coalesce(time, added) < {moment(older_than)}"]
+    erased = 0
+    with gallery._writing():
+        for condition in conditions:
+            if count := gallery._table.count_rows(condition):
+                # Stays until the bytes are gone, so that an erasure that was interrupted is finished later.
+                gallery._connection.create_table(ERASING, schema=pa.schema([("nothing", pa.null())]), exist_ok=True)
+                gallery._table.delete(condition)
+                erased += count
+        if compact and has_table(gallery._connection, ERASING):
+            _compact(gallery)
+    return erased
+
+
+def compact(gallery: Gallery) -> None:
+    """Rewrite the gallery with nothing but its rows: what was erased is then in no file any more.
+
+    The table is written anew beside the old one, and takes its place in one step; the indices that there were are
+    built again. A search that another process began before may fail.
+    """
+    with gallery._writing():
+        _compact(gallery)
+
+
+def _compact(gallery: Gallery) -> None:
+    # LanceDB's own compaction leaves a file alone of which less than a tenth is deleted, and never cleans an index.
+    indexed = [found.name for found in gallery._table.list_indices()]
+    _rewrite(gallery, gallery._facts())
+    _index(gallery, vector=VECTOR_INDEX in indexed, scalar=bool(indexed))
+    gallery._connection.drop_table(ERASING, ignore_missing=True)
+
+
+def _rewrite(gallery: Gallery, facts: Facts, change: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+    """Every row anew, its descriptor changed; then no file is left of what was there before."""
+    old = gallery._table.search().select(facts.schema.names).to_batches(_block(gallery))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in old:
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            if change is not None:
+                kind = facts.schema.field(DESCRIPTOR).type
+                columns[DESCRIPTOR] = vectors(change(as_matrix(columns[DESCRIPTOR])), kind)
+            yield pa.RecordBatch.from_arrays([columns[name] for name in facts.schema.names], schema=facts.schema)
+
+    reader = pa.RecordBatchReader.from_batches(facts.schema, batches())
+    gallery._table = gallery._connection.create_table(ROWS, data=reader, schema=facts.schema, mode="overwrite")
+    _clean(gallery, timedelta(0), sure=True)
+
+
+def _clean(gallery: Gallery, kept: timedelta, *, sure: bool) -> None:
+    with warnings.catch_warnings():
+        # Of readers of older versions: said in the docstrings of who calls this.
+        warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0")
+        gallery._table.optimize(cleanup_older_than=kept, delete_unverified=sure)
+
+
+def _block(gallery: Gallery) -> int:
+    """Rows at a time, by the memory that their descriptors take."""
+    return max(1, _BLOCK // (4 * gallery.dim))
+
+
+# ---- keeping it fast and small ---------------------------------------------------------------------------
+
+
+def optimize(gallery: Gallery, *, build: bool = True) -> None:
+    """Gather small files, and build or refresh the indices; finish an erasure that was interrupted.
+
+    The index over descriptors is built once there are more than ``reprism.gallery.search.EXACT_ROWS`` rows: below,
+    a search reads them all. Rows added since are found without it; the next call takes them in.
+
+    Args:
+        build: Whether to build indices that are not there; those that are, are refreshed either way.
+    """
+    with gallery._writing():
+        if has_table(gallery._connection, ERASING):
+            _compact(gallery)
+        _clean(gallery, _VERSIONS_KEPT, sure=False)
+        _index(gallery, vector=build and len(gallery) > EXACT_ROWS, scalar=build)
+
+
+def _index(gallery: Gallery, *, vector: bool, scalar: bool) -> None:
+    """Build the indices that are wanted and not there. (Those that are there LanceDB refreshes when it cleans.)"""
+    from lancedb.index import Bitmap, BTree, IvfRq, IvfSq
+
+    there = {found.name for found in gallery._table.list_indices()}
+    if not len(gallery):
+        return
+    if scalar:
+        for column, config in (("id", BTree()), ("pid", BTree()), ("time", BTree()), ("camid", Bitmap())):
+            if f"{column}_idx" not in there:
+                gallery._table.create_index(column, config=config)
+    if vector and VECTOR_INDEX not in there:
+        # Either is built within a minute for a million rows on two cores (benchmarks/search.py), a graph is not.
+        # RaBitQ's 4 bits a column rank strangers well too, whom one bit confuses; of few its error is large.
+        wide = gallery.dim % 8 == 0 and gallery.dim >= _FOUR_BITS_FROM
+        cells = (
+            IvfRq(distance_type="l2", target_partition_size=PARTITION, num_bits=4)
+            if wide
+            else IvfSq(distance_type="l2", target_partition_size=PARTITION)
+        )
+        gallery._table.create_index(DESCRIPTOR, config=cells)
+
+
+def compress(gallery: Gallery, dim: int | None = None, projection: Projection | None = None) -> Projection:
+    """Make every descriptor narrower: principal components, whitened. There is no way back.
+
+    Args:
+        dim: Columns to keep; the components are those of the gallery's own rows.
+        projection: Fitted elsewhere instead (:meth:`Projection.fit`), such as on a training set.
+
+    Returns:
+        The projection, which what is added and searched for later passes too.
+
+    Raises:
+        GalleryError: the gallery is compressed already, or has too few rows to fit to.
+        ValueError: neither or both are given, or the projection is of another width.
+    """
+    if (dim is None) == (projection is None):
+        raise ValueError("give either the columns to keep (dim) or a projection fitted elsewhere")
+    with gallery._writing():
+        facts = gallery._facts()
+        if facts.projection is not None:
+            raise GalleryError(f"{gallery.uri} is compressed already, to {facts.dim} columns: index anew for others")
+        if dim is not None:
+            projection = fit(gallery, dim)
+        assert projection is not None  # noqa: S101 - the check above
+        if projection.source_dim != facts.dim:
+            raise ValueError(f"the projection is of {projection.source_dim} columns, the gallery of {facts.dim}")
+        indexed = [found.name for found in gallery._table.list_indices()]
+        _store(gallery, projection)
+        narrow = replace(facts, dim=projection.dim, projection=projection.digest)
+        _rewrite(gallery, narrow, projection.apply)
+        _index(gallery, vector=VECTOR_INDEX in indexed, scalar=bool(indexed))
+    return projection
+
+
+def fit(gallery: Gallery, dim: int) -> Projection:
+    """The first ``dim`` principal components of the gallery's rows, whitened; changes nothing.
+
+    Raises:
+        ValueError: there are too few rows for so many.
+    """
+    return Projection.fit(partial(_blocks, gallery), gallery.dim, dim)
+
+
+def _store(gallery: Gallery, projection: Projection) -> None:
+    columns = pa.schema([("digest", pa.string()), ("content", pa.binary())])
+    table = gallery._connection.create_table(PROJECTIONS, schema=columns, exist_ok=True)
+    row = pa.table({"digest": [projection.digest], "content": [projection.to_bytes()]}, schema=columns)
+    table.merge_insert("digest").when_not_matched_insert_all().execute(row)
+
+
+def _blocks(gallery: Gallery) -> Iterator[np.ndarray]:
+    for batch in gallery._table.search().select([DESCRIPTOR]).to_batches(_block(gallery)):
+        yield as_matrix(batch[DESCRIPTOR])
