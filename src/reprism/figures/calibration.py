@@ -33,7 +33,7 @@ def draw_calibration(calibration: Calibration, target: str | PathLike[str] | io.
             rotation=90, fontsize=7, ha="right", va="top",
         )  # fmt: skip
     spread.set(xlabel="distance", ylabel="density", title="Pairs; lines: thresholds by false match rate")
-    spread.legend(loc="center left", fontsize=8)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8, frameon=False)
     rates = [(f, t) for f, t in zip(calibration.roc["fmr"], calibration.roc["tpr"], strict=True) if f > 0]
     roc.semilogx([f for f, _ in rates], [t for _, t in rates])
     known = [point for point in calibration.points if point.fmr > 0]

@@ -331,7 +331,7 @@ thead th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 figure { margin: .75rem 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: .3rem; }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .4rem; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: .5rem 1.5rem; }
+.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .5rem 1.5rem; }
 .headline { display: flex; flex-wrap: wrap; gap: .9rem; margin: 1.1rem 0; }
 .headline div { flex: 1 1 10rem; background: var(--card); border: 1px solid var(--line); border-radius: .7rem;
   padding: .8rem 1.1rem; }
