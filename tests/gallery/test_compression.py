@@ -22,7 +22,7 @@ def people(count, seed=0):
 
 def test_the_projection_whitens():
     rows, _ = people(600)
-    projection = Projection.fit(lambda: np.array_split(rows, 7), 20, 6)
+    projection = Projection.fit(lambda: np.array_split(rows, 7), 20, 6, whitening=1)
     assert (projection.source_dim, projection.dim) == (20, 6)
     narrow = (rows.astype(np.float64) - projection.mean) @ projection.matrix
     np.testing.assert_allclose(narrow.T @ narrow / len(rows), np.eye(6), atol=1e-3)
@@ -35,10 +35,25 @@ def test_the_projection_whitens():
     np.testing.assert_array_equal(again.apply(rows), projection.apply(rows))
 
 
+def test_unwhitened_components_keep_what_they_cover():
+    rows, _ = people(600)
+    centred = rows - rows.mean(0)
+    whole = Projection.fit(lambda: [rows], 20, 20)
+    # A rotation about the mean: distances as they were, before the rows get length 1 again.
+    turned = centred @ whole.matrix
+    np.testing.assert_allclose(turned @ turned.T, centred @ centred.T, atol=1e-4)
+    values = np.linalg.svd(centred, compute_uv=False) ** 2 / len(rows)
+    for whitening, left in ((0, values), (0.5, np.sqrt(values)), (1, np.ones(20))):
+        narrow = centred @ Projection.fit(lambda: [rows], 20, 6, whitening).matrix
+        np.testing.assert_allclose(narrow.T @ narrow / len(rows), np.diag(left[:6]), atol=1e-3)
+
+
 def test_what_cannot_be_fitted_to():
     rows, _ = people(64)
     with pytest.raises(ValueError, match="dim is 21"):
         Projection.fit(lambda: [rows], 20, 21)
+    with pytest.raises(ValueError, match=r"whitening is 1\.5"):
+        Projection.fit(lambda: [rows], 20, 5, 1.5)
     with pytest.raises(ValueError, match="5 rows are too few for 5"):
         Projection.fit(lambda: [rows[:5]], 20, 5)
     with pytest.raises(ValueError, match="1 directions only"):
@@ -108,7 +123,7 @@ def test_whitening_helps_where_a_few_directions_drown_the_rest():
     rows = np.repeat(rng.normal(size=(40, 20)), 6, axis=0) + 0.3 * rng.normal(size=(240, 20))
     rows[:, :2] += 20 * rng.normal(size=(240, 2))  # what has nothing to do with who it is
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    projection = Projection.fit(lambda: [rows], 20, 20)
+    projection = Projection.fit(lambda: [rows], 20, 20, whitening=1)
     cameras = list(range(240))
     whitened = projection.apply(rows)
     before, after = (

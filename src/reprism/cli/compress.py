@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Arguments:
-    """Make a gallery's descriptors narrower, by principal components with whitening. There is no way back.
+    """Make a gallery's descriptors narrower, by principal components. There is no way back.
 
     What is searched for later is made narrower alike. Per-part shares of a distance are lost: columns belong to no part
     any more. With labelled data, prints what it costs.
@@ -29,6 +29,8 @@ class Arguments:
     """What reprism index made."""
     dim: int = 512
     """Columns to keep."""
+    whitening: float = 0.0
+    """How far to make all components equally long, 0 (not) to 1 (quite). Look at what it costs first."""
     data: str | None = None
     """NAME:DIR, as in reprism evaluate: labelled data, to say what it costs in mAP."""
     fit: Literal["gallery", "train"] = "gallery"
@@ -49,7 +51,9 @@ def run(argv: Sequence[str]) -> int:
     from reprism.gallery.table import Gallery
 
     gallery = Gallery.open(arguments.gallery)
-    projection = gallery.fit(arguments.dim) if arguments.data is None else _judged(gallery, arguments)
+    projection = (
+        gallery.fit(arguments.dim, arguments.whitening) if arguments.data is None else _judged(gallery, arguments)
+    )
     if not arguments.dry_run:
         before = gallery.stats()["bytes"]
         gallery.compress(projection=projection)
@@ -80,9 +84,9 @@ def _judged(gallery: "Gallery", arguments: Arguments) -> "Projection":
             raise ValueError(f"{dataset.name} is of tracklets; what compressing costs is told on images")
         if arguments.fit == "train":
             rows = embedder.embed_samples(as_images(dataset.train), workers=options.workers)
-            projection = Projection.fit(lambda: [rows], rows.shape[1], arguments.dim)
+            projection = Projection.fit(lambda: [rows], rows.shape[1], arguments.dim, arguments.whitening)
         else:
-            projection = gallery.fit(arguments.dim)
+            projection = gallery.fit(arguments.dim, arguments.whitening)
         query, shown = embed_dataset(embedder, dataset, options, progress)
     wide = evaluate_items(query, shown, dataset.query, dataset.gallery)
     narrow = evaluate_items(projection.apply(query), projection.apply(shown), dataset.query, dataset.gallery)

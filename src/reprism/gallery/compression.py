@@ -1,7 +1,9 @@
-"""Narrower descriptors: principal components with whitening.
+"""Narrower descriptors: principal components, whitened or not.
 
-Jégou and Chum, *Negative evidences and co-occurrences in image retrieval*, ECCV 2012: each component is divided by its
-standard deviation, so that what all people share counts no more than what tells them apart; then the L2 norm again.
+Whitening (Jégou and Chum, *Negative evidences and co-occurrences in image retrieval*, ECCV 2012) divides each component
+by its standard deviation, so that what all people share counts no more than what tells them apart; then the L2 norm
+again. It helps where a few directions drown the rest. A triplet loss has seen to that already, and then whitening only
+makes the noise of the last components loud: docs/benchmarks.md has what it costs on photographs.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ class Projection:
 
     Attributes:
         mean: D float32.
-        matrix: D×d float32: principal components, each divided by its standard deviation.
+        matrix: D×d float32: principal components, each divided by its standard deviation if they are whitened.
     """
 
     mean: np.ndarray
@@ -44,19 +46,25 @@ class Projection:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @classmethod
-    def fit(cls, blocks: Callable[[], Iterable[np.ndarray]], source_dim: int, dim: int) -> Projection:
+    def fit(
+        cls, blocks: Callable[[], Iterable[np.ndarray]], source_dim: int, dim: int, whitening: float = 0.0
+    ) -> Projection:
         """The first ``dim`` principal components of rows that are read through once, block by block.
 
         Args:
             blocks: Gives the rows, N×D floating-point, in as many pieces as suits.
             source_dim: D.
             dim: How many components to keep, 1 … D.
+            whitening: The power of its standard deviation that a component is divided by: 0 (none) … 1 (whole).
 
         Raises:
-            ValueError: there are not more rows than components wanted, or the rows do not vary in so many directions.
+            ValueError: an argument is out of range, there are not more rows than components wanted, or the rows do not
+                vary in so many directions.
         """
         if not 1 <= dim <= source_dim:
             raise ValueError(f"dim is {dim}; descriptors of {source_dim} columns have 1 to {source_dim} components")
+        if not 0 <= whitening <= 1:
+            raise ValueError(f"whitening is {whitening}; it lies in 0 (none) … 1 (whole)")
         count, total, products = 0, np.zeros(source_dim), np.zeros((source_dim, source_dim))
         for block in blocks():
             rows = block.astype(np.float64)
@@ -71,7 +79,7 @@ class Projection:
         if values[-1] < 1e-10 * values[0]:
             kept = int((values >= 1e-10 * values[0]).sum())
             raise ValueError(f"the rows vary in {kept} directions only; wanted are {dim}: fit to more, or keep fewer")
-        return cls(mean.astype(np.float32), np.ascontiguousarray(axes / np.sqrt(values), dtype=np.float32))
+        return cls(mean.astype(np.float32), np.ascontiguousarray(axes / values ** (whitening / 2), dtype=np.float32))
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """N×D descriptors as N×d float32 of length 1."""

@@ -163,12 +163,15 @@ def _index(gallery: Gallery, *, vector: bool, scalar: bool) -> None:
         gallery._table.create_index(DESCRIPTOR, config=cells)
 
 
-def compress(gallery: Gallery, dim: int | None = None, projection: Projection | None = None) -> Projection:
-    """Make every descriptor narrower: principal components, whitened. There is no way back.
+def compress(
+    gallery: Gallery, dim: int | None = None, projection: Projection | None = None, whitening: float = 0.0
+) -> Projection:
+    """Make every descriptor narrower: principal components. There is no way back.
 
     Args:
         dim: Columns to keep; the components are those of the gallery's own rows.
         projection: Fitted elsewhere instead (:meth:`Projection.fit`), such as on a training set.
+        whitening: With ``dim``: how far to whiten them, 0 … 1 (see :class:`Projection`).
 
     Returns:
         The projection, which what is added and searched for later passes too.
@@ -184,7 +187,7 @@ def compress(gallery: Gallery, dim: int | None = None, projection: Projection | 
         if facts.projection is not None:
             raise GalleryError(f"{gallery.uri} is compressed already, to {facts.dim} columns: index anew for others")
         if dim is not None:
-            projection = fit(gallery, dim)
+            projection = fit(gallery, dim, whitening)
         assert projection is not None  # noqa: S101 - the check above
         if projection.source_dim != facts.dim:
             raise ValueError(f"the projection is of {projection.source_dim} columns, the gallery of {facts.dim}")
@@ -196,13 +199,13 @@ def compress(gallery: Gallery, dim: int | None = None, projection: Projection | 
     return projection
 
 
-def fit(gallery: Gallery, dim: int) -> Projection:
-    """The first ``dim`` principal components of the gallery's rows, whitened; changes nothing.
+def fit(gallery: Gallery, dim: int, whitening: float = 0.0) -> Projection:
+    """The first ``dim`` principal components of the gallery's rows (:meth:`Projection.fit`); changes nothing.
 
     Raises:
         ValueError: there are too few rows for so many.
     """
-    return Projection.fit(partial(_blocks, gallery), gallery.dim, dim)
+    return Projection.fit(partial(_blocks, gallery), gallery.dim, dim, whitening)
 
 
 def _store(gallery: Gallery, projection: Projection) -> None:
