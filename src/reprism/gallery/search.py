@@ -44,7 +44,7 @@ so short that reading every one costs less than missing some."""
 NO_FILTER = Filter()
 
 # By the index come so many times the rows wanted, and so many at least; their true distances decide.
-_REFINED, _FEWEST_REFINED = 4, 32
+_REFINED, _FEWEST_REFINED = 4, 64
 _BLOCK = 2**25  # bytes of descriptors at a time
 _QUERIES = 1024  # at a time
 _FEW_QUERIES = 4  # each scans the table in less time than reading it takes once
