@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Precision
 from reprism.cli.output import figures_table, progress_bars
 
@@ -17,22 +18,28 @@ def run(argv: Sequence[str]) -> int:
 
     @dataclass
     class Arguments:
-        """Measure what part networks on different backbones cost: parameters, GFLOP, descriptor width, images/s."""
+        """Measure the cost of part networks on different backbones: parameters, GFLOP, descriptor width, images/s."""
 
         names: tyro.conf.Positional[tuple[str, ...]] = BACKBONES
-        """timm networks, or residual_attention56; by custom ten timm networks of different families."""
+        """timm networks, or residual_attention56."""
         partition: str = SCR
-        """Of the network."""
+        """Partition of every network."""
         size: tuple[int, int] = (384, 192)
-        """Height and width of the images."""
+        """Height and width of the images, in pixels."""
         batch: int = 8
-        """Images at a time."""
+        """Images per batch."""
         precision: Precision = "auto"
         device: Device = None
         out: Path | None = None
-        """Where the figures go as JSON."""
+        """JSON file for the figures (default: only printed)."""
 
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism backbones")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism backbones",
+        example="reprism backbones resnet50 mobilenetv3_small_050 --size 256 128",
+        main=("partition", "size", "batch", "device", "out"),
+    )
 
     import torch
     from rich.console import Console

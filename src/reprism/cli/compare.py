@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
 from reprism.cli.output import progress_bars
@@ -14,26 +15,32 @@ from reprism.cli.output import progress_bars
 
 @dataclass
 class Arguments:
-    """Show the queries on which two networks differ most in average precision, ranked by each of them."""
+    """Show the queries on which two networks differ most in average precision, as each network ranks them."""
 
     one: tyro.conf.Positional[Path]
-    """A model."""
+    """First model file."""
     other: tyro.conf.Positional[Path]
-    """Another."""
+    """Second model file."""
     data: str
-    """NAME:DIR, as in reprism evaluate."""
+    """Data set as NAME:DIR, such as market1501:/data/Market-1501."""
     shown: int = 10
-    """How many queries."""
+    """Number of queries to show."""
     top: int = 10
-    """How many matches of each."""
+    """Number of matches to show for each query."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
     out: Path = Path("compare")
-    """Folder for the pictures and the page, index.html."""
+    """Folder for the pictures and the page index.html."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism compare``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism compare")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism compare",
+        example="reprism compare runs/a/model.safetensors runs/b/model.safetensors --data market1501:people",
+        main=("data", "out", "shown", "top"),
+    )
     if min(arguments.shown, arguments.top) < 1:
         raise ValueError("--shown and --top must be 1 or more")
 

@@ -6,22 +6,27 @@ from pathlib import Path
 
 import tyro
 
+from reprism.cli.arguments import parse
+
 
 @dataclass
 class Arguments:
-    """Rewrite a state dict of the released SCR code (.pth) as a model file of ours; nothing in it is unpickled."""
+    """Convert a state dict of the released SCR code (.pth) to a Reprism model file.
+
+    Only tensors are read from the state dict; nothing in it is executed.
+    """
 
     source: tyro.conf.Positional[Path]
-    """The state dict."""
+    """State dict to read (.pth)."""
     target: tyro.conf.Positional[Path]
-    """The model file to write (.safetensors)."""
+    """Model file to write (.safetensors)."""
     classifiers: bool = True
-    """Whether the classifiers come along; for embedding they are of no use."""
+    """Keep the classifiers. Descriptors do not need them; reprism explain does."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism convert``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism convert")
+    arguments = parse(Arguments, argv, "reprism convert", example="reprism convert scr.pth scr.safetensors")
 
     from reprism.models.checkpoint import load, save
 

@@ -1,4 +1,4 @@
-"""What commands that embed share: their options, the embedder that these make, and the descriptors of a data set."""
+"""Share among commands that embed: their options, the embedder these make, and the descriptors of a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 # Options that other commands have as well.
-Workers = Annotated[int, tyro.conf.arg(help="Processes that decode images beside the network.")]
+Workers = Annotated[int, tyro.conf.arg(help="Processes that decode images while the network computes.")]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"], tyro.conf.arg(help="auto: the fastest that the hardware has.")
+    Literal["auto", "fp32", "bf16", "fp16"],
+    tyro.conf.arg(help="Number format of the network; auto takes the fastest that the hardware has."),
 ]
-Device = Annotated[str | None, tyro.conf.arg(help="Such as cuda or cpu; by custom a GPU where there is one.")]
+Device = Annotated[str | None, tyro.conf.arg(help="Device, such as cuda or cpu (default: a GPU if there is one).")]
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class EmbeddingSettings:
     """How pictures and tracklets become descriptors."""
 
     flip: bool = True
-    """Whether the mirrored image's descriptor is added."""
+    """Add the mirrored image's descriptor, as the field's test protocol does (twice the work)."""
     batch_size: int = 64
-    """Images at a time."""
+    """Images per batch."""
     workers: Workers = 1
     precision: Precision = "auto"
     device: Device = None
     video: VideoSettings = field(default_factory=VideoSettings)
-    """How tracklets are described."""
+    """How a tracklet becomes one descriptor."""
 
 
 EmbeddingOptions = Annotated[EmbeddingSettings, tyro.conf.arg(name="")]

@@ -9,49 +9,57 @@ from typing import Literal
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, EmbeddingSettings, Precision, load_embedder
 from reprism.cli.output import progress_bars
 
 
 @dataclass
 class Arguments:
-    """Put images and tracks into a gallery; what is in it already is passed over, so that it can be run again.
+    """Put images and tracks into a gallery.
 
-    Interrupted at any moment, by a power cut too, it goes on from there: no image is in twice.
+    Images that are already in it are skipped, so the command is safe to run again. If it is interrupted at any moment,
+    even by a power cut, the next run continues from there and no image is in twice.
     """
 
     inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """Images; folders, searched with all that lies in them; and tables (.csv, .parquet) with a column path and any of
-    pid, camid, time (ISO 8601; without a zone, UTC), tracklet, frame. A tracklet becomes one row."""
+    """Images, folders (searched with their subfolders), or tables (.csv, .parquet). A table has a column path, and any
+    of pid, camid, time (ISO 8601, UTC unless it names a zone), tracklet and frame. A tracklet becomes one row."""
     model: Path
-    """A model that reprism train wrote, or a state dict of the released SCR code."""
+    """Model file: written by reprism train, or a state dict of the released SCR code."""
     gallery: str
-    """A folder, or an address in object storage (s3://…); made if there is none."""
+    """Gallery folder, or an address in object storage (s3://…). Created if it does not exist."""
     naming: Literal["market1501", "dukemtmc"] | None = None
-    """How images are named, if their names say who and which camera."""
+    """Read identity and camera from file names of this data set (default: unknown identities and cameras)."""
     tracks: bool = False
-    """Whether each folder of images is one track, and becomes one row."""
+    """Treat each folder of images as one track, which becomes one row."""
     source: str | None = None
-    """Where all of this comes from, in a word; reprism search --source finds it again."""
+    """Label for everything added in this run; reprism search --source filters by it (default: none)."""
     thumbnails: bool = True
-    """Whether to keep a small picture of each."""
+    """Keep a small picture of each image."""
     storage: Literal["float32", "float16"] = "float32"
-    """How a new gallery stores descriptors; float16 takes half the disk."""
+    """Number format of descriptors in a new gallery; float16 takes half the disk space."""
     flip: bool = True
-    """Whether a new gallery's descriptors count the mirrored image too (an existing one keeps its own)."""
+    """Add the mirrored image's descriptor, at twice the work. An existing gallery keeps its own setting."""
     frames: int = 15
-    """How many images of a track are looked at."""
+    """Maximum images used of each track, spread evenly."""
     batch_size: int = 64
-    """Images at a time."""
+    """Images per batch."""
     threads: int = 2
-    """Threads that decode images beside the network."""
+    """Threads that decode images while the network computes."""
     precision: Precision = "auto"
     device: Device = None
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism index``; returns the exit status: 1 if nothing could be read."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism index")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism index",
+        example="reprism index photos/ --model runs/scr-market1501/model.safetensors --gallery gallery",
+        main=("model", "gallery", "naming", "tracks", "source"),
+    )
 
     from reprism.gallery.indexing import index_images
     from reprism.gallery.sightings import find_sightings

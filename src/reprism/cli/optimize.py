@@ -5,22 +5,24 @@ from dataclasses import dataclass
 
 import tyro
 
+from reprism.cli.arguments import parse
+
 
 @dataclass
 class Arguments:
-    """Gather a gallery's small files, and build or refresh its search index.
+    """Merge a gallery's small files, and build or refresh its search index.
 
-    The index is built once a gallery is large (more than 50,000 rows): below, a search reads every row. Rows added
-    later are found without it; run this again now and then to take them in. Finishes an erasure that was interrupted.
+    The index is built for galleries of more than 50,000 rows; in smaller ones a search reads every row. Rows added
+    later are found too, but more slowly until this command is run again. It also finishes an interrupted erasure.
     """
 
     gallery: tyro.conf.Positional[str]
-    """What reprism index made."""
+    """Gallery that reprism index created."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism optimize``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism optimize")
+    arguments = parse(Arguments, argv, "reprism optimize", example="reprism optimize gallery")
 
     from reprism.gallery.table import Gallery
 

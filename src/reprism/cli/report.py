@@ -6,29 +6,36 @@ from pathlib import Path
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Workers
 from reprism.cli.output import progress_bars
 
 
 @dataclass
 class Arguments:
-    """Write a report of each finished run: one HTML file that loads nothing, and its figures as Markdown."""
+    """Write a report of each finished run: one HTML file that needs no other, and its figures as Markdown."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders."""
     data_root: Path | None = None
-    """Folder of the data set, if it is no longer where the run found it."""
+    """Folder of the data set (default: where the run found it)."""
     shown: int = 5
-    """How many of the hardest queries are shown."""
+    """Number of hardest queries to show."""
     device: Device = None
     workers: Workers = 1
     out: Path | None = None
-    """The HTML file, of one run; by custom report.html in the run folder."""
+    """HTML file for the report of a single run (default: report.html in the run folder)."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism report``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism report")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism report",
+        example="reprism report runs/scr-market1501",
+        main=("out", "data_root", "shown", "device", "workers"),
+    )
 
     if not arguments.runs:
         raise ValueError("no run given: name one or more run folders")
