@@ -2,9 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from reprism.data import ReIDDataset, Sample, open_dataset
-from reprism.data.check import PUBLISHED, check_dataset, lost_queries, missing_files
+from reprism.data import DataError, ReIDDataset, Sample, Tracklet, open_dataset
+from reprism.data.check import (
+    PUBLISHED,
+    check_dataset,
+    evaluation_faults,
+    lost_queries,
+    missing_files,
+    require_evaluable,
+    require_trainable,
+)
 from reprism.data.rendered_layouts import render_mars
+from reprism.data.sampling import IdentityBatchSampler
 
 
 def sample(pid, camid, name="x.jpg") -> Sample:
@@ -85,3 +94,63 @@ def test_people_that_one_camera_saw() -> None:
     assert found["few_images"] == {"a": 2, "b": 1}
     assert [lost["pid"] for lost in found["lost_queries"]] == ["d"]
     assert "published" not in found["parts"]["train"]
+
+
+A, B = sample("a", 1), sample("b", 2)
+FOUND = ((sample("q", 1),), (sample("q", 2),))
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "says"),
+    [
+        ((), (), r"no query and gallery \(training images alone\): add images .*--split-by-identity"),
+        ((), (sample("q", 2),), r"no query: add"),
+        ((sample("q", 1),), (), r"no gallery: add"),
+        ((sample("q", 1),), (sample(-1, 2),), r"no gallery but junk"),
+        ((sample("q", 1),), (sample("q", 1),), r"no valid query: none of the 1 queries .*only the query's own camera"),
+        ((sample("q", 1), sample("r", 1)), (sample("s", 2),), r"none of the 2 queries .*nothing .* shows identity q"),
+        ((sample(-1, 1),), (sample(-1, 2), sample("s", 2)), r"no valid query"),
+        ((sample("q", 1),), (sample("q", 2), sample("s", None)), r"some test images have a camera and others none"),
+        ((sample("q", 1),), (Tracklet(Path(), ("1.jpg",), "q", 2),), r"mix images and tracklets"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_any_work(query, gallery, says: str) -> None:
+    data = ReIDDataset("mine", Path("people"), (A, B), query, gallery)
+    with pytest.raises(DataError, match=f"the data set mine in people cannot be used: .*{says}"):
+        require_evaluable(data)
+    with pytest.raises(DataError, match=says):
+        require_trainable(data, 2)
+    assert check_dataset(data, ids_per_batch=2)["unusable"] == evaluation_faults(data)
+    assert not check_dataset(data, ids_per_batch=2)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("ids_per_batch", "processes", "says"),
+    [
+        (2, 1, None),
+        (1, 2, None),
+        (3, 1, r"2 training identities cannot fill a batch of 3 identities: lower it to 2 \(--data.ids-per-batch 2\)"),
+        (2, 2, r"a batch of 2 identities for each of 2 processes: lower it to 1"),
+        (1, 3, r"for each of 3 processes: add identities, or use fewer processes"),
+    ],
+)
+def test_a_batch_has_no_more_identities_than_the_data(ids_per_batch: int, processes: int, says: str | None) -> None:
+    data = ReIDDataset("mine", Path("people"), (A, A, B), *FOUND)
+    require_evaluable(data)
+    if says is None:
+        require_trainable(data, ids_per_batch, processes)
+        # The sampler takes what was let through.
+        IdentityBatchSampler(data.train_targets, ids_per_batch, world_size=processes)
+        return
+    with pytest.raises(DataError, match=says):
+        require_trainable(data, ids_per_batch, processes)
+    with pytest.raises(ValueError):
+        IdentityBatchSampler(data.train_targets, ids_per_batch, world_size=processes)
+
+
+def test_data_to_test_with_alone_can_be_evaluated_and_not_trained_on() -> None:
+    data = ReIDDataset("mine", Path("people"), (), *FOUND)
+    require_evaluable(data)
+    assert check_dataset(data)["unusable"] == []
+    with pytest.raises(DataError, match="no training images"):
+        require_trainable(data, 1)

@@ -19,8 +19,8 @@ class Check:
     """Count images, identities, cameras and tracklets of a data set's parts beside the published counts.
 
     Missing images are listed, and with --decode unreadable ones; people seen by one camera only or in few images;
-    and the queries that will be lost, with the reason. Ends with status 1 if a count differs or an image is
-    missing or unreadable.
+    and the queries that will be lost, with the reason. Ends with status 1 if a count differs, an image is missing or
+    unreadable, or the data cannot be used: no valid query, no gallery, fewer identities than a batch holds.
     """
 
     name: tyro.conf.Positional[str]
@@ -30,6 +30,8 @@ class Check:
     """Its folder; of csv, the table."""
     decode: bool = False
     """Decode every image: minutes for the known data sets, where listing them takes seconds."""
+    ids_per_batch: int = 8
+    """P: identities in a training batch, at most as many as there are to train on."""
     images_per_id: int = 4
     """K: list the people to train on with fewer images than a batch shows of each."""
     split_by_identity: float | None = None
@@ -80,7 +82,11 @@ def _check(argv: Sequence[str]) -> int:
     with progress_bars() as progress:
         dataset = open_named(named, progress, split_by_identity=arguments.split_by_identity, seed=arguments.seed)
         found = check_dataset(
-            dataset, decode=arguments.decode, images_per_id=arguments.images_per_id, progress=progress
+            dataset,
+            decode=arguments.decode,
+            ids_per_batch=arguments.ids_per_batch,
+            images_per_id=arguments.images_per_id,
+            progress=progress,
         )
     if arguments.json:
         print(json.dumps(found, indent=2))
@@ -105,6 +111,7 @@ def _print_check(found: dict[str, Any]) -> None:
     if not any("published" in counts for counts in found["parts"].values()):
         console.print("No counts were published to compare with.")
     listed = {
+        "reasons why it cannot be used": found["unusable"],
         "differences from the published counts": found["differences"],
         "missing images": found["missing"],
         "unreadable images": [f"{fault['path']}: {fault['reason']}" for fault in found["unreadable"]],
@@ -122,7 +129,8 @@ def _print_check(found: dict[str, Any]) -> None:
                 console.print(f"  {line}", markup=False)
             if len(lines) > 10:
                 console.print(f"  and {len(lines) - 10} more (all of them: --json)")
-    console.print("As it should be." if found["ok"] else "[red]Not as it should be.[/red]")
+    many = found["problems"]
+    console.print(f"[red]FAILED: {many:,} problem{'s' if many > 1 else ''}.[/red]" if many else "OK: no problems.")
 
 
 def _render(argv: Sequence[str]) -> int:

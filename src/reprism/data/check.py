@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reprism.data.records import DISTRACTOR, JUNK, Item, Label, ReIDDataset, Tracklet, as_images, sorted_labels
+from reprism.data.records import (
+    DISTRACTOR,
+    JUNK,
+    DataError,
+    Item,
+    Label,
+    ReIDDataset,
+    Tracklet,
+    as_images,
+    sorted_labels,
+)
 
 PARTS = ("train", "query", "gallery")
 Progress = Callable[[str, int, int], object]
@@ -63,7 +73,8 @@ def lost_queries(query: Sequence[Item], gallery: Sequence[Item]) -> list[tuple[I
     """The queries that nothing in the gallery can match, each with the reason."""
     cameras: dict[Label, Counter[Label | None]] = defaultdict(Counter)
     for item in gallery:
-        cameras[item.pid][item.camid] += 1
+        if item.pid != JUNK:
+            cameras[item.pid][item.camid] += 1
     lost = []
     for item in query:
         seen = cameras.get(item.pid, Counter())
@@ -73,6 +84,86 @@ def lost_queries(query: Sequence[Item], gallery: Sequence[Item]) -> list[tuple[I
             reason = f"in the gallery, only the query's own camera, {item.camid}, shows identity {item.pid}"
             lost.append((item, reason))
     return lost
+
+
+def evaluation_faults(dataset: ReIDDataset) -> list[str]:
+    """List what keeps a data set from being evaluated, each as one sentence with its remedy; empty if nothing does.
+
+    Reads labels only: no file is opened.
+    """
+    query, gallery = dataset.query, tuple(item for item in dataset.gallery if item.pid != JUNK)
+    if not query or not gallery:
+        empty = " and ".join(name for name, items in (("query", query), ("gallery", gallery)) if not items)
+        only = " (training images alone)" if not (query or dataset.gallery) else ""
+        junk = " but junk" if dataset.gallery and not gallery else ""
+        return [
+            f"no {empty}{only}{junk}: add images of other people with the splits query and gallery, "
+            "or leave the split out and divide by identity (--split-by-identity 0.5)"
+        ]
+    for item in (*query, *gallery):
+        if isinstance(item, Tracklet) != isinstance(query[0], Tracklet):
+            return [f"query and gallery mix images and tracklets, such as {item.path}: use one kind for both"]
+        if (item.camid is None) != (query[0].camid is None):
+            return [
+                f"some test images have a camera and others none, such as {item.path} with {item.camid}: "
+                "give all of them one, or none"
+            ]
+    lost = lost_queries(query, gallery)
+    if len(lost) == len(query):
+        return [
+            f"no valid query: none of the {len(query):,} queries has a match in the gallery; of the first, "
+            f"{query[0].path}, {lost[0][1]}. Add gallery images of the queries' people"
+            + (" from other cameras" if query[0].camid is not None else "")
+        ]
+    return []
+
+
+def training_faults(dataset: ReIDDataset, ids_per_batch: int, processes: int = 1) -> list[str]:
+    """List what keeps a data set from being trained on, each as one sentence with its remedy; empty if nothing does.
+
+    Args:
+        dataset: What :func:`reprism.open_dataset` gave.
+        ids_per_batch: P of the identity sampler, identities in each process's batch.
+        processes: How many processes train together.
+    """
+    identities = dataset.num_train_identities
+    if not identities:
+        return ["no training images: add images with the split train"]
+    if identities >= ids_per_batch * processes:
+        return []
+    most = identities // processes
+    among = f" for each of {processes} processes" if processes > 1 else ""
+    remedy = f"lower it to {most} (--data.ids-per-batch {most})" if most else "add identities, or use fewer processes"
+    return [f"{identities} training identities cannot fill a batch of {ids_per_batch} identities{among}: {remedy}"]
+
+
+def require_evaluable(dataset: ReIDDataset) -> None:
+    """Refuse a data set that cannot be evaluated, before any work is spent on it.
+
+    Raises:
+        DataError: Query or gallery is empty, or no query has a match; names the data set and the remedy.
+    """
+    _refuse(dataset, evaluation_faults(dataset))
+
+
+def require_trainable(dataset: ReIDDataset, ids_per_batch: int, processes: int = 1) -> None:
+    """Refuse a data set that cannot be trained on and then evaluated, before any work is spent on it.
+
+    Args:
+        dataset: What :func:`reprism.open_dataset` gave.
+        ids_per_batch: P of the identity sampler, identities in each process's batch.
+        processes: How many processes train together.
+
+    Raises:
+        DataError: No training image, fewer training identities than a step takes, an empty query or gallery, or no
+            query that has a match; names the data set, every fault and its remedy.
+    """
+    _refuse(dataset, [*training_faults(dataset, ids_per_batch, processes), *evaluation_faults(dataset)])
+
+
+def _refuse(dataset: ReIDDataset, faults: list[str]) -> None:
+    if faults:
+        raise DataError(f"the data set {dataset.name} in {dataset.root} cannot be used: {'; '.join(faults)}")
 
 
 def missing_files(items: Iterable[Item], progress: Callable[[int, int], object] | None = None) -> list[Path]:
@@ -100,21 +191,28 @@ def missing_files(items: Iterable[Item], progress: Callable[[int, int], object] 
 
 
 def check_dataset(
-    dataset: ReIDDataset, *, decode: bool = False, images_per_id: int = 4, progress: Progress | None = None
+    dataset: ReIDDataset,
+    *,
+    decode: bool = False,
+    ids_per_batch: int = 8,
+    images_per_id: int = 4,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Count and look through a data set.
 
     Args:
         dataset: what :func:`reprism.open_dataset` gave.
         decode: whether to decode every image, minutes at the size of the known data sets; otherwise folders are listed.
+        ids_per_batch: P of the identity sampler; fewer training identities cannot fill a batch.
         images_per_id: K of the identity sampler; training identities with fewer images repeat some in a batch.
         progress: called as ``progress(what, done, total)``.
 
     Returns:
         Ready for JSON: ``parts`` (counts of each, and ``published`` ones where known), ``differences`` (text),
-        ``missing`` and ``unreadable`` images, ``one_camera`` and ``few_images`` (training identities), ``unmatchable``
-        (identities to test with that one camera saw), ``lost_queries``; ``ok``: nothing differs, is missing or
-        unreadable.
+        ``missing`` and ``unreadable`` images, ``unusable`` (why it cannot be trained on, unless it is for evaluation
+        alone, or not evaluated), ``one_camera`` and ``few_images`` (training identities), ``unmatchable`` (identities
+        to test with that one camera saw), ``lost_queries``; ``problems``: how many of the first four there are; ``ok``:
+        there is none.
     """
 
     def report(what: str) -> Callable[[int, int], object] | None:
@@ -141,6 +239,10 @@ def check_dataset(
         gone = set(missing)
         images = [sample for sample in as_images(items) if sample.path not in gone]
         unreadable = check_images(images, report("decoding images"))[1]
+    unusable = evaluation_faults(dataset)
+    if dataset.train:
+        unusable = training_faults(dataset, ids_per_batch) + unusable
+    problems = len(differences) + len(missing) + len(unreadable) + len(unusable)
     images_of: Counter[Label] = Counter(sample.pid for sample in dataset.train_images)
     test = [item for item in (*dataset.query, *dataset.gallery) if item.pid not in (JUNK, DISTRACTOR)]
     return {
@@ -151,6 +253,7 @@ def check_dataset(
         "differences": differences,
         "missing": [str(path) for path in missing],
         "unreadable": [{"path": str(sample.path), "reason": reason} for sample, reason in unreadable],
+        "unusable": unusable,
         "one_camera": _seen_by_one_camera(dataset.train),
         "few_images": {str(pid): images_of[pid] for pid in sorted_labels(images_of) if images_of[pid] < images_per_id},
         "unmatchable": _seen_by_one_camera(test),
@@ -158,7 +261,8 @@ def check_dataset(
             {"path": str(item.path), "pid": item.pid, "camid": item.camid, "reason": reason}
             for item, reason in lost_queries(dataset.query, dataset.gallery)
         ],
-        "ok": not (differences or missing or unreadable),
+        "problems": problems,
+        "ok": not problems,
     }
 
 
