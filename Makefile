@@ -1,16 +1,22 @@
-# Everything runs in .venv, which is made when it is missing. PYTHON chooses the interpreter (3.11 or later).
+# Everything runs in .venv, which is made when it is missing. PYTHON chooses the interpreter (3.11 or later), PROCESSES
+# how many processes run the tests: auto is one for each core, 8 at most.
 PYTHON ?= python3
+PROCESSES ?= auto
 BIN := .venv/bin
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test test-fast check format docs clean
 
 ## demo: draw people, train on them, evaluate, search; then open reprism-demo/report.html and search.html (5 minutes)
 demo: .venv/installed
 	$(BIN)/reprism demo
 
-## test: run the tests
+## test: run all tests, in PROCESSES at a time
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES)
+
+## test-fast: run the tests that are not marked slow
+test-fast: .venv/installed-dev
+	$(BIN)/python -m pytest -n $(PROCESSES) -m 'not slow'
 
 ## check: format, lint, types, import layers
 check: .venv/installed-dev

@@ -15,12 +15,15 @@ from pathlib import Path
 
 import torch
 import tyro
+from measure import from_extra
 
 import reprism
 from reprism.data.images import read_image
-from reprism.gallery.indexing import index_images
-from reprism.gallery.sightings import find_sightings
-from reprism.gallery.table import Gallery
+
+with from_extra():
+    from reprism.gallery.indexing import index_images
+    from reprism.gallery.sightings import find_sightings
+    from reprism.gallery.table import Gallery
 
 
 @dataclass

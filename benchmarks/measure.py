@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +36,15 @@ class Cost(NamedTuple):
 
     seconds: float  # the median of its turns
     megabytes: float  # the most beyond what was there before
+
+
+@contextmanager
+def from_extra() -> Iterator[None]:
+    """End in one line if a library that is imported inside is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error.name} is missing: pip install '.[bench]'")
 
 
 def drawn_labels(shape: str) -> Labels:

@@ -23,16 +23,21 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-import httpx2
 import numpy as np
-import psutil
 import torch
 import tyro
+from measure import from_extra
 
 import reprism
 from reprism.data.rendered_layouts import render_market1501
-from reprism.gallery.rows import Entry
-from reprism.gallery.table import Gallery
+
+with from_extra():
+    import fastapi  # noqa: F401  # the service, in a process of its own, needs it
+    import httpx2
+    import psutil
+
+    from reprism.gallery.rows import Entry
+    from reprism.gallery.table import Gallery
 
 ADDED_AT_ONCE = 5_000
 

@@ -1,5 +1,6 @@
 """What several test files need: a small data set of rendered people, and a browser."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,16 +9,27 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from reprism.data.rendered_layouts import render_market1501
+# One thread for each process and for those that it starts: as many run side by side as there are cores, and threads
+# that wait for a core spin. torch reads this when it is loaded, which is later: nothing here imports it at the top.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no process is left alone with one in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Market-1501 folder of rendered people: 12 to train on, 6 to look for, 64×32 pixels."""
+    from reprism.data.rendered_layouts import render_market1501
+
     return render_market1501(
         tmp_path_factory.mktemp("people") / "market",
         train_identities=12,
@@ -58,6 +70,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
 
     def open_page(width: int = 1280, height: int = 800, **options: Any) -> Any:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        contexts[-1].set_default_timeout(300_000)  # a busy machine draws slowly
         page = contexts[-1].new_page()
         page.requested, page.complaints = [], []
         page.on("request", lambda request: page.requested.append(request.url))

@@ -66,7 +66,7 @@ def test_examples_run(example: Path, tmp_path: Path) -> None:
     if example.stem == "track_video":
         # OpenCV, which it brings along, does not load where the system has no libGL.
         pytest.importorskip("trackers", exc_type=ImportError)
-    run = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout
     assert "Warning" not in run.stderr

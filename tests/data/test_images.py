@@ -202,9 +202,9 @@ def png_of_claimed_size(path, width, height):
 @pytest.mark.parametrize("side", [8193, 10_000, 30_000])
 def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path, side):
     # 8193² is above the limit of 2²⁶ by a hair, 10,000² makes Pillow warn and 30,000² makes it refuse.
-    start = time.perf_counter()
+    start = time.process_time()
     assert "pixels" in refusal(png_of_claimed_size(tmp_path / "bomb.png", side, side))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_limit_itself_is_allowed(tmp_path, monkeypatch):

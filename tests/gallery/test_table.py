@@ -168,7 +168,7 @@ def start_writer(root):
     started = PROCESSES.Event()
     writer = PROCESSES.Process(target=exec, args=(code, {"started": started}))
     writer.start()
-    assert started.wait(120)
+    assert started.wait(600)
     return writer
 
 

@@ -113,7 +113,7 @@ def serve(embedder: reprism.Embedder, entries: list[Entry], tmp_path: Path) -> I
     yield start
     for server, thread in started:
         server.should_exit = True
-        thread.join(30)
+        thread.join()
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def wait_for(page: Any, count: int, selector: str) -> None:
     """Wait until the page has so many of something."""
     from playwright.sync_api import expect
 
-    expect(page.locator(selector)).to_have_count(count)
+    expect(page.locator(selector)).to_have_count(count, timeout=300_000)
 
 
 def upload(page: Any, file: dict[str, Any] = UPLOAD) -> None:

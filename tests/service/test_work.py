@@ -9,6 +9,8 @@ import pytest
 
 from reprism.service.work import Admission, Batcher, BusyError
 
+PATIENCE = 300  # seconds until what does not come about fails
+
 
 class Gate:
     """Holds the network up, and counts what it was given."""
@@ -22,7 +24,7 @@ class Gate:
         def embed_ready(images):
             self.batches.append(len(images))
             self.entered.set()
-            assert self.open.wait(30)
+            assert self.open.wait(PATIENCE)
             return real(images)
 
         monkeypatch.setattr(embedder, "embed_ready", embed_ready)
@@ -36,7 +38,7 @@ def gate(embedder, monkeypatch):
 
 
 def until(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it never came about"
         time.sleep(0.005)
@@ -81,7 +83,7 @@ def test_pictures_that_wait_together_are_embedded_together(serve, gate, gallery,
     client = serve(batch_size=4)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(client.post, "/images", files={"image": pictures[0]})
-        assert gate.entered.wait(20)
+        assert gate.entered.wait(PATIENCE)
         others = [pool.submit(client.post, "/images", files={"image": pictures[n]}) for n in range(1, 7)]
         until(lambda: len(client.app.state.operations._network._waiting) == 6)
         gate.open.set()
@@ -119,12 +121,12 @@ def test_what_nobody_waits_for_any_more_is_not_embedded(serve, gate, pictures):
             "raw_path": b"/search", "query_string": b"", "root_path": "", "scheme": "http",
             "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=b")],
         }  # fmt: skip
-        await asyncio.wait_for(app(scope, receive, send), 20)
+        await asyncio.wait_for(app(scope, receive, send), PATIENCE)
         return answers[0]["status"]
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/search", files={"image": pictures[0]})
-        assert gate.entered.wait(20)
+        assert gate.entered.wait(PATIENCE)
         assert client.portal.call(visit) == 499
         assert app.state.admission.present == 1  # its place is free again
         gate.open.set()
@@ -137,15 +139,15 @@ def test_it_ends_while_requests_wait(serve, gate, pictures):
     client = serve()
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(client.post, "/search", files={"image": pictures[n]}) for n in range(3)]
-        assert gate.entered.wait(20)
+        assert gate.entered.wait(PATIENCE)
         until(lambda: len(client.app.state.operations._network._waiting) == 2)
         closing = threading.Thread(target=client.app.state.operations.close)
         closing.start()
         gate.open.set()
-        closing.join(20)
+        closing.join(PATIENCE)
         assert not closing.is_alive()
         for answer in answers:
-            answer.exception(20)
+            answer.exception(PATIENCE)
     assert not [t for t in threading.enumerate() if t.name.startswith(("network", "decoding", "reading", "adding"))]
 
 
@@ -168,7 +170,7 @@ def test_what_a_batch_raises_each_of_it_gets_and_the_next_goes_on():
     held, batches = threading.Event(), []
 
     def invert(items):
-        held.wait(20)
+        held.wait(PATIENCE)
         batches.append(list(items))
         return [1 / item for item in items]
 
@@ -177,10 +179,10 @@ def test_what_a_batch_raises_each_of_it_gets_and_the_next_goes_on():
     cancelled = batcher.submit(6)
     assert cancelled.cancel()
     held.set()
-    assert futures[0].result(20) == 1
+    assert futures[0].result(PATIENCE) == 1
     for future in futures[1:4]:
-        assert isinstance(future.exception(20), ZeroDivisionError)
-    assert futures[4].result(20) == 0.2
+        assert isinstance(future.exception(PATIENCE), ZeroDivisionError)
+    assert futures[4].result(PATIENCE) == 0.2
     batcher.close()
     assert batches == [[1], [2, 0, 4], [5]]
     with pytest.raises(RuntimeError):
@@ -192,17 +194,17 @@ def test_closing_drops_what_waits():
 
     def work(items):
         entered.set()
-        held.wait(20)
+        held.wait(PATIENCE)
         return items
 
     batcher = Batcher(work, 1, "test")
     futures = [batcher.submit(n) for n in range(3)]
-    assert entered.wait(20)
+    assert entered.wait(PATIENCE)
     closing = threading.Thread(target=batcher.close)
     closing.start()
     held.set()
-    closing.join(20)
+    closing.join(PATIENCE)
     assert futures[0].result(0) == 0
     for future in futures[1:]:
         with pytest.raises(CancelledError):
-            future.result(20)
+            future.result(PATIENCE)

@@ -156,7 +156,7 @@ def test_kill_9_then_resume_ends_with_the_same_weights(whole_run: Path, people: 
     folder.with_suffix(".json").write_text(tiny(people).model_dump_json())
     for when in ("step 2", "write 2", "step 6", "step 8", "never"):
         command = [sys.executable, "-c", KILLED, str(folder), when, "resume", str(torch.get_num_threads())]
-        status = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        status = subprocess.run(command, capture_output=True, text=True)
         expected = 0 if when == "never" else -signal.SIGKILL
         assert status.returncode == expected, status.stderr[-3000:]
     assert same(weights(folder), weights(whole_run))
@@ -253,8 +253,7 @@ def test_two_processes_train_to_the_end(people: Path, tmp_path: Path) -> None:
     script = tmp_path / "distributed.py"
     script.write_text(DISTRIBUTED)
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    run = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True,
-                         timeout=300, env=environment)  # fmt: skip
+    run = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-3000:]
     first, second = (json.loads(Path(f"{folder}.rank{rank}").read_text()) for rank in (0, 1))
     assert len(first["seen"]) == len(second["seen"]) == 2 * (12 // 4)
