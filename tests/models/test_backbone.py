@@ -8,8 +8,11 @@ import timm
 import torch
 from torch import nn
 
-from reprism.models.backbone import BackboneError, cut_backbone
+from reprism.models.backbone import PREFERRED_TAGS, BackboneError, cut_backbone
+from reprism.models.checkpoint import fingerprint, load, save
 from reprism.models.network import build_model
+from reprism.paper.tables import RESNET50
+from reprism.training.recipes import ModelSettings
 
 # Backbone → (first unit behind the cut, channels of the map).
 FAMILIES = {
@@ -18,6 +21,7 @@ FAMILIES = {
     "resnet26d": ("layer3_1", 2048),
     "resnext50_32x4d": ("layer3_1", 2048),
     "seresnet50": ("layer3_1", 2048),
+    "legacy_seresnet18": ("layer3_1", 512),
     "tf_efficientnet_lite0": ("blocks_3_1", 1280),
     "mobilenetv2_050": ("blocks_3_1", 1280),
     "mobilenetv3_small_050": ("blocks_2_1", 288),
@@ -53,7 +57,9 @@ def test_families(backbone: str) -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv2_050", "convnext_atto", "regnety_002"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet18", "legacy_seresnet18", "mobilenetv2_050", "convnext_atto", "regnety_002"]
+)
 def test_only_the_last_stage_differs_from_timm(backbone: str) -> None:
     """Up to where strides change, the cut network computes timm's own feature maps."""
     torch.manual_seed(0)
@@ -153,3 +159,44 @@ def test_download_without_network_says_how_to_give_a_file(monkeypatch: pytest.Mo
     monkeypatch.setattr(timm, "create_model", no_network)
     with pytest.raises(BackboneError, match=r"Name or service not known.*local file instead: pretrained="):
         build_model("p1", "resnet18", pretrained=True)
+
+
+class _Asked(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize(
+    ("backbone", "downloaded"),
+    [("resnet50", "resnet50.tv_in1k"), ("resnet101", "resnet101.tv_in1k"), ("resnet50.a1_in1k", "resnet50.a1_in1k"),
+     ("seresnet50", "seresnet50"), ("mobilenetv2_100", "mobilenetv2_100")],
+)  # fmt: skip
+def test_a_bare_resnet_starts_from_torchvisions_weights(
+    backbone: str, downloaded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(name: str, **_: object) -> None:
+        raise _Asked(name)
+
+    monkeypatch.setattr(timm, "create_model", asked)
+    with pytest.raises(BackboneError, match=rf"weights for '{downloaded}' could not be had .*_Asked: {downloaded}\)"):
+        build_model("p1", backbone, pretrained=True)
+
+
+def test_the_recipes_backbone_is_the_preferred_one() -> None:
+    for backbone in (ModelSettings().backbone, RESNET50):
+        name, tag = backbone.split(".")
+        assert PREFERRED_TAGS[name] == tag
+    for name, tag in PREFERRED_TAGS.items():
+        assert timm.models.is_model_pretrained(f"{name}.{tag}")
+
+
+def test_a_model_keeps_the_name_and_fingerprint_it_was_made_with(tmp_path: Path) -> None:
+    """Files that name a bare ResNet load as before, and their galleries still know them."""
+    torch.manual_seed(0)
+    bare = build_model("p1", "resnet18", part_dim=8, size=(64, 32)).eval()
+    torch.manual_seed(0)
+    tagged = build_model("p1", "resnet18.tv_in1k", part_dim=8, size=(64, 32)).eval()
+    again = load(save(bare, tmp_path / "model.safetensors"))
+    assert (bare.backbone, again.backbone) == ("resnet18", "resnet18")
+    assert fingerprint(again) == fingerprint(bare)
+    images = torch.randn(2, 3, 64, 32)
+    assert torch.equal(bare(images).descriptor, tagged(images).descriptor)

@@ -23,6 +23,7 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from timm.models.regnet import RegNet, RegStage
 from timm.models.resnet import ResNet
+from timm.models.senet import SENet
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
@@ -30,6 +31,24 @@ from reprism.models.depthwise import speed_up_depthwise
 from reprism.models.residual_attention import RESIDUAL_ATTENTION56, ResidualAttentionNet
 
 OUTPUT_STRIDE = 16
+
+_TORCHVISION_RESNETS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
+PREFERRED_TAGS = dict.fromkeys(_TORCHVISION_RESNETS, "tv_in1k")
+"""timm's tag of the weights that a bare name stands for, where it is not timm's own default.
+
+timm's default for ``resnet50`` is ``a1_in1k``, of 2021. The recipes start from torchvision's first weights, as the
+paper's ResNet-50 did, so ``resnet50`` means ``resnet50.tv_in1k`` here. A name with a tag is taken as it is.
+"""
 
 
 class BackboneError(ValueError):
@@ -48,6 +67,7 @@ class _Family:
 
 _FAMILIES = (
     _Family(ResNet, ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")),
+    _Family(SENet, ("layer0", "pool0", "layer1", "layer2", "layer3", "layer4")),
     _Family(EfficientNet, ("conv_stem", "bn1", "blocks", "conv_head", "bn2")),
     _Family(MobileNetV3, ("conv_stem", "bn1", "blocks")),
     _Family(ConvNeXt, ("stem", "stages", "norm_pre")),
@@ -85,7 +105,8 @@ def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbon
 
     Args:
         name: a timm model name, such as ``resnet50`` or ``tf_efficientnet_lite0``; or ``residual_attention56``, which
-            is ours and has no weights to download.
+            is ours and has no weights to download. A bare name stands for timm's default weights, except for those in
+            :data:`PREFERRED_TAGS`.
         pretrained: ``False`` for random weights, ``True`` for timm's own download, or a file of weights in timm's
             layout (torch or safetensors, with or without a classifier).
 
@@ -117,19 +138,20 @@ def _build(name: str, pretrained: bool | str | Path) -> Any:  # timm's classes h
         near = difflib.get_close_matches(name, [RESIDUAL_ATTENTION56, *timm.list_models()], n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else " timm.list_models() lists the known ones."
         raise BackboneError(f"timm knows no backbone {name!r}.{hint}")
+    tagged = f"{name}.{PREFERRED_TAGS[name]}" if name in PREFERRED_TAGS else name
     if isinstance(pretrained, bool):
         try:
-            return timm.create_model(name, pretrained=pretrained, num_classes=0)
+            return timm.create_model(tagged, pretrained=pretrained, num_classes=0)
         except Exception as error:
             if not pretrained:
                 raise
             # Whatever the hub client raises (no network, no such weights, a proxy): the remedy is the same.
             raise BackboneError(
-                f"timm's pretrained weights for {name!r} could not be had ({type(error).__name__}: {error}). "
+                f"timm's pretrained weights for {tagged!r} could not be had ({type(error).__name__}: {error}). "
                 "Without a network, give a local file instead: pretrained='weights.safetensors' (or .pth, in timm's "
                 "layout), on the command line --model.pretrained FILE; or pretrained=False for random weights."
             ) from error
-    network = timm.create_model(name, pretrained=False, num_classes=0)
+    network = timm.create_model(tagged, pretrained=False, num_classes=0)
     _load_weights(network, name, Path(pretrained))
     return network
 

@@ -122,7 +122,8 @@ def build_model(
 
     Args:
         partition: such as ``p1+p2(s2c2)+p3(s3c3)``, as text or parsed.
-        backbone: a timm model name, or ``residual_attention56``.
+        backbone: a timm model name, or ``residual_attention56``. ``resnet50`` alone means ``resnet50.tv_in1k``, the
+            weights of the recipes (:data:`reprism.models.backbone.PREFERRED_TAGS` lists such names).
         num_classes: identities to classify in training; 0 builds no classifiers.
         part_dim: width of every part's feature.
         pretrained: ``False``, ``True`` for timm's download, or a file of weights in timm's layout.
