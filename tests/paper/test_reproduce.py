@@ -2,15 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import reprism
 from reprism.cli import main
 from reprism.data.rendered_cuhk03 import render_cuhk03
 from reprism.data.rendered_layouts import render_market1501, render_mars
+from reprism.evaluation.protocols import evaluate_items
+from reprism.models.checkpoint import read_header
 from reprism.paper import reproduce as engine
 from reprism.paper.tables import TABLES
 from reprism.training import run as training
+from reprism.training.recipes import SCR, LossSettings, Recipe
 
 RECIPE = """
 recipe: scr-market1501
@@ -108,6 +113,86 @@ def test_what_is_there_is_not_trained_again(
                  str(finished / "tiny.yaml"), "--backbone", "resnet10t", "--attention-backbone", "seresnet18",
                  "--out", str(finished)]) == 0  # fmt: skip
     assert cells(finished, "table2") == before
+
+
+def test_table_9_measures_the_network_of_the_other_data_set(finished: Path, roots: dict[str, str]) -> None:
+    """Each figure is what the network trained on the other data set scores, found by what its own file says."""
+    scr = {}
+    for file in (finished / "runs").glob("*/model.safetensors"):
+        recipe = read_header(file)["recipe"]
+        papers_losses = recipe["loss"] == LossSettings().model_dump()
+        if recipe["model"]["partition"] == SCR and papers_losses and not recipe["data"]["erasing"]:
+            scr[recipe["data"]["root"]] = file
+    for cell in cells(finished, "table9")[-2:]:
+        tested = cell["target"]
+        trained = {"market1501": "dukemtmc", "dukemtmc": "market1501"}[tested]
+        dataset = reprism.open_dataset(tested, roots[tested])
+        figures = {}
+        for name in (trained, tested):
+            embedder = reprism.Embedder(scr[roots[name]], device="cpu", precision="fp32")
+            rows = [embedder.embed_items(items) for items in (dataset.query, dataset.gallery)]
+            metrics = evaluate_items(*rows, dataset.query, dataset.gallery)
+            figures[name] = [100 * metrics.rank(1), 100 * metrics.mAP]
+        assert cell["measured"] == [pytest.approx(figures[trained])]
+        assert figures[trained] != pytest.approx(figures[tested]), "a test that cannot tell them apart"
+
+
+def test_a_row_that_fails_is_reported_and_the_others_are_measured(
+    roots: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    command = ["reproduce", "table1", "--data", f"market1501:{roots['market1501']}", "--recipe",
+               str(tmp_path / "tiny.yaml"), "--backbone", "resnet10t", "--out", str(tmp_path)]  # fmt: skip
+    train, asked = training.train, []
+
+    def out_of_memory(recipe: Recipe, *rest: Any, **options: Any) -> Any:
+        asked.append((recipe.model.partition, recipe.model.backbone))
+        if recipe.model.partition == "p2(s2c2)" and len(asked) == 3:
+            raise RuntimeError("CUDA out of memory.\nTry a smaller batch.")
+        return train(recipe, *rest, **options)
+
+    monkeypatch.setattr(training, "train", out_of_memory)
+    assert main([*command, "--attention-backbone", "vit_tiny_patch16_224"]) == 1
+    found = cells(tmp_path, "table1")
+    assert [cell["failed"] for cell in found] == [False, True, True]
+    assert found[0]["measured"]
+    assert found[1]["why_not"].startswith("failed: backbone 'vit_tiny_patch16_224' cannot be cut")
+    assert found[2]["why_not"] == "failed: RuntimeError: CUDA out of memory."
+    assert "| failed: RuntimeError: CUDA out of memory. |" in (tmp_path / "table1.md").read_text()
+    said = capsys.readouterr().err
+    assert "ResNet-50 + spatial-channel partition on Market-1501 failed: RuntimeError: CUDA out of memory." in said
+    assert "Run the same command again" in said
+    # Again, with what was wrong put right: only what failed is trained.
+    assert main([*command, "--attention-backbone", "seresnet18"]) == 0
+    assert asked[3:] == [("p1", "seresnet18"), ("p2(s2c2)", "resnet10t")]
+    again = cells(tmp_path, "table1")
+    assert again[0] == found[0]
+    assert not any(cell["failed"] for cell in again)
+    assert all(cell["measured"] for cell in again)
+
+
+def test_starting_weights_are_given_network_by_network(
+    roots: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import timm
+    import torch
+
+    files = {}
+    for name in ("resnet10t", "seresnet18"):
+        files[name] = tmp_path / f"{name}.pth"
+        torch.save(timm.create_model(name, num_classes=0).state_dict(), files[name])
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE.replace("pretrained: false", f"pretrained: {files['resnet10t']}"))
+    command = ["reproduce", "table1", "--data", f"market1501:{roots['market1501']}", "--recipe", str(recipe),
+               "--backbone", "resnet10t", "--attention-backbone", "seresnet18", "--out", str(tmp_path)]  # fmt: skip
+    assert main(command) == 1
+    assert "--pretrained resnet10t=FILE seresnet18=FILE" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists(), "refused before anything is trained"
+    for given, says in (("seresnet18", "expected BACKBONE=FILE"), ("seresnet18=absent.pth", "there is no such file")):
+        assert main([*command, "--pretrained", given]) == 1
+        assert says in capsys.readouterr().err
+    assert main([*command, "--pretrained", f"seresnet18={files['seresnet18']}"]) == 0
+    assert all(cell["measured"] for cell in cells(tmp_path, "table1"))
 
 
 def test_missing_data_and_rows_not_asked_for_are_said(

@@ -1,11 +1,14 @@
 """The published figures against the paper's own arithmetic, and every experiment against the notation."""
 
+from pathlib import Path
+
 import pytest
+import timm
 
 from reprism.models.backbone import cut_backbone
 from reprism.notation import Partition
 from reprism.paper.reproduce import Budget, needs
-from reprism.paper.tables import TABLES, TARGETS, Experiment
+from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS, Experiment
 from reprism.training.recipes import RECIPES, SCR
 
 
@@ -70,5 +73,44 @@ def test_an_experiment_becomes_its_recipe() -> None:
     assert budget.recipe_of(Experiment(released=True), "market1501", "/x", 0).data.ids_per_batch == 4
 
 
-def test_the_attention_backbone_can_be_cut() -> None:
-    assert cut_backbone("seresnet50", False).channels == 2048
+def test_table_9_trains_on_one_data_set_and_tests_on_the_other() -> None:
+    budget = Budget(RECIPES["scr-market1501"])
+    trained = {}
+    for row in TABLES["table9"].rows[-2:]:
+        (target,) = row.published
+        trained[row.method] = (budget.recipe_of(row.experiment, target, "/x", 0).data.name, TARGETS[target].name)
+    assert trained == {
+        "SCR, Market-1501 to DukeMTMC-reID": ("market1501", "dukemtmc"),
+        "SCR, DukeMTMC-reID to Market-1501": ("dukemtmc", "market1501"),
+    }
+
+
+def test_table_1_compares_networks_and_not_imagenet_recipes() -> None:
+    """Both have weights from before the paper: no tag of timm's later recipes (a1, ra2, …)."""
+    backbones = {row.experiment.backbone for row in TABLES["table1"].rows}
+    assert backbones == {RESNET50, SENET}
+    origins = {name: timm.get_pretrained_cfg(name) for name in backbones}
+    assert origins[RESNET50].tag == "tv_in1k"
+    # pretrained-models.pytorch's copy of the SENet authors' Caffe weights (timm/models/senet.py).
+    assert "v0.1-cadene/se_resnet50" in origins[SENET].url
+    assert cut_backbone(SENET, False).channels == 2048
+
+
+def test_each_network_starts_from_its_own_weights() -> None:
+    recipe = RECIPES["scr-market1501"]
+    rows = [row.experiment for row in TABLES["table1"].rows]
+    files = {"resnet50": Path("resnet.pth"), SENET: Path("senet.pth")}
+    budget = Budget(recipe, pretrained=files)
+    budget.check_weights(rows)
+    used = [budget.recipe_of(row, "market1501", "/x", 0).model.pretrained for row in rows]
+    assert used == [Path("resnet.pth"), Path("senet.pth"), Path("resnet.pth")]
+    assert budget.differences() == [
+        "starting weights of resnet50 resnet.pth", f"starting weights of {SENET} senet.pth"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=rf"'vgg16', which no row trains; the rows train {RESNET50}, {SENET}"):
+        Budget(recipe, pretrained={"vgg16": Path("x")}).check_weights(rows)
+    one = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pretrained": Path("resnet.pth")})})
+    with pytest.raises(ValueError, match=rf"2 different networks.*--pretrained {RESNET50}=FILE {SENET}=FILE"):
+        Budget(one).check_weights(rows)
+    Budget(one).check_weights([rows[0], rows[2]])
+    Budget(one, pretrained={"legacy_seresnet50": Path("senet.pth")}).check_weights(rows)

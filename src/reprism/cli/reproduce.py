@@ -10,7 +10,7 @@ import tyro
 from reprism.cli.datasets import named_data
 from reprism.cli.output import progress_bars
 from reprism.paper.reproduce import QUOTED, Budget, needs, reproduce
-from reprism.paper.tables import RESNET50, SENET, TABLES
+from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS
 from reprism.training.recipes import find_recipe
 
 
@@ -19,7 +19,8 @@ class Arguments:
     """Measure a table of the paper here, beside the published figures.
 
     Writes TABLE.md, TABLE.html and TABLE.json. Each training has a folder below OUT/runs: an interrupted table
-    goes on where it stopped, and tables share the trainings that they have in common.
+    goes on where it stopped, and tables share the trainings that they have in common. A row that fails is reported
+    with its reason; the others are measured, and the exit status is 1.
     """
 
     table: tyro.conf.Positional[str] = ""
@@ -39,6 +40,9 @@ class Arguments:
     """In the place of ResNet-50."""
     attention_backbone: str = SENET
     """In the place of SE-ResNet-50."""
+    pretrained: tuple[str, ...] = ()
+    """BACKBONE=FILE: ImageNet weights from local files in timm's layout, one for each network, such as
+    resnet50=resnet50.pth legacy_seresnet50=senet.pth. By default timm downloads them."""
     seeds: int = 1
     """Runs of everything; the table gives mean and standard deviation."""
     out: Path = Path("reproduce")
@@ -73,8 +77,32 @@ def run(argv: Sequence[str]) -> int:
         milestones = tuple(milestone * share for milestone in recipe.optimizer.milestones)
         optimizer = recipe.optimizer.model_copy(update={"epochs": arguments.epochs, "milestones": milestones})
         recipe = recipe.model_copy(update={"optimizer": optimizer})
-    budget = Budget(recipe, arguments.backbone, arguments.attention_backbone, arguments.seeds)
+    budget = Budget(
+        recipe, arguments.backbone, arguments.attention_backbone, arguments.seeds, _weights(arguments.pretrained)
+    )
     with progress_bars() as progress:
-        reproduce(arguments.table, roots, arguments.out, budget, rows=arguments.rows, progress=progress)
+        cells = reproduce(arguments.table, roots, arguments.out, budget, rows=arguments.rows, progress=progress)
     print((arguments.out / f"{arguments.table}.md").read_text(encoding="utf-8"))
-    return 0
+    failed = [cell for cell in cells if cell.failed]
+    for cell in failed:
+        print(f"reprism reproduce: {cell.method} on {TARGETS[cell.target].title} {cell.why_not}", file=sys.stderr)
+    if failed:
+        print("Run the same command again to retry: what is finished is kept.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _weights(given: Sequence[str]) -> dict[str, Path]:
+    """Files by backbone, from texts BACKBONE=FILE.
+
+    Raises:
+        ValueError: a text is not of that form, or there is no such file.
+    """
+    files = {}
+    for text in given:
+        backbone, separator, file = text.partition("=")
+        if not (backbone and separator and file):
+            raise ValueError(f"--pretrained: expected BACKBONE=FILE, such as resnet50=resnet50.pth, got {text!r}")
+        if not Path(file).is_file():
+            raise ValueError(f"--pretrained {text}: there is no such file")
+        files[backbone] = Path(file)
+    return files

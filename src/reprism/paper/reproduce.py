@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ Progress = Callable[[str, int, int], None]
 
 QUOTED = "other authors' figure"
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -30,12 +33,15 @@ class Budget:
         backbone: In the place of ResNet-50.
         attention_backbone: In the place of SE-ResNet-50 (Table 1).
         seeds: So many runs of everything, by seeds ``recipe.seed``, ``recipe.seed + 1``, …
+        pretrained: Files of starting weights by backbone, named with or without its tag; other backbones start as
+            ``recipe.model.pretrained`` says.
     """
 
     recipe: Recipe
     backbone: str = RESNET50
     attention_backbone: str = SENET
     seeds: int = 1
+    pretrained: Mapping[str, Path] = field(default_factory=dict)
 
     def differences(self) -> list[str]:
         """Where it differs from the paper, as ``field value``."""
@@ -57,18 +63,52 @@ class Budget:
             ]
         if self.recipe.model.pretrained is False:
             changed.append("no ImageNet weights")
+        elif self.recipe.model.pretrained is not True:
+            changed.append(f"starting weights {self.recipe.model.pretrained}")
+        changed += [f"starting weights of {backbone} {path}" for backbone, path in self.pretrained.items()]
         return changed
+
+    def backbone_of(self, experiment: Experiment) -> str:
+        """Return the name of the network that an experiment trains."""
+        backbones = {RESNET50: self.backbone, SENET: self.attention_backbone}
+        return backbones.get(experiment.backbone, experiment.backbone)
+
+    def weights_of(self, backbone: str) -> Path | None:
+        """Return the file of starting weights given for a backbone, if there is one."""
+        return self.pretrained.get(backbone) or self.pretrained.get(backbone.partition(".")[0])
+
+    def check_weights(self, experiments: Sequence[Experiment]) -> None:
+        """Check that each network of some experiments can start from the weights given.
+
+        Raises:
+            ValueError: a file is given for a network that none of them trains, or one file for several networks.
+        """
+        backbones = list(dict.fromkeys(map(self.backbone_of, experiments)))
+        for name in self.pretrained:
+            if not any(name in (backbone, backbone.partition(".")[0]) for backbone in backbones):
+                raise ValueError(
+                    f"weights are given for {name!r}, which no row trains; the rows train {', '.join(backbones)}"
+                )
+        file = self.recipe.model.pretrained
+        without = [backbone for backbone in backbones if self.weights_of(backbone) is None]
+        if not isinstance(file, bool) and len(without) > 1:
+            each = " ".join(f"{backbone}=FILE" for backbone in without)
+            raise ValueError(
+                f"{file} cannot hold the starting weights of {len(without)} different networks. Give each its own: "
+                f"--pretrained {each}"
+            )
 
     def recipe_of(self, experiment: Experiment, target: str, root: str, seed: int) -> Recipe:
         """The recipe that trains an experiment."""
-        backbones = {RESNET50: self.backbone, SENET: self.attention_backbone}
+        backbone = self.backbone_of(experiment)
         trained_on = TARGETS[experiment.trained_on or target]
         recipe = released(self.recipe) if experiment.released else self.recipe
         changes: dict[str, Mapping[str, Any]] = {
             "data": {"name": trained_on.name, "root": Path(root), "options": dict(trained_on.options)},
             "model": {
                 "partition": experiment.partition,
-                "backbone": backbones.get(experiment.backbone, experiment.backbone),
+                "backbone": backbone,
+                "pretrained": self.weights_of(backbone) or recipe.model.pretrained,
             },
             "loss": {"ce_weight": experiment.ce_weight, "triplet_weight": experiment.triplet_weight},
             # Tested afterwards, on whatever asks for it.
@@ -87,7 +127,8 @@ class Cell:
         target: key of ``TARGETS``.
         published: rank-1 and mAP in percent, or None.
         measured: rank-1 and mAP in percent, of every seed; empty if not run.
-        why_not: why it was not run.
+        why_not: why there is nothing measured.
+        failed: whether it was run and ended in an error, which ``why_not`` gives.
         seeds: of the runs.
         seconds: of training, its own last evaluation included, summed over the seeds; a training that rows share
             counts in each.
@@ -99,6 +140,7 @@ class Cell:
     published: tuple[float, float] | None
     measured: tuple[tuple[float, float], ...] = ()
     why_not: str = ""
+    failed: bool = False
     seeds: tuple[int, ...] = ()
     seconds: float = 0.0
     protocol: str = ""
@@ -116,7 +158,8 @@ def reproduce(
     """Measure a table here, as far as the data are there, and write it as Markdown, HTML and JSON.
 
     Every training has a folder below ``folder/runs``, named by what is trained; one that is there is taken up again or
-    used as it is, whichever table asks for it. So an interrupted table goes on where it stopped.
+    used as it is, whichever table asks for it. So an interrupted table goes on where it stopped. A row that fails is
+    reported with its reason, and the others are measured; calling again tries it anew.
 
     Args:
         name: key of ``TABLES``.
@@ -130,8 +173,7 @@ def reproduce(
         Its cells, row by row.
 
     Raises:
-        ValueError: no such table, or no such row.
-        DataError, RecipeError: from training and testing.
+        ValueError: no such table, no such row, or starting weights that do not fit its networks.
     """
     if name not in TABLES:
         raise ValueError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
@@ -140,6 +182,7 @@ def reproduce(
     if not chosen:
         methods = ", ".join(repr(row.method) for row in table.rows)
         raise ValueError(f"{name} has no row like {', '.join(rows)}; it has {methods}")
+    budget.check_weights([row.experiment for row in chosen if row.experiment is not None])
     cells = []
     for row in table.rows:
         for target, published in row.published.items():
@@ -151,10 +194,22 @@ def reproduce(
             elif missing := _missing(row.experiment, target, roots):
                 cell = replace(cell, why_not=f"not run: no data for {', '.join(missing)}")
             else:
-                cell = _measure(cell, row.experiment, roots, folder, budget, progress)
+                try:
+                    cell = _measure(cell, row.experiment, roots, folder, budget, progress)
+                except Exception as error:  # a table takes days: whatever one row ends in, the others are wanted
+                    cell = replace(cell, why_not=f"failed: {_reason(error)}", failed=True)
             cells.append(cell)
             _write(name, table, cells, folder, budget)
     return cells
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line; of one that is not about what the user gave, the traceback is logged."""
+    lines = str(error).splitlines() or [""]
+    if isinstance(error, ValueError | OSError):
+        return lines[0]
+    _log.error("an unexpected error; the table goes on", exc_info=error)
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def needs(row: Row) -> dict[str, list[str]]:
