@@ -74,6 +74,23 @@ def test_stripes_maps_lie_in_their_stripes(
     assert heat[:, rows].max() == 1
 
 
+@pytest.mark.parametrize("part", ["p2s1", "p3s3", "p2c1"])
+def test_without_the_mask_a_stripes_map_is_grad_cam_over_the_whole_picture(
+    model: reprism.PartNet, images: torch.Tensor, part: str
+) -> None:
+    """The mask alone keeps a map in its stripe: Grad-CAM's sum over channels knows no stripes."""
+    asked = torch.tensor([1, 4, 3])
+    expected = grad_cam(model, images, part[:2], lambda out: out.logits[part][range(3), asked])
+    whole = saliency(model, images, part, identities=asked, masked=False)
+    np.testing.assert_allclose(whole, scaled(expected), atol=1e-5)
+    kept = {"p2s1": whole[:, :3], "p3s3": whole[:, 4:], "p2c1": whole}[part]
+    outside = {"p2s1": whole[:, 3:], "p3s3": whole[:, :4], "p2c1": np.ones(1)}[part]
+    assert outside.any()
+    masked = saliency(model, images, part, identities=asked)
+    rows = {"p2s1": slice(0, 3), "p3s3": slice(4, 6), "p2c1": slice(0, 6)}[part]
+    np.testing.assert_allclose(masked[:, rows], scaled(kept), atol=1e-5)
+
+
 def test_what_cannot_be_explained(model: reprism.PartNet, images: torch.Tensor) -> None:
     with pytest.raises(ExplainError, match="has no part 'p9'; it has p1, p2, p2s1"):
         saliency(model, images, "p9")
@@ -95,6 +112,10 @@ def test_heat_is_red_and_cold_is_blue() -> None:
     assert found[75, 20, 2] > found[75, 20, 0]
     grid = draw_saliency([picture, picture], [[heat, heat], [heat, heat]], ["p1", "p2"], width=40)
     assert grid.size == (3 * 44 + 4, 16 + 2 * 84 + 4)
+    captioned = draw_saliency([picture, picture], [[heat, heat], [heat, heat]], ["p1", "p2"], width=40, caption="a b c")
+    assert captioned.size == (grid.width, grid.height + 16)
+    assert ImageChops.difference(captioned.crop((0, 0, *grid.size)), grid).getbbox() is None
+    assert (np.asarray(captioned.convert("L"))[grid.height :] < 200).any()
 
 
 def test_a_grid_of_several_networks() -> None:
@@ -133,7 +154,15 @@ def test_the_command(model: reprism.PartNet, people: Path, tmp_path: Path, capsy
     first, second = sorted((people / "query").glob("*.jpg"))[:2]
     command = ["explain", str(tmp_path / "model.safetensors"), str(first), str(second), "--out", str(tmp_path / "out")]
     assert main(command) == 0
-    assert len(list((tmp_path / "out").glob("*.png"))) == 1 + 2 * len(model.partition.parts)
+    names = [part.name for part in model.partition.parts]
+    names += [f"{part.name}-unmasked" for part in model.partition.parts if part.kind == "stripe"]
+    pictures = [f"00{number}-{path.stem}" for number, path in enumerate((first, second), 1)]
+    written = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert written == {"grid", *(f"{picture}-{name}" for picture in pictures for name in names)}
+    kept, whole = ((tmp_path / "out" / f"{pictures[0]}-p2s1{end}.png").read_bytes() for end in ("", "-unmasked"))
+    assert kept != whole
+    with Image.open(tmp_path / "out" / "grid.png") as grid:
+        assert grid.width == 4 + 100 * (1 + len(names))
     assert main([*command, "--parts", "p1", "p2s1", "--against", str(second)]) == 0
     assert main([*command, "--parts", "p7"]) == 1
     assert "--parts p7: there is no such part" in capsys.readouterr().err
@@ -150,7 +179,7 @@ def test_the_command_sets_networks_side_by_side(
     command = ["explain", mine, *pictures, "--beside", theirs, "--parts", "p2s1", "p1", "--out"]
     assert main([*command, str(tmp_path / "both")]) == 0
     stems = [f"{n:03d}-{Path(path).stem}" for n, path in enumerate(pictures, 1)]
-    labels = ["p2s1", "p1", "2-p1"]
+    labels = ["p2s1", "p2s1-unmasked", "p1", "2-p1"]
     written = {path.stem for path in (tmp_path / "both").glob("*.png")}
     assert written == {"grid", *(f"{stem}-{label}" for stem in stems for label in labels)}
     # The second network's column is what it shows by itself.

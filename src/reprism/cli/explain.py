@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Arguments:
     """Show where in a picture each part of a network looked (Grad-CAM): one picture per part, and a grid of all.
 
+    A stripe has two: masked to the rows that it is pooled from, and unmasked, as Grad-CAM draws it.
     With --beside the grid compares networks, as the paper's Figure 2 does.
     """
 
@@ -37,8 +38,14 @@ class Arguments:
     against: Path | None = None
     """A second picture: show what makes the two alike, part by part. Works for people never trained on."""
     out: Path = Path("explain")
-    """Folder for the pictures: grid.png, and NUMBER-IMAGE-PART.png; of the models beside, NUMBER-IMAGE-2-PART.png and
-    so on."""
+    """Folder for the pictures: grid.png, and NUMBER-IMAGE-PART.png, of stripes NUMBER-IMAGE-PART-unmasked.png too; of
+    the models beside, NUMBER-IMAGE-2-PART.png and so on."""
+
+
+_CAPTION = (
+    "Each cell is scaled to its own largest value. A stripe's map is set to 0 outside the rows that the stripe is "
+    "pooled from; unmasked: the same map before that, as Grad-CAM draws it."
+)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -61,25 +68,34 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError("give a picture to explain")
     models = [load(path).eval() for path in (arguments.checkpoint, *arguments.beside)]
     shown = _parts_shown(models, arguments.parts)
-    columns = [(place, name) for place, names in enumerate(shown) for name in names]
+    columns = [
+        (place, name, masked)
+        for place, names in enumerate(shown)
+        for name in names
+        for masked in ((True, False) if _is_stripe(models[place], name) else (True,))
+    ]
     images = [read_image(path) for path in arguments.images]
     other = None if arguments.against is None else read_image(arguments.against)
     heats = []
     with progress_bars() as progress:
-        for done, (place, name) in enumerate(columns, 1):
-            heats.append(_heat(models[place], images, name, arguments.identity, other))
+        for done, (place, name, masked) in enumerate(columns, 1):
+            heats.append(_heat(models[place], images, name, arguments.identity, other, masked))
             progress("looking at parts", done, len(columns))
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     for number, (path, picture) in enumerate(zip(arguments.images, pictures, strict=True)):
-        for (place, name), heat in zip(columns, heats, strict=True):
+        for (place, name, masked), heat in zip(columns, heats, strict=True):
             # Numbered: two pictures may have one name, and two models one part.
-            label = f"{place + 1}-{name}" if place else name
+            label = (f"{place + 1}-{name}" if place else name) + ("" if masked else "-unmasked")
             write(overlay(picture, heat[number]), f"{number + 1:03d}-{path.stem}-{label}.png")
     grid = draw_saliency(
         pictures,
         [[heat[number] for heat in heats] for number in range(len(images))],
-        [name for _, name in columns],
-        networks=[(network_heading(model), len(names)) for model, names in zip(models, shown, strict=True)],
+        [name if masked else f"{name} unmasked" for _, name, masked in columns],
+        networks=[
+            (network_heading(model), sum(column[0] == place for column in columns))
+            for place, model in enumerate(models)
+        ],
+        caption=_CAPTION,
     )
     write(grid, "grid.png")
     print(arguments.out / "grid.png")
@@ -105,8 +121,17 @@ def _parts_held(models: Sequence["PartNet"]) -> str:
     )
 
 
+def _is_stripe(model: "PartNet", name: str) -> bool:
+    return any(part.name == name and part.kind == "stripe" for part in model.partition.parts)
+
+
 def _heat(
-    model: "PartNet", images: Sequence["Tensor"], part: str, identity: int | None, other: "Tensor | None"
+    model: "PartNet",
+    images: Sequence["Tensor"],
+    part: str,
+    identity: int | None,
+    other: "Tensor | None",
+    masked: bool,
 ) -> "np.ndarray":
     import torch
 
@@ -120,4 +145,5 @@ def _heat(
         part,
         identities=None if identity is None else torch.full((len(images),), identity),
         against=None if other is None else transform(other)[None],
+        masked=masked,
     )

@@ -331,7 +331,8 @@ def _saliency(run: Path, lists: Sequence[RankedList], dataset: ReIDDataset) -> l
         report.paragraph(
             "What made two pictures alike, part by part: Grad-CAM of the similarity of that part's features. In pairs "
             f"of rows, the first {len(pairs)} of these queries, and below each the image found nearest to it"
-            f"{' (of tracklets the first frame)' if dataset.is_video else ''}."
+            f"{' (of tracklets the first frame)' if dataset.is_video else ''}. A stripe's map is set to 0 outside its "
+            "rows; reprism explain shows it without that mask too."
         ),
         report.image(report.picture_uri(drawn), "Saliency of every part", least_width=48 * len(names)),
     ]

@@ -25,7 +25,13 @@ class ExplainError(ValueError):
 
 
 def saliency(
-    model: PartNet, images: Tensor, part: str, *, identities: Tensor | None = None, against: Tensor | None = None
+    model: PartNet,
+    images: Tensor,
+    part: str,
+    *,
+    identities: Tensor | None = None,
+    against: Tensor | None = None,
+    masked: bool = True,
 ) -> np.ndarray:
     """Grad-CAM of one part.
 
@@ -36,10 +42,11 @@ def saliency(
         identities: B classes of the part's classifier to ask about; None: those that it holds likeliest itself.
         against: B×3×H×W (or 1×3×H×W for all), normalised: ask for the similarity (cosine) of the part's feature to that
             of these pictures instead.
+        masked: Whether a stripe's map is set to 0 outside that stripe, which its pooling does not see. Grad-CAM itself
+            marks a channel's response wherever it lies: ``False`` leaves that as it is. No other part is masked.
 
     Returns:
         B×h×w float32 of the branch's map, 0 … 1, each divided by its largest value; all 0 where nothing speaks for it.
-        Outside a stripe the maps of that stripe are 0: pooling sees nothing there.
 
     Raises:
         ExplainError: no such part, no classifiers and nothing to compare with, an identity out of range, both asked
@@ -60,7 +67,8 @@ def saliency(
         score, target = _classifier(model, part), _identities(model, part, images, identities)
     heat = LayerGradCam(score, model.branches[found[0].branch]).attribute(images, target=target, relu_attributions=True)
     heat = heat.detach().squeeze(1)
-    heat = heat * _rows_seen(found[0], heat.shape[1])[:, None]
+    if masked:
+        heat = heat * _rows_seen(found[0], heat.shape[1])[:, None]
     return (heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
 
 
@@ -122,6 +130,7 @@ def draw_saliency(
     width: int = 96,
     *,
     networks: Sequence[tuple[str, int]] = (),
+    caption: str = "",
 ) -> Image.Image:
     """A grid as in the paper's Figure 2: a row for each picture, itself first, then under each heat.
 
@@ -131,6 +140,7 @@ def draw_saliency(
         titles: of the columns after the first.
         width: of a cell in pixels; it is twice as high.
         networks: headings above the titles, each with the number of columns that it stands over, left to right.
+        caption: text below the grid, broken to its width.
 
     Returns:
         An RGB image, on white.
@@ -140,11 +150,10 @@ def draw_saliency(
     height, step = 2 * width, width + gap
     headings = [(_wrapped(text, columns * step - 2 * gap, font), columns) for text, columns in networks]
     top = line * max((len(lines) for lines, _ in headings), default=0)
-    canvas = Image.new(
-        "RGB",
-        ((len(titles) + 1) * step + gap, top + line + len(pictures) * (height + gap) + gap),
-        (255, 255, 255),
-    )
+    across = (len(titles) + 1) * step + gap
+    bottom = top + line + len(pictures) * (height + gap) + gap
+    below = _wrapped(caption, across - 2 * gap, font) if caption else []
+    canvas = Image.new("RGB", (across, bottom + line * len(below)), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
     left = gap + step
     for lines, columns in headings:
@@ -158,6 +167,8 @@ def draw_saliency(
         shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
         for column, cell in enumerate((shown, *(overlay(shown, heat) for heat in maps))):
             canvas.paste(cell, (gap + column * step, top + line + row * (height + gap)))
+    for number, text in enumerate(below):
+        draw.text((gap, bottom + number * line), text, ink, font)
     return canvas
 
 
