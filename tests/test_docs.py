@@ -14,6 +14,9 @@ import reprism
 from reprism.cli import main
 from reprism.data.rendered_cuhk03 import render_cuhk03
 from reprism.evaluation.calibration import calibrate
+from reprism.models.residual_attention import RESIDUAL_ATTENTION56
+from reprism.paper.tables import RESNET50, SENET
+from reprism.training.recipes import Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 TOO_LONG = ("train", "reproduce", "serve")  # asked for their help only
@@ -82,6 +85,29 @@ def test_commands(page: str, place: Path, capsys: pytest.CaptureFixture[str]) ->
         # What was drawn differs from the published counts, which data check says by its status.
         assert status == (1 if command[:2] == ["data", "check"] and "folder" not in command else 0), command
     assert "error" not in capsys.readouterr().err
+
+
+def test_figure_2s_networks_are_trained_as_the_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 2.2: (a) is "a vanilla ResNet-50 trained with cross-entropy classification loss"."""
+    asked: dict[str, Recipe] = {}
+
+    def train(recipe: Recipe, folder: Path, **_: Any) -> None:
+        asked[folder.name] = recipe
+        raise ValueError("not trained")
+
+    monkeypatch.setattr("reprism.training.run.train", train)
+    lines = "\n".join(blocks("paper.md", "sh")).replace("\\\n", " ").splitlines()
+    for line in lines:
+        if line.startswith("reprism train"):
+            assert main(shlex.split(line)[1:]) == 1
+    losses = {name: (recipe.loss.ce_weight, recipe.loss.triplet_weight) for name, recipe in asked.items()}
+    assert losses == {"resnet50": (2, 0), "parts": (2, 1), "senet": (2, 1), "attention": (2, 1)}
+    assert {name: (recipe.model.partition, recipe.model.backbone) for name, recipe in asked.items()} == {
+        "resnet50": ("p1", RESNET50),
+        "parts": ("p2(s2c2)", RESNET50),
+        "senet": ("p1", SENET),
+        "attention": ("p1", RESIDUAL_ATTENTION56),
+    }
 
 
 def test_code(place: Path) -> None:
