@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.output import progress_bars
 
 if TYPE_CHECKING:
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
 class Arguments:
     """Show where in a picture each part of a network looked (Grad-CAM): one picture per part, and a grid of all.
 
-    A stripe has two: masked to the rows that it is pooled from, and unmasked, as Grad-CAM draws it.
-    With --beside the grid compares networks, as the paper's Figure 2 does.
+    A stripe has two: masked to the rows that it is pooled from, and unmasked, as Grad-CAM draws it. With --beside the
+    grid compares networks, as the paper's Figure 2 does.
     """
 
     checkpoint: tyro.conf.Positional[Path]
-    """A model; with classifiers unless --against is given."""
+    """Model file. It needs its classifiers, unless --against is given."""
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures of people, cropped as a detector does."""
+    """Pictures of one person each, cropped as a detector crops them."""
     beside: tuple[Path, ...] = ()
-    """Other models: their columns follow the first one's. Each sees the pictures at the size that it was made for."""
+    """Other models, whose columns follow the first one's. Each sees the pictures at its own size."""
     parts: tuple[str, ...] = ()
-    """Such as p1 p2s1 p2c2, of every model that has them; by custom all."""
+    """Parts to show, such as p1 p2s1 p2c2, of every model that has them (default: all)."""
     identity: int | None = None
-    """Class to ask the classifiers about, counted from 0; by custom the one that each holds likeliest."""
+    """Class to ask the classifiers about, counted from 0 (default: the likeliest of each classifier)."""
     against: Path | None = None
-    """A second picture: show what makes the two alike, part by part. Works for people never trained on."""
+    """Second picture: show what makes the two alike, part by part. Works for people not trained on too."""
     out: Path = Path("explain")
-    """Folder for the pictures: grid.png, and NUMBER-IMAGE-PART.png, of stripes NUMBER-IMAGE-PART-unmasked.png too; of
-    the models beside, NUMBER-IMAGE-2-PART.png and so on."""
+    """Folder for the pictures: grid.png, and NUMBER-IMAGE-PART.png for each part. A stripe has
+    NUMBER-IMAGE-PART-unmasked.png too; the models of --beside have NUMBER-IMAGE-2-PART.png and so on."""
 
 
 _CAPTION = (
@@ -50,7 +51,13 @@ _CAPTION = (
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism explain``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism explain")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism explain",
+        example="reprism explain runs/scr-market1501/model.safetensors first.jpg --against second.jpg",
+        main=("against", "beside", "parts", "identity", "out"),
+    )
 
     from PIL import Image
 
