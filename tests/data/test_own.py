@@ -1,6 +1,7 @@
 import csv
 import warnings
 from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 
 import pyarrow
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from reprism.data import DataError, Sample, Tracklet, open_dataset
 from reprism.data.check import lost_queries
+from reprism.data.own import frame_order
 
 ROWS = [
     ("a/1.jpg", "anna", "door", "train"),
@@ -90,9 +92,57 @@ def test_a_table_of_frames(tmp_path: Path) -> None:
     assert data.is_video
     assert data.query == (Tracklet(tmp_path, ("x/9.jpg", "x/10.jpg", "x/11.jpg"), "p", "1"),)
     assert data.train_images == (Sample(tmp_path / "z/1.jpg", "q", "2"),)
-    named = [(*row[:5], f"f{row[5]}") for row in VIDEO]
-    by_name = open_dataset("csv", table(tmp_path, named, VIDEO_HEADER)).query[0]
-    assert by_name.names == ("x/10.jpg", "x/11.jpg", "x/9.jpg"), "frames that are no numbers sort as text"
+    for form in ("f{}", "{}.0", "{}.5", "{},5", "0:{}.25", "clip1.{}.png"):
+        other = [(*row[:5], form.format(row[5])) for row in VIDEO]
+        assert open_dataset("csv", table(tmp_path, other, VIDEO_HEADER)).query == data.query, form
+    without = [(*row[:5], "") for row in VIDEO]
+    in_table_order = ("x/10.jpg", "x/9.jpg", "x/11.jpg")
+    assert open_dataset("csv", table(tmp_path, without, VIDEO_HEADER)).query[0].names == in_table_order
+    bare = table(tmp_path, [row[:5] for row in VIDEO], "path,pid,camid,split,tracklet")
+    assert open_dataset("csv", bare).query[0].names == in_table_order
+
+
+def test_frames_of_parquet_are_seconds(tmp_path: Path) -> None:
+    table(tmp_path, VIDEO, VIDEO_HEADER)
+    columns = dict(zip(VIDEO_HEADER.split(","), map(list, zip(*VIDEO, strict=True)), strict=True))
+    columns["frame"] = [1.5, 1e-5, 0.0, 0.0, 20.25]
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert open_dataset("csv", tmp_path / "t.parquet").query[0].names == ("x/9.jpg", "x/10.jpg", "x/11.jpg")
+
+
+def brute_force_order(values: list[Fraction]) -> list[int]:
+    """Each index at the number of values that are smaller, or equal and earlier."""
+    order = [-1] * len(values)
+    for i, value in enumerate(values):
+        order[sum(other < value or (other == value and j < i) for j, other in enumerate(values))] = i
+    return order
+
+
+# A number in thousandths, with its digits after the point.
+thousandths = st.tuples(st.integers(-(10**5), 10**5), st.sampled_from(["{:.3f}", "{:.4f}", "{:+.3f}", "{:e}"]))
+
+
+@given(st.lists(thousandths, max_size=12), st.booleans())
+def test_numbers_are_ordered_by_value(numbers, comma) -> None:
+    frames = [form.format(number / 1000) for number, form in numbers]
+    frames = [frame.replace(".", ",") for frame in frames] if comma else frames
+    assert frame_order(frames, "") == brute_force_order([Fraction(number, 1000) for number, _ in numbers])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 20), st.integers(0, 3)), max_size=12))
+def test_names_are_ordered_by_the_numbers_in_them(numbers) -> None:
+    frames = [f"walk{first}-f{'0' * zeros}{second}.jpg" for second, first, zeros in numbers]
+    values = [Fraction(first * 10**7 + second) for second, first, _ in numbers]
+    assert frame_order(frames, "") == brute_force_order(values)
+
+
+@given(st.lists(st.text("0123456789.,-+ef:x ٣²", max_size=6), max_size=6))
+def test_any_frames_are_ordered_or_refused(frames) -> None:
+    try:
+        order = frame_order(frames, "the tracklet x")
+    except DataError:
+        return
+    assert sorted(order) == list(range(len(frames)))
 
 
 def changed(place: int, column: int, value: str, rows=ROWS) -> list[tuple[str, ...]]:
@@ -114,6 +164,8 @@ def changed(place: int, column: int, value: str, rows=ROWS) -> list[tuple[str, .
         (changed(2, 1, "anna"), None, r"1 identities are both to train and to test with, such as 'anna'"),
         ([*ROWS, ("x.jpg", "1", "2")], None, r"line 7: 3 fields where the header has 4"),
         (changed(1, 4, "", VIDEO), VIDEO_HEADER, r"line 3: no tracklet"),
+        (changed(1, 5, "", VIDEO), VIDEO_HEADER, r"the tracklet t1: some images have a frame and others none"),
+        (changed(1, 5, "f9", VIDEO), VIDEO_HEADER, r"people.csv, the tracklet t1: the frame '10' is a number and 'f9'"),
         (changed(1, 1, "q", VIDEO), VIDEO_HEADER, r"line 3: the tracklet t1 has pid 'q' here and 'p' in line 2"),
         (changed(4, 2, "2", VIDEO), VIDEO_HEADER, r"line 6: the tracklet t1 has camid '2' here and '1' in line 2"),
     ],

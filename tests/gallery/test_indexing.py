@@ -85,9 +85,18 @@ def test_a_table_gives_images_and_tracklets(tmp_path):
     assert find_sightings([table], source="yard")[2].key == "yard/1/7"
 
 
+def test_frames_that_are_files_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
+    names = ["f1.jpg", "f2.jpg", "f10.jpg", "f100.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    (track,) = find_sightings([tmp_path], tracks=True)
+    assert [Path(path).name for path in track.paths] == names
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
+        ("path,tracklet,frame\na.jpg,1,9\nb.jpg,1,f10\n", "the tracklet 1: the frame '9' is a number and 'f10' is not"),
         ("path,time\na.jpg,yesterday\n", "line 2: the time 'yesterday'"),
         ("pid\nanna\n", "no column path"),
         ("path,pid,tracklet\na.jpg,anna,1\nb.jpg,ben,1\n", "line 3: the identity 'ben', but 'anna' in line 2"),

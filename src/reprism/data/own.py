@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,8 @@ from reprism.files import write_whole
 PARTS = ("train", "query", "gallery")
 _COLUMNS = ("path", "pid", "camid", "split", "tracklet", "frame")
 _NEEDED = ("path", "pid")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_DIGITS = re.compile(r"(\d+)", re.ASCII)
 
 
 class _Row(NamedTuple):
@@ -293,17 +297,42 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
                         f"{source}, {row.where}: the tracklet {tracklet} has {field} {getattr(row, field)!r} here and "
                         f"{getattr(head, field)!r} in {head.where}. A tracklet is of one person in one camera."
                     )
-        order = frame_order([row.frame for row in members]) if "frame" in columns else range(len(members))
+        order = frame_order([row.frame for row in members], f"{source}, the tracklet {tracklet}")
         ordered = [members[place] for place in order]
         names = tuple(row.path for row in ordered)
         entries.append(_Entry(Tracklet(folder, names, head.pid, head.camid or None), tuple(ordered)))
     return entries
 
 
-def frame_order(frames: Sequence[str]) -> list[int]:
-    """The places of frames in their order: by number if all have one (10 comes after 9), else by name."""
-    numbered = all(frame.isascii() and frame.isdigit() for frame in frames)
-    return sorted(range(len(frames)), key=lambda place: int(frames[place]) if numbered else frames[place])
+def frame_order(frames: Sequence[str], name: str) -> list[int]:
+    """Return the indices of a tracklet's frames in the order of time; equal frames stay in the order given.
+
+    Numbers (``10``, ``10.5``, ``10,5``, ``1e-3``: counts or seconds) are ordered by value. Names are ordered with every
+    run of digits in them by value: ``f9`` before ``f10``. Without any frame, the order is the one given.
+
+    Args:
+        frames: What the table says of each image.
+        name: What errors call the tracklet.
+
+    Raises:
+        DataError: Some have a frame and others none, or some are numbers and others names.
+    """
+    named = [frame for frame in frames if not _NUMBER.fullmatch(frame)]
+    if not any(frames):
+        return list(range(len(frames)))
+    if not all(frames):
+        raise DataError(f"{name}: some images have a frame and others none. Give all of them one, or none.")
+    if not named:
+        values = [Decimal(frame.replace(",", ".")) for frame in frames]
+        return sorted(range(len(frames)), key=values.__getitem__)
+    if len(named) < len(frames):
+        number = next(frame for frame in frames if _NUMBER.fullmatch(frame))
+        raise DataError(
+            f"{name}: the frame {number!r} is a number and {named[0]!r} is not. Give numbers to all frames, or names."
+        )
+    # Split so, text and digits alternate: like is compared with like.
+    runs = [[Decimal(run) if n % 2 else run for n, run in enumerate(_DIGITS.split(frame))] for frame in frames]
+    return sorted(range(len(frames)), key=runs.__getitem__)
 
 
 # ---- dividing by identity --------------------------------------------------------------------------------

@@ -136,12 +136,13 @@ def _tracklet(folder: Path, images: Sequence[Sighting], source: str | None) -> S
                 f"{other.key} shows another person or camera than {images[0].key}, by their names. A folder that is "
                 "a tracklet holds one person in one camera."
             )
-    paths = tuple(image.key for image in images)
+    order = frame_order([Path(image.key).name for image in images], str(folder))
+    paths = tuple(images[index].key for index in order)
     return Sighting(str(folder), paths, images[0].pid, images[0].camid, tracklet=folder.name, source=source)
 
 
 def _of_table(table: Path, source: str | None) -> list[Sighting]:
-    rows, columns = read_table(table, _COLUMNS, ("path",))
+    rows, _ = read_table(table, _COLUMNS, ("path",))
     members: dict[tuple[str, str] | str, list[tuple[str, dict[str, str]]]] = {}
     for where, row in rows:
         if "\0" in row["path"]:
@@ -159,9 +160,10 @@ def _of_table(table: Path, source: str | None) -> list[Sighting]:
                     f"{table}, {where}: the identity {row['pid']!r}, but {head['pid']!r} in {group[0][0]}, of the same "
                     f"{'tracklet' if row['tracklet'] else 'image'}. It is of one person."
                 )
-        order = frame_order([row["frame"] for _, row in group]) if "frame" in columns else range(len(group))
         times = [moment for where, row in group if (moment := _time(row["time"], f"{table}, {where}")) is not None]
         is_tracklet = bool(head["tracklet"])
+        frames = [row["frame"] if is_tracklet else "" for _, row in group]
+        order = frame_order(frames, f"{table}, the tracklet {head['tracklet']}")
         paths = tuple(dict.fromkeys(group[place][1]["path"] for place in order))
         sightings.append(
             Sighting(
