@@ -48,6 +48,29 @@ def test_every_kind_of_input_means_the_same(embedder: reprism.Embedder, picture:
     np.testing.assert_allclose(embedder.embed(planar[None]), expected, atol=1e-5)
 
 
+def test_the_callers_network_stays_as_it_is_and_the_embedder_keeps_the_weights_it_was_given(
+    picture: np.ndarray,
+) -> None:
+    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", num_classes=3, part_dim=16, size=(64, 32)).train()
+    model.trunk.eval()  # such as with frozen batch statistics
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    strides = [parameter.stride() for parameter in model.parameters()]
+    embedder = reprism.Embedder(model, precision="fp32", device="cpu")
+    before = embedder.embed([picture])
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.stride() for parameter in model.parameters()] == strides
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), f"{name} moved"
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    np.testing.assert_array_equal(embedder.embed([picture]), before)
+    assert np.abs(reprism.Embedder(model, precision="fp32", device="cpu").embed([picture]) - before).max() > 1e-3
+    assert reprism.Embedder(model, device="meta").model is not model
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
 def test_the_descriptor_is_image_plus_mirror_then_one_norm(model: reprism.PartNet, picture: np.ndarray) -> None:
     planar = eval_transform(model.preprocessing)(torch.from_numpy(picture).permute(2, 0, 1))[None]
     with torch.no_grad():
@@ -134,6 +157,8 @@ def test_bad_pictures_are_named(embedder: reprism.Embedder, tmp_path: Path) -> N
         embedder.embed("crop.jpg")
     with pytest.raises(ValueError, match="batch_size"):
         reprism.Embedder(embedder.model, batch_size=0)
+    with pytest.raises(ImageError, match=r"Cannot read image 1: .*mode I;16, more than 8 bits"):
+        embedder.embed([good, Image.new("I;16", (4, 4))])
 
 
 def test_samples_keep_their_order(embedder: reprism.Embedder, people: Path) -> None:

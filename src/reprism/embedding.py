@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from reprism.data.images import ImageSet, read_image
+from reprism.data.images import ImageSet, convert_image, read_image
 from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import normalise, resize
@@ -83,7 +84,9 @@ class Embedder:
     One input convention: **RGB**, people upright and filling the picture, as a detector crops them.
 
     Args:
-        model: a network, or a file that ``reprism.load`` reads.
+        model: a file that ``reprism.load`` reads, or a network. A network is copied, weights as they are now, and stays
+            as it is: mode, device and memory format. After further training, build another embedder. The copy takes as
+            much memory as the weights; a file has none.
         batch_size: pictures at a time; bounds the memory used.
         flip: whether to add the mirrored picture's descriptor, as the field's test protocol does (twice the work).
         precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has.
@@ -103,9 +106,8 @@ class Embedder:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
-        if isinstance(model, str | Path):
-            model = load(model, classifiers=False)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = load(model, classifiers=False) if isinstance(model, str | Path) else copy.deepcopy(model)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
         self.flip = flip
@@ -129,13 +131,14 @@ class Embedder:
 
         Args:
             images: paths, PIL images, and H×W×3 uint8 RGB arrays, mixed as you like and of any sizes; or one
-                B×3×H×W RGB tensor, uint8 or floating point in 0…1 (not normalised: that is done here).
+                B×3×H×W RGB tensor, uint8 or floating point in 0…1 (not normalised: that is done here). A PIL image is
+                read as its file is: its EXIF orientation is applied, more than 8 bits per channel are refused.
 
         Returns:
             N×descriptor_dim float32, rows of length 1.
 
         Raises:
-            ImageError: a file is no readable picture; names it.
+            ImageError: a file or PIL image is no readable picture; names it.
             TypeError, ValueError: something else than the above was given; names its place.
         """
         if isinstance(images, str | Path | Image.Image):
@@ -323,7 +326,7 @@ def _as_uint8(picture: Picture, place: int) -> Tensor:
     if isinstance(picture, str | Path):
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        return convert_image(picture, f"image {place}")
     if isinstance(picture, np.ndarray):
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
             raise ValueError(

@@ -19,6 +19,7 @@ from reprism.data.images import (
     ImageSet,
     ImageTooLargeError,
     check_images,
+    convert_image,
     decode_image,
     read_image,
 )
@@ -135,6 +136,67 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     exif[0x0112] = orientation
     path = save(tmp_path / "a.png", array, exif=exif)
     assert torch.equal(read_image(path), chw(UPRIGHT[orientation](array)))
+
+
+def images_of_every_mode(folder):
+    """Files of every mode and orientation that Pillow writes, with and without transparency."""
+    picture = Image.fromarray(noise())
+    for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "I;16"):
+        picture.convert("L" if mode in ("I;16", "LA") else mode).convert(mode).save(
+            folder / f"{mode.replace(';', '')}.png"
+        )
+    palette = picture.quantize(16)
+    palette.save(folder / "bytes.png", transparency=bytes(range(16)))
+    palette.save(folder / "index.png", transparency=3)
+    picture.save(folder / "keyed.png", transparency=(0, 0, 0))
+    picture.save(folder / "moving.gif", save_all=True, append_images=[Image.fromarray(noise(seed=1))])
+    for mode in ("CMYK", "YCbCr", "F"):
+        picture.convert(mode).save(folder / f"{mode}.tif")
+    for orientation in UPRIGHT:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for suffix in ("png", "jpg", "tif"):
+            picture.save(folder / f"turned{orientation}.{suffix}", exif=exif)
+    return sorted(folder.iterdir())
+
+
+def outcome(read, given):
+    try:
+        return read(given)
+    except ImageError as error:
+        return error.reason
+
+
+def test_an_open_image_is_read_as_its_file_is_and_stays_as_it_is(tmp_path):
+    refused = []
+    for path in images_of_every_mode(tmp_path):
+        expected = outcome(read_image, path)
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("error")
+            before = (image.size, image.mode, image.copy().tobytes(), dict(image.getexif()))
+            found = outcome(convert_image, image)
+            assert (image.size, image.mode, image.copy().tobytes(), dict(image.getexif())) == before, path.name
+        if isinstance(expected, str):
+            assert found == expected, path.name
+            refused.append(path.name)
+        else:
+            assert torch.equal(found, expected), path.name
+    assert refused == ["F.tif", "I16.png"]
+
+
+def test_an_open_image_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", noise())
+    image = Image.open(path)
+    image.close()
+    with pytest.raises(ImageError, match="Cannot read image 7: it is truncated or corrupt"):
+        convert_image(image, "image 7")
+    half = path.read_bytes()[:-300]
+    (tmp_path / "half.png").write_bytes(half)
+    with Image.open(tmp_path / "half.png") as image, pytest.raises(ImageError, match="truncated or corrupt"):
+        convert_image(image)
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    with pytest.raises(ImageTooLargeError, match="12×24"):
+        convert_image(Image.fromarray(noise()))
 
 
 def refusal(path):

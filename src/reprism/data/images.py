@@ -6,6 +6,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from os import PathLike
 from typing import Literal
@@ -82,8 +83,32 @@ def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, max_pixels:
     return _decoded(io.BytesIO(content), "the image", "Give a whole one.", formats, max_pixels)
 
 
+def convert_image(image: Image.Image, name: str = "the image") -> torch.Tensor:
+    """Convert an open PIL image as :func:`read_image` does a file; it stays as it is.
+
+    An EXIF orientation that the image still carries is applied. Of an animation, the frame it stands at is taken.
+
+    Args:
+        image: Of any mode with 8 bits per channel.
+        name: What errors call it.
+
+    Returns:
+        uint8, 3×H×W, RGB, upright.
+
+    Raises:
+        ImageError: It is truncated or corrupt (PIL decodes when it is first looked at), its file was closed, it has
+            more than 8 bits per channel, or more than ``MAX_PIXELS``.
+        RuntimeError: As of :func:`read_image`.
+    """
+    return _decoded(image, name, "Convert it, or give another.", FORMATS, MAX_PIXELS)
+
+
 def _decoded(
-    source: str | PathLike[str] | io.BytesIO, name: str, remedy: str, formats: tuple[str, ...], max_pixels: int
+    source: str | PathLike[str] | io.BytesIO | Image.Image,
+    name: str,
+    remedy: str,
+    formats: tuple[str, ...],
+    max_pixels: int,
 ) -> torch.Tensor:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError(
@@ -91,7 +116,9 @@ def _decoded(
         )
     kind = ImageError
     try:
-        with Image.open(source, formats=formats) as image:
+        # One that is open already is left open: it is the caller's.
+        opened = nullcontext(source) if isinstance(source, Image.Image) else Image.open(source, formats=formats)
+        with opened as image:
             return _to_tensor(image, max_pixels)
     except MemoryError:
         raise  # This machine's trouble, not the file's.
@@ -111,7 +138,7 @@ def _to_tensor(image: Image.Image, max_pixels: int) -> torch.Tensor:
     if image.mode.startswith(("I", "F")):
         # Pillow would clip these at 255. How to map a thermal camera's values to bytes is its owner's choice.
         raise _RefusedError(f"its pixels are of mode {image.mode}, more than 8 bits per channel; convert it to 8 bits")
-    ImageOps.exif_transpose(image, in_place=True)
+    image = ImageOps.exif_transpose(image)
     if "transparency" in image.info:
         # Of a palette's transparency Pillow would warn, image by image.
         image = image.convert("RGBA")
