@@ -2,15 +2,18 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import reprism
 from reprism.cli import COMMANDS, main
+from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered_layouts import render_market1501
 from reprism.evaluation.protocols import evaluate_items
 from reprism.evaluation.reranking import average_query_expansion
@@ -154,6 +157,7 @@ def test_data_check_counts_and_tells_by_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str(render_market1501(tmp_path / "m", train_identities=3, test_identities=3, size=(32, 16), junk=0))
+    Path(root, DRAWN_MARK).unlink()
     assert main(["data", "check", "market1501", root]) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "48 (published: 12,936)" in shown
@@ -189,9 +193,13 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
     people = ["--train-identities", "2", "--test-identities", "3", "--height", "32"]
     for layout in ("market1501", "cuhk03", "mars"):
         assert main(["data", "render", layout, layout, *people]) == 0
+        assert main(["data", "check", layout, layout, "--ids-per-batch", "2"]) == 0
+        said = capsys.readouterr().out
+        assert "Drawn people: published counts do not apply." in said
+        assert "OK: no problems." in said
     assert main(["evaluate", "model.safetensors", "--data", "market1501:market1501", "cuhk03,boxes=detected:cuhk03",
                  "cuhk03,protocol=classic,split=2:cuhk03", "mars:mars", "mars,protocol=without-queries:mars",
-                 "--video.frames", "4", "--video.runs", "2", "--comparison", "all-pairs", "--multi-query",
+                 "--video.frames", "4", "--video.runs", "2", "--comparison", "all-pairs",
                  "--device", "cpu", "--workers", "0"]) == 0  # fmt: skip
     shown = capsys.readouterr().out
     results = json.loads(Path("evaluation.json").read_text())
@@ -200,7 +208,7 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
     assert "one gallery item of each identity by another camera, 10 trials" in results[2]["protocol"]
     assert "classic protocol, split 2" in results[2]["protocol"]
     assert "4 frames of a tracklet (even) in 2 runs, mean of each, compared by all-pairs" in results[3]["protocol"]
-    assert all("queries of one person and camera averaged" in result["protocol"] for result in results)
+    assert all("single query" in result["protocol"] for result in results)
     assert (results[3]["num_lost_queries"], results[4]["num_lost_queries"]) == (0, 1)
     for result in results:
         assert result["protocol"].split(", ")[0] in " ".join(shown.split())
@@ -223,6 +231,36 @@ def test_the_protocol_says_what_was_done_not_what_the_data_set_suggests(
     assert main(["evaluate", "model.safetensors", "--data", classic, "--ranked-lists", "x", "--device", "cpu",
                  "--workers", "0"]) == 1  # fmt: skip
     assert "not single shots" in capsys.readouterr().err
+
+
+def test_multi_query_describes_each_query_by_its_boxes_or_says_that_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(32, 16))
+    model.train()(torch.randn(8, 3, 32, 16))
+    reprism.save(model, "model.safetensors")
+    root = render_market1501(
+        tmp_path / "m", train_identities=1, test_identities=4, cameras=3, size=(32, 16), gt_bbox=True
+    )
+    evaluate = ["evaluate", "model.safetensors", "--data", "market1501:m", "--multi-query", "--device", "cpu",
+                "--precision", "fp32", "--workers", "0"]  # fmt: skip
+    assert main(evaluate) == 0
+    result = json.loads(Path("evaluation.json").read_text())
+    assert "each query the mean of the hand-drawn boxes of its person and camera" in result["protocol"]
+    embedder = reprism.Embedder("model.safetensors", precision="fp32", device="cpu")
+    data = reprism.open_dataset("market1501", root)
+    boxes = [sorted((root / "gt_bbox").glob(f"{query.path.name[:7]}*.jpg")) for query in data.query]
+    assert [len(some) for some in boxes] == [4] * 12
+    rows = np.stack([embedder.embed(some).mean(0) for some in boxes])
+    expected = evaluate_items(rows, embedder.embed_samples(data.gallery), data.query, data.gallery)
+    assert result["num_queries"] == 12
+    assert result["mAP"] == pytest.approx(expected.mAP, abs=1e-4)
+    shutil.rmtree(root / "gt_bbox")
+    capsys.readouterr()
+    assert main(evaluate) == 1
+    assert "multi-query has nothing to average" in capsys.readouterr().err
 
 
 def test_reranking_expansion_and_calibration(

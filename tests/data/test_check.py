@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_lost_queries_and_why() -> None:
 
 
 def test_counts_of_images(people: Path) -> None:
-    data = open_dataset("market1501", people)
+    # Elsewhere than where it is written that the people are drawn.
+    data = replace(open_dataset("market1501", people), root=people / "query")
     found = check_dataset(data, images_per_id=10)
     assert found["parts"]["train"] == {
         "images": 12 * 3 * 3, "identities": 12, "cameras": 3, "published": PUBLISHED["market1501", ""]["train"],
@@ -48,10 +50,28 @@ def test_counts_of_images(people: Path) -> None:
     assert check_dataset(data)["few_images"] == {}
     assert (found["missing"], found["lost_queries"], found["one_camera"], found["unmatchable"]) == ([], [], [], [])
     assert not found["ok"], "counts differ"
+    assert found["problems"] == 8
+    assert not found["drawn"]
+
+
+def test_drawn_people_have_no_published_counts(people: Path) -> None:
+    found = check_dataset(open_dataset("market1501", people))
+    assert (found["drawn"], found["ok"], found["problems"], found["differences"]) == (True, True, 0, [])
+    assert not any("published" in counts for counts in found["parts"].values())
+
+
+def test_boxes_drawn_by_hand_are_counted_where_they_are(tmp_path: Path, people: Path) -> None:
+    data = open_dataset("market1501", people)
+    assert "multi_query" not in check_dataset(data)["parts"]
+    boxes = (*data.query[:5], sample(1, 1, str(tmp_path / "gone.jpg")))
+    found = check_dataset(replace(data, root=tmp_path, multi_query=boxes))
+    assert found["parts"]["multi_query"]["images"] == 6
+    assert "multi_query: 6 images where 25,259 were published" in found["differences"]
+    assert found["missing"] == [str(tmp_path / "gone.jpg")]
 
 
 def test_published_counts_that_agree_are_no_difference(monkeypatch: pytest.MonkeyPatch, people: Path) -> None:
-    data = open_dataset("market1501", people)
+    data = replace(open_dataset("market1501", people), root=people / "query")
     here = {part: {"images": len(getattr(data, part))} for part in ("train", "query", "gallery")}
     monkeypatch.setitem(PUBLISHED, ("market1501", ""), here)
     found = check_dataset(data)

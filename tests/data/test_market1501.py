@@ -48,6 +48,21 @@ def test_junk_is_dropped_everywhere_and_distractors_stay_in_the_gallery_only(tmp
     assert Counter(sample.pid for sample in data.gallery) == {0: 1, 1: 1}
 
 
+def test_boxes_drawn_by_hand_are_read_where_they_are(tmp_path):
+    root = make(tmp_path / "Market-1501-v15.09.15")
+    assert market1501.load(root).multi_query == ()
+    (root / "gt_bbox").mkdir()
+    for name in ("0001_c1s1_001051_00.jpg", "0001_c1s1_001076_00.jpg", "0002_c3s1_000551_00.jpg", "x.jpg", "Thumbs.db"):
+        (root / "gt_bbox" / name).touch()
+    data = market1501.load(root)
+    assert identities(data.multi_query) == [
+        ("0001_c1s1_001051_00.jpg", 1, 1), ("0001_c1s1_001076_00.jpg", 1, 1), ("0002_c3s1_000551_00.jpg", 2, 3),
+    ]  # fmt: skip
+    assert data.multi_query[0].path == root / "gt_bbox" / "0001_c1s1_001051_00.jpg"
+    assert market1501.load(root / "gt_bbox") == data
+    assert len(data.query) == 1
+
+
 def test_stray_files_are_passed_over(tmp_path):
     make(tmp_path)
     for name in ("Thumbs.db", "readme.txt", ".DS_Store", "._0002_c1s1_000451_03.jpg"):

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
+from reprism.data import open_dataset
+from reprism.data.check import check_dataset
 from reprism.data.rendered import (
     Camera,
     Person,
@@ -327,7 +329,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
 # --- layouts --------------------------------------------------------------------------------------
 
 LAYOUTS = (
-    partial(render_market1501, junk=2, distractors=2),
+    partial(render_market1501, junk=2, distractors=2, gt_bbox=True),
     render_cuhk03,
     render_cuhk03_np,
     partial(render_mars, frames=(2, 5), junk=1, distractors=1),
@@ -350,6 +352,17 @@ def test_the_same_seed_writes_the_same_files(render, tmp_path: Path) -> None:
         content for name, content in files(tmp_path / "c").items() if name.endswith((".jpg", ".png"))
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"], "nothing temporary is left"
+
+
+@pytest.mark.parametrize(
+    ("render", "name", "options"),
+    list(zip(LAYOUTS, ("market1501", "cuhk03", "cuhk03", "mars"), ({}, {}, {"boxes": "detected"}, {}), strict=True)),
+    ids=("market1501", "cuhk03", "cuhk03_np", "mars"),
+)
+def test_drawn_data_say_so_and_are_as_they_should_be(render, name: str, options: dict, tmp_path: Path) -> None:
+    found = check_dataset(open_dataset(name, render(tmp_path / "root", **TINY), **options), ids_per_batch=1)
+    assert found["drawn"]
+    assert found["ok"], found
 
 
 @pytest.mark.parametrize("render", LAYOUTS, ids=("market1501", "cuhk03", "cuhk03_np", "mars"))
@@ -450,6 +463,22 @@ def test_market1501(tmp_path: Path) -> None:
     named = {key: count for key, count in gallery.items() if key[0] > 0}
     assert named == {(pid, camid): 2 for pid in test_pids for camid in (1, 2, 3)}
     assert {pid for pid, _ in gallery} == test_pids | {-1, 0}
+
+
+def test_hand_drawn_boxes_are_the_test_identities_moments_in_tight_boxes(tmp_path: Path) -> None:
+    root = render_market1501(tmp_path / "m", train_identities=1, test_identities=2, cameras=2, size=(64, 32), junk=0,
+                             distractors=0, gt_bbox=True)  # fmt: skip
+
+    def moments(*parts: str) -> list[str]:
+        return sorted(path.name[:-7] for part in parts for path in (root / part).glob("*.jpg"))
+
+    assert moments("gt_bbox") == moments("query", "bounding_box_test")
+    assert len(moments("gt_bbox")) == 2 * 2 * 4
+    assert {path.name[-7:] for path in (root / "gt_bbox").iterdir()} == {"_00.jpg"}
+    for query in (root / "query").glob("*.jpg"):
+        assert (root / "gt_bbox" / query.name).read_bytes() == query.read_bytes()
+    for detected in (root / "bounding_box_test").glob("*.jpg"):
+        assert (root / "gt_bbox" / f"{detected.name[:-6]}00.jpg").read_bytes() != detected.read_bytes()
 
 
 def test_junk_is_badly_cut_and_distractors_are_strangers_or_nobody() -> None:

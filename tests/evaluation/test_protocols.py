@@ -5,9 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reprism.data.records import Sample, Tracklet
-from reprism.evaluation.protocols import average_queries, evaluate_items
+from reprism.data.records import ReIDDataset, Sample, Tracklet
+from reprism.evaluation.protocols import (
+    average_boxes,
+    average_queries,
+    boxes_of_queries,
+    evaluate_items,
+    require_multi_query,
+)
 
 # On a line: the query at 0; its own camera's image at 1, a stranger at 2, the true match at 3.
 POSITIONS = np.array([[1.0], [2.0], [3.0]], np.float32)
@@ -60,6 +68,34 @@ def test_queries_of_one_person_and_camera_are_averaged() -> None:
     means, first = average_queries(rows, items)
     assert means.tolist() == [[2, 2], [5, 5], [2, 2]]
     assert first == [items[0], items[1], items[3]]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2)), min_size=1, max_size=6),
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), max_size=8),
+    st.integers(0, 2**32 - 1),
+)
+def test_boxes_of_a_querys_person_and_camera_stand_for_it(queries, boxes, seed) -> None:
+    rng = np.random.default_rng(seed)
+    query, extra = (rng.normal(size=(len(who), 3)) for who in (queries, boxes))
+    found = average_boxes(query, [sample(*who) for who in queries], extra, [sample(*who) for who in boxes])
+    for row, who, own in zip(found.numpy(), queries, query, strict=True):
+        same = [vector for vector, other in zip(extra, boxes, strict=True) if other == who]
+        np.testing.assert_allclose(row, np.mean(same, axis=0) if same else own)
+
+
+def test_multi_query_is_refused_where_there_is_nothing_to_average() -> None:
+    def data(query, boxes=()) -> ReIDDataset:
+        return ReIDDataset("mine", Path("people"), (), tuple(query), (sample("a", 3),), multi_query=tuple(boxes))
+
+    alone = [sample("a", 1), sample("a", 2), sample("b", 1)]
+    elsewhere = [sample("b", 2), sample("c", 1)]
+    for dataset in (data(alone), data(alone, elsewhere)):
+        with pytest.raises(ValueError, match=r"nothing to average: mine in people .* without --multi-query"):
+            require_multi_query(dataset)
+    require_multi_query(data([*alone, sample("a", 1)]))
+    require_multi_query(data(alone, [*elsewhere, sample("b", 1)]))
+    assert boxes_of_queries(data(alone, [*elsewhere, sample("b", 1)])) == [sample("b", 1)]
 
 
 def single_shot_by_hand(query, gallery, asked, there, rng_choices):

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,9 +107,11 @@ def _print_check(found: dict[str, Any]) -> None:
             here, published = counts.get(kind, 0), counts.get("published", {}).get(kind)
             differs = published is not None and published != here
             cells.append(f"[red]{here:,} (published: {published:,})[/red]" if differs else f"{here:,}")
-        table.add_row(part, *cells)
+        table.add_row(part.replace("_", "-"), *cells)
     console.print(table)
-    if not any("published" in counts for counts in found["parts"].values()):
+    if found["drawn"]:
+        console.print("Drawn people: published counts do not apply.")
+    elif not any("published" in counts for counts in found["parts"].values()):
         console.print("No counts were published to compare with.")
     listed = {
         "reasons why it cannot be used": found["unusable"],
@@ -141,7 +144,7 @@ def _render(argv: Sequence[str]) -> int:
     from reprism.data.rendered_layouts import render_market1501, render_mars
 
     layouts: dict[str, Callable[..., Path]] = {
-        "market1501": render_market1501,
+        "market1501": partial(render_market1501, gt_bbox=True),
         "cuhk03": render_cuhk03,
         "cuhk03-np": render_cuhk03_np,
         "mars": render_mars,

@@ -38,7 +38,7 @@ class Arguments:
     lost: Literal["exclude", "zero"] = "exclude"
     """What a lost query counts for in the means: nothing, or zero."""
     multi_query: bool = False
-    """Average the descriptors of one person in one camera before the search."""
+    """Average the descriptors of one person in one camera before the search: of Market-1501 those in gt_bbox."""
     single_gallery_shot: int | None = None
     """Rank one gallery item of each identity, so many times over; by custom what the data set's protocol says
     (10 for the classic one of CUHK03, 0, that is the whole gallery, for others)."""
@@ -80,6 +80,8 @@ def run(argv: Sequence[str]) -> int:
     if arguments.single_gallery_shot is not None and arguments.single_gallery_shot < 0:
         raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: wanted is a number of trials, or 0")
 
+    from reprism.data.check import require_evaluable
+    from reprism.evaluation.protocols import require_multi_query
     from reprism.files import write_json
 
     # All are opened before the first is embedded: a wrong folder should not cost an hour.
@@ -88,6 +90,10 @@ def run(argv: Sequence[str]) -> int:
             open_named(text, progress, split_by_identity=arguments.split_by_identity, seed=arguments.seed)
             for text in arguments.data
         ]
+    for dataset in datasets:
+        require_evaluable(dataset)
+        if arguments.multi_query:
+            require_multi_query(dataset)
     embedder = load_embedder(arguments.checkpoint, arguments.embedding)
     results = [_evaluate(dataset, embedder, arguments) for dataset in datasets]
     console = Console()
@@ -105,7 +111,7 @@ def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) 
     """What is written about one data set; its ranked lists too, if they are wanted."""
     import numpy as np
 
-    from reprism.evaluation.protocols import average_queries, evaluate_items
+    from reprism.evaluation.protocols import average_boxes, average_queries, boxes_of_queries, evaluate_items
     from reprism.evaluation.reranking import average_query_expansion
     from reprism.figures.lists_page import Ranked, hardest, write_lists
 
@@ -122,7 +128,12 @@ def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) 
         asked: Any
         asked, gallery = embed_dataset(embedder, dataset, arguments.embedding, progress, f"{dataset.name}: ")
         queries: Sequence[Any] = dataset.query
-        if arguments.multi_query:
+        boxes = boxes_of_queries(dataset) if arguments.multi_query else []
+        if boxes:
+            report = partial(progress, f"{dataset.name}: boxes of the queries")
+            described = embedder.embed_items(boxes, video, workers=arguments.embedding.workers, progress=report)
+            asked = average_boxes(asked, queries, described, boxes)
+        elif arguments.multi_query:
             asked, queries = average_queries(asked, queries)
         if arguments.expand_queries:
             asked = average_query_expansion(asked, gallery, arguments.expand_queries)
@@ -172,9 +183,16 @@ def _protocol(
     dataset: ReIDDataset, metrics: "RankingMetrics", embedder: "Embedder", trials: int, arguments: Arguments
 ) -> str:
     """What a result was measured by, in words, nothing left out."""
+    from reprism.evaluation.protocols import boxes_of_queries
+
     height, width = embedder.model.preprocessing.size
     said = [dataset.protocol] if dataset.protocol else []
-    said.append("queries of one person and camera averaged" if arguments.multi_query else "single query")
+    if not arguments.multi_query:
+        said.append("single query")
+    elif boxes_of_queries(dataset):
+        said.append("each query the mean of the hand-drawn boxes of its person and camera")
+    else:
+        said.append("queries of one person and camera averaged")
     if trials:
         said.append(f"one gallery item of each identity by another camera, {trials} trials")
     known = dataset.query[0].camid is not None

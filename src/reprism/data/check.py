@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reprism.data.folders import DRAWN_MARK
 from reprism.data.records import (
     DISTRACTOR,
     JUNK,
@@ -28,6 +29,7 @@ PUBLISHED: dict[tuple[str, str], dict[str, dict[str, int]]] = {
         "train": {"images": 12_936, "identities": 751, "cameras": 6},
         "query": {"images": 3_368, "identities": 750, "cameras": 6},
         "gallery": {"images": 15_913, "cameras": 6},
+        "multi_query": {"images": 25_259},
     },
     ("dukemtmc", ""): {
         "train": {"images": 16_522, "identities": 702, "cameras": 8},
@@ -208,7 +210,8 @@ def check_dataset(
         progress: called as ``progress(what, done, total)``.
 
     Returns:
-        Ready for JSON: ``parts`` (counts of each, and ``published`` ones where known), ``differences`` (text),
+        Ready for JSON: ``drawn`` (whether the people are drawn: published counts do not apply), ``parts`` (counts of
+        each, and ``published`` ones where known), ``differences`` (text),
         ``missing`` and ``unreadable`` images, ``unusable`` (why it cannot be trained on, unless it is for evaluation
         alone, or not evaluated), ``one_camera`` and ``few_images`` (training identities), ``unmatchable`` (identities
         to test with that one camera saw), ``lost_queries``; ``problems``: how many of the first four there are; ``ok``:
@@ -220,17 +223,18 @@ def check_dataset(
 
     parts: dict[str, Any] = {}
     differences = []
-    published = PUBLISHED.get((dataset.name, dataset.protocol), {})
-    for part in PARTS:
+    drawn = (dataset.root / DRAWN_MARK).is_file()
+    published = {} if drawn else PUBLISHED.get((dataset.name, dataset.protocol), {})
+    for part in (*PARTS, *(("multi_query",) if dataset.multi_query else ())):
         found = count(getattr(dataset, part))
-        parts[part] = found | ({"published": published[part]} if published else {})
+        parts[part] = found | ({"published": published[part]} if part in published else {})
         differences += [
             f"{part}: {found.get(what, 0):,} {what} where {wanted:,} were published"
             for what, wanted in published.get(part, {}).items()
             if found.get(what, 0) != wanted
         ]
     # In the original protocol of MARS the queries are in the gallery too: every file once.
-    items = list(dict.fromkeys((*dataset.train, *dataset.query, *dataset.gallery)))
+    items = list(dict.fromkeys((*dataset.train, *dataset.query, *dataset.gallery, *dataset.multi_query)))
     missing = missing_files(items, report("listing folders"))
     unreadable = []
     if decode:
@@ -249,6 +253,7 @@ def check_dataset(
         "data": dataset.name,
         "root": str(dataset.root),
         "protocol": dataset.protocol,
+        "drawn": drawn,
         "parts": parts,
         "differences": differences,
         "missing": [str(path) for path in missing],

@@ -3,16 +3,21 @@
 Three folders, ``bounding_box_train``, ``query`` and ``bounding_box_test``, hold images named
 ``0002_c1s1_000451_03.jpg``: identity 2, camera 1, sequence 1, frame 451, detection 3. Two identities are
 special: -1 is junk (neither good nor bad: left out everywhere), 0 is a distractor (kept, in the gallery
-alone).
+alone). A fourth folder, ``gt_bbox``, holds boxes drawn by hand, of which multi-query evaluation averages those of a
+query's identity and camera.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 
-from reprism.data.folders import PARTS, Naming, find_root, read_parts
-from reprism.data.records import ReIDDataset
+from reprism.data.folders import PARTS, Naming, find_root, image_names, read_parts
+from reprism.data.records import DataError, ReIDDataset, Sample
+
+HAND_DRAWN = "gt_bbox"
 
 NAMING = Naming(
     "Market-1501",
@@ -26,7 +31,7 @@ parse_name = NAMING.parse
 def load(root: str | PathLike[str]) -> ReIDDataset:
     """Read the folders of Market-1501, or of any data set in its layout.
 
-    Files are taken in the order of their names; no image is opened.
+    Files are taken in the order of their names; no image is opened. ``gt_bbox`` is read where it is there.
 
     Args:
         root: The folder that holds the three parts. The folder around it, or one of the parts, will do too.
@@ -35,4 +40,16 @@ def load(root: str | PathLike[str]) -> ReIDDataset:
         DataError: The three parts are not there, a part holds no usable image, or an image's name does not
             say whose it is.
     """
-    return read_parts("market1501", find_root(root, PARTS, NAMING.title), NAMING)
+    dataset = read_parts("market1501", find_root(root, PARTS, NAMING.title, within=(HAND_DRAWN,)), NAMING)
+    return replace(dataset, multi_query=_hand_drawn(dataset.root / HAND_DRAWN))
+
+
+def _hand_drawn(folder: Path) -> tuple[Sample, ...]:
+    """The boxes drawn by hand; none without the folder. A name of another form is of no query, and passed over."""
+    samples = []
+    for name in image_names(folder) if folder.is_dir() else ():
+        try:
+            samples.append(Sample(folder / name, *NAMING.parse(name)))
+        except DataError:
+            continue
+    return tuple(samples)

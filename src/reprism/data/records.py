@@ -88,6 +88,8 @@ class ReIDDataset:
             protocol``; empty where there is one only.
         single_shot_trials: 0: each query is ranked against the whole gallery. N: against one item of each
             identity, N times over (the classic protocol of CUHK03).
+        multi_query: Boxes to average in multi-query evaluation: those of a query's identity and camera describe it.
+            Empty for most data sets. Others in it are passed over.
     """
 
     name: str
@@ -97,6 +99,7 @@ class ReIDDataset:
     gallery: tuple[Item, ...]
     protocol: str = ""
     single_shot_trials: int = field(default=0, kw_only=True)
+    multi_query: tuple[Item, ...] = field(default=(), kw_only=True)
 
     @cached_property
     def train_labels(self) -> dict[Label, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from reprism.data.rendered import camera, draw_shot, generator, person, take_shot
-from reprism.data.rendered_files import Progress, check_range, counter, part_of, save_mat, split_pids
+from reprism.data.rendered_files import Progress, check_range, counter, mark_drawn, part_of, save_mat, split_pids
 from reprism.files import whole_folder
 
 Box = Literal["tight", "detected"]
@@ -77,6 +77,7 @@ def render_cuhk03(
     test = set(rng.permutation(people)[:test_identities].tolist())
     count = counter(len(_BOXES) * people * 2 * images_per_camera, progress)
     with whole_folder(root) as folder:
+        mark_drawn(folder, seed)
         with h5py.File(folder / "cuhk-03.mat", "w", userblock_size=512) as file:
             cells = _Cells(file)
             for kind, box in _BOXES:
@@ -222,6 +223,7 @@ def render_cuhk03_np(
         for kind, _ in _BOXES:
             for part in ("bounding_box_train", "query", "bounding_box_test"):
                 (folder / kind / part).mkdir(parents=True)
+            mark_drawn(folder / kind, seed)
         number = 0  # runs through the whole data set
         for pid in sorted(train | test):
             someone = person(seed, pid)

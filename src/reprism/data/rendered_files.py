@@ -10,9 +10,16 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered import Camera, generator
+from reprism.files import write_json
 
 Progress = Callable[[int, int], None]
+
+
+def mark_drawn(folder: Path, seed: int) -> None:
+    """Leave word in a data set's root that its people are drawn: published counts do not apply to it."""
+    write_json(folder / DRAWN_MARK, {"people": "drawn by reprism data render", "seed": seed})
 
 
 def part_of(is_train: bool, index: int) -> str:

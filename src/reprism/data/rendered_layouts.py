@@ -4,14 +4,25 @@ Whatever reads the real data sets reads these. A data set appears under its name
 As in the real sets, the numbers of training and test identities lie mixed and have gaps.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from reprism.data.market1501 import HAND_DRAWN
 from reprism.data.rendered import Camera, Person, Shot, camera, draw_shot, generator, person, take_shot
-from reprism.data.rendered_files import Progress, check_range, counter, part_of, save_jpeg, save_mat, split_pids
+from reprism.data.rendered_files import (
+    Progress,
+    check_range,
+    counter,
+    mark_drawn,
+    part_of,
+    save_jpeg,
+    save_mat,
+    split_pids,
+)
 from reprism.data.rendered_people import dressed
 from reprism.files import whole_folder
 
@@ -28,6 +39,7 @@ def render_market1501(
     images_per_camera: int = 4,
     junk: int = 24,
     distractors: int = 32,
+    gt_bbox: bool = False,
     size: tuple[int, int] = (128, 64),
     seed: int = 0,
     progress: Progress | None = None,
@@ -45,6 +57,8 @@ def render_market1501(
         images_per_camera: How often a camera sees an identity, 2 or more.
         junk: How many badly cut boxes the gallery gets (pid -1): parts of a body, or mostly background.
         distractors: How many boxes with a stranger or nobody the gallery gets (pid 0).
+        gt_bbox: Whether to write the folder of hand-drawn boxes, for multi-query evaluation: every image of the test
+            identities in a tight box, the queries as they are.
         size: Height and width of the images in pixels, at least (16, 8).
         seed: The same seed gives the same files.
         progress: Called as progress(done, total) after every image.
@@ -63,8 +77,13 @@ def render_market1501(
     check_range(0, None, junk=junk, distractors=distractors, seed=seed)
     train, test = split_pids(seed, train_identities, test_identities)
     network = {camid: camera(seed, camid) for camid in range(1, cameras + 1)}
-    count = counter(len(train | test) * cameras * images_per_camera + junk + distractors, progress)
+    views = cameras * images_per_camera
+    hand_drawn = test_identities * views if gt_bbox else 0
+    count = counter(len(train | test) * views + hand_drawn + junk + distractors, progress)
     with whole_folder(root) as folder:
+        mark_drawn(folder, seed)
+        if gt_bbox:
+            (folder / HAND_DRAWN).mkdir()
         for part in ("bounding_box_train", "query", "bounding_box_test"):
             (folder / part).mkdir()
             (folder / part / "Thumbs.db").write_bytes(_THUMBS_DB)
@@ -79,6 +98,15 @@ def render_market1501(
                     frame, box = first + 25 * index, 0 if part == "query" else 1
                     path = folder / part / f"{pid:04d}_c{camid}s{1 + pid % 6}_{frame:06d}_{box:02d}.jpg"
                     save_jpeg(draw_shot(someone, place, shot, size), path, place)
+                    count()
+                    if not gt_bbox or pid in train:
+                        continue
+                    tight = folder / HAND_DRAWN / f"{pid:04d}_c{camid}s{1 + pid % 6}_{frame:06d}_00.jpg"
+                    if part == "query":
+                        shutil.copyfile(path, tight)
+                    else:
+                        same = take_shot(place, generator(seed, "image", pid, camid, index), box="tight")
+                        save_jpeg(draw_shot(someone, place, same, size), tight, place)
                     count()
         for kind, label, amount in (("junk", "-1", junk), ("distractor", "0000", distractors)):
             for index in range(amount):
@@ -182,6 +210,7 @@ def render_mars(
     }
     count = counter(sum(track.frames for tracks in parts.values() for track in tracks), progress)
     with whole_folder(root) as folder:
+        mark_drawn(folder, seed)
         (folder / "info").mkdir()
         for part, tracks in parts.items():
             # The tables count the lines of the name list, which is in the order of the names.

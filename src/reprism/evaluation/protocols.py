@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprism.data.records import JUNK, Item, Label
+from reprism.data.records import JUNK, Item, Label, ReIDDataset
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.evaluation.ranking import RankingMetrics, evaluate, evaluate_distances
 from reprism.evaluation.reranking import RerankedDistances
@@ -89,6 +89,54 @@ def average_queries(query: Matrix, items: Sequence[Item]) -> tuple[Tensor, list[
     for group, item in zip(place.tolist(), items, strict=True):
         first.setdefault(group, item)
     return means.to(rows.dtype), list(first.values())
+
+
+def average_boxes(query: Matrix, items: Sequence[Item], boxes: Matrix, box_items: Sequence[Item]) -> Tensor:
+    """Multi-query of Market-1501: describe each query by the mean of the boxes of its identity and camera.
+
+    Zheng et al., *Scalable Person Re-identification: A Benchmark*, ICCV 2015, by average pooling. A query that no box
+    shows keeps its own descriptor.
+
+    Args:
+        query: N×D descriptors.
+        items: whose they are, in their order.
+        boxes: M×D descriptors, such as of the hand-drawn boxes in ``gt_bbox``.
+        box_items: whose they are, in their order.
+
+    Returns:
+        N×D, one row for each query. Means are not normalised: among gallery rows of one length this changes no ranking.
+    """
+    rows = as_matrix(query, "query").clone()
+    if not len(box_items):
+        return rows
+    means, first = average_queries(boxes, box_items)
+    place = {(item.pid, item.camid): index for index, item in enumerate(first)}
+    for row, item in enumerate(items):
+        index = place.get((item.pid, item.camid))
+        if index is not None:
+            rows[row] = means[index].to(rows)
+    return rows
+
+
+def boxes_of_queries(dataset: ReIDDataset) -> list[Item]:
+    """List the boxes of ``dataset.multi_query`` that show a query's identity by its camera."""
+    asked = {(item.pid, item.camid) for item in dataset.query}
+    return [item for item in dataset.multi_query if (item.pid, item.camid) in asked]
+
+
+def require_multi_query(dataset: ReIDDataset) -> None:
+    """Refuse multi-query evaluation where it would average nothing.
+
+    Raises:
+        ValueError: Every query is the only one of its identity and camera, and the data set has no further boxes.
+    """
+    groups = {(item.pid, item.camid) for item in dataset.query}
+    if len(groups) == len(dataset.query) and not boxes_of_queries(dataset):
+        raise ValueError(
+            f"multi-query has nothing to average: {dataset.name} in {dataset.root} has one query of each identity and "
+            "camera, and no further boxes of them (those of Market-1501 lie in its folder gt_bbox). "
+            "Evaluate it without --multi-query."
+        )
 
 
 def _labels(query_items: Sequence[Item], gallery_items: Sequence[Item]) -> dict[str, Any]:
