@@ -83,6 +83,17 @@ def test_a_person_the_detector_missed_is_an_empty_cell_and_no_image(distributed:
     assert fewer == {pid for pid in counts["labelled"] if pid % 4 == 0}
 
 
+def test_of_ten_images_of_a_person_five_are_of_each_camera(tmp_path: Path) -> None:
+    """Li et al. 2014: a person's row holds up to five images of the first camera, then up to five of the second."""
+    root = render_cuhk03(tmp_path / "c", train_identities=1, test_identities=1, images_per_camera=5, size=(26, 13))
+    data = open_dataset("cuhk03", root, protocol="classic")
+    [pid] = {item.pid for item in data.query}
+    assert [item.path.name for item in data.query] == [f"{pid}_001_1_{number:02d}.png" for number in range(1, 6)]
+    assert [item.path.name for item in data.gallery] == [f"{pid}_001_2_{number:02d}.png" for number in range(6, 11)]
+    new = open_dataset("cuhk03", root)
+    assert [item.camid for item in new.train] == [1] * 5 + [2] * 5
+
+
 @pytest.mark.parametrize("split", [0, 19, "7"])
 def test_the_classic_protocol_tests_with_the_people_of_its_split(distributed: Path, split: int | str) -> None:
     data = open_dataset("cuhk03", distributed, protocol="classic", split=split)

@@ -51,7 +51,7 @@ def render_cuhk03(
         train_identities: How many identities the new protocol trains with, 1 or more.
         test_identities: How many others it tests with, 1 or more; also the size of the classic test sets.
         images_per_camera: How often a camera sees an identity, 2 to 5.
-        size: Height and width of the largest images in pixels, at least (24, 12).
+        size: Height and width of the largest images in pixels, at least (26, 13).
         seed: The same seed gives the same images and tables.
         progress: Called as progress(done, total) after every image.
 
@@ -67,8 +67,8 @@ def render_cuhk03(
     check_range(1, None, train_identities=train_identities, test_identities=test_identities)
     check_range(2, _PER_VIEW, images_per_camera=images_per_camera)
     check_range(0, None, seed=seed)
-    check_range(24, None, **{"size[0]": size[0]})
-    check_range(12, None, **{"size[1]": size[1]})
+    check_range(26, None, **{"size[0]": size[0]})  # the smallest are 0.6 of it, and at least 16×8
+    check_range(13, None, **{"size[1]": size[1]})
     people = train_identities + test_identities
     rng = generator(seed, "cuhk03")
     # As even as possible over the pairs of cameras, the first ones larger; numbered through, as the real ones are.
