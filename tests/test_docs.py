@@ -54,8 +54,8 @@ def place(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (tmp_path / name).symlink_to(image)
     (tmp_path / "Market-1501").symlink_to(people)
     render_cuhk03(tmp_path / "cuhk03_release", train_identities=8, test_identities=3, size=(32, 16))
-    for pid in ("anna", "zoe"):
-        for n, image in enumerate(sorted((people / "query").glob("*.jpg"))[:4]):
+    for first, pid in ((0, "anna"), (4, "zoe")):
+        for n, image in enumerate(sorted((people / "query").glob("*.jpg"))[first : first + 4]):
             target = tmp_path / "people" / pid / f"camera {n % 2}" / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(image)

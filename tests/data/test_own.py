@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reprism.data import DataError, Sample, Tracklet, open_dataset
 from reprism.data.check import lost_queries
-from reprism.data.own import frame_order
+from reprism.data.tables import frame_order
 
 ROWS = [
     ("a/1.jpg", "anna", "door", "train"),
@@ -224,6 +224,127 @@ def test_any_bytes_are_a_table_or_refused(tmp_path: Path, content: bytes) -> Non
     except DataError:
         return
     assert all(sample.path.is_file() for sample in data.train_images)
+
+
+# --- junk, distractors, and one file under two names ---------------------------------------------------------
+
+WITH_ROLES = "path,pid,camid,split,role"
+ROLED = [
+    *((*row, "person") for row in ROWS),
+    ("g/j.jpg", "", "door", "gallery", "junk"),
+    ("g/d.jpg", "anna", "hall", "gallery", "distractor"),
+    ("g/z.jpg", "0", "hall", "gallery", ""),
+    ("t/j.jpg", "anna", "door", "train", "junk"),
+    ("q/d.jpg", "0007", "hall", "query", "distractor"),
+]
+
+
+def test_a_role_marks_junk_and_distractors_which_the_gallery_alone_holds(tmp_path: Path) -> None:
+    data = open_dataset("csv", table(tmp_path, ROLED, WITH_ROLES))
+    plain = open_dataset("csv", table(tmp_path, ROWS))
+    assert (data.train, data.query) == (plain.train, plain.query)
+    assert data.gallery[:2] == plain.gallery
+    assert [(item.path.name, item.pid) for item in data.gallery[2:]] == [("j.jpg", -1), ("d.jpg", 0), ("z.jpg", "0")]
+
+
+def test_roles_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2: the role 'staff' is none of person, junk, distractor. Rename"):
+        open_dataset("csv", table(tmp_path, changed(0, 4, "staff", ROLED), WITH_ROLES))
+    video = [(*row, "junk" if n == 0 else "") for n, row in enumerate(VIDEO)]
+    with pytest.raises(DataError, match=r"line 3: the tracklet t1 has role 'person' here and 'junk' in line 2"):
+        open_dataset("csv", table(tmp_path, video, f"{VIDEO_HEADER},role"))
+    with pytest.raises(ValueError, match="market_labels='maybe': expected true or false"):
+        open_dataset("csv", table(tmp_path), market_labels="maybe")
+
+
+def exported(root: Path, target: Path, name: str = "{}") -> Path:
+    """What a script would write of Market-1501: every image's numbers, as they stand in its name."""
+    splits = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
+    rows = []
+    for n, (folder, split) in enumerate(splits.items()):
+        for m, image in enumerate(sorted((root / folder).glob("*.jpg"))):
+            pid, camera = image.name.split("_")[:2]
+            path = target / folder / name.format(image.name, n=n, m=m)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(image)
+            rows.append((f"{folder}/{path.name}", int(pid), camera[1], split))
+    return table(target, rows, touch=False)
+
+
+def who(items) -> list[tuple[str, str, str]]:
+    return sorted((item.path.resolve().name, str(item.pid), str(item.camid)) for item in items)
+
+
+def test_market_exports_are_read_as_market_is(tmp_path: Path, people: Path) -> None:
+    market = open_dataset("market1501", people)
+    with pytest.warns(UserWarning, match=r"2 images of the identity -1 are junk and 3 of 0 are distractors"):
+        named = open_dataset("csv", exported(people, tmp_path / "named"))
+    renamed = exported(people, tmp_path / "renamed", "{n}-{m}.jpg")
+    with pytest.warns(UserWarning, match=r"the identity -1 is taken for a person.*market_labels=true"):
+        as_people = open_dataset("csv", renamed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asked = open_dataset("csv", renamed, market_labels="true")
+        refused = open_dataset("csv", tmp_path / "named" / "people.csv", market_labels="false")
+    for data in (named, asked):
+        assert [who(part) for part in (data.train, data.query)] == [who(part) for part in (market.train, market.query)]
+        assert who(item for item in data.gallery if item.pid != -1) == who(market.gallery)
+        assert sum(item.pid == -1 for item in data.gallery) == 2
+        assert sum(item.pid == 0 for item in data.gallery) == 3
+    for data in (as_people, refused):
+        assert {"-1", "0"} <= {item.pid for item in data.gallery}
+
+
+def test_zero_is_somebody_in_ones_own_table(tmp_path: Path) -> None:
+    rows = [
+        (f"{pid}_{n}.jpg", str(pid), str(n), split) for pid, split in ((0, "gallery"), (1, "train")) for n in (1, 2)
+    ]
+    rows[0] = (*rows[0][:3], "query")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = open_dataset("csv", table(tmp_path, rows))
+    assert (data.query[0].pid, data.gallery[0].pid) == ("0", "0")
+
+
+@pytest.mark.parametrize("way", ["role", "market_labels"])
+def test_a_division_leaves_junk_and_distractors_in_the_gallery_and_remembers_them(tmp_path: Path, way: str) -> None:
+    rows = [(f"{pid}{n}.jpg", str(pid), str(n % 2), "person") for pid in range(1, 7) for n in range(4)]
+    rows += [("j.jpg", "-1", "0", "junk"), ("d.jpg", "0", "1", "distractor")]
+    if way == "role":
+        data = open_dataset("csv", table(tmp_path, rows, "path,pid,camid,role"), split_by_identity=0.5)
+    else:
+        bare = table(tmp_path, [row[:3] for row in rows], "path,pid,camid")
+        data = open_dataset("csv", bare, split_by_identity=0.5, market_labels=True)
+    assert len({item.pid for item in data.train}) == 3, "of the six people"
+    assert [(item.path.name, item.pid) for item in data.gallery[-2:]] == [("j.jpg", -1), ("d.jpg", 0)]
+    again = open_dataset("csv", tmp_path / "people.split-0.5-0.csv")
+    assert (again.train, again.query, again.gallery) == (data.train, data.query, data.gallery)
+    nobody = table(tmp_path / "none", [(*row[:3], "junk") for row in rows[-2:]], "path,pid,camid,role")
+    with pytest.raises(DataError, match="junk and distractors alone"):
+        open_dataset("csv", nobody, split_by_identity=0.5)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["./a/1.jpg", "b/../a/1.jpg", "{}/a/1.jpg", "link.jpg", "linked/1.jpg", "hard.jpg"]
+)
+@pytest.mark.parametrize("split", ["train", "gallery"])
+def test_one_file_under_two_spellings_is_one_file(tmp_path: Path, spelling: str, split: str) -> None:
+    table(tmp_path)
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a/1.jpg")
+    (tmp_path / "linked").symlink_to(tmp_path / "a")
+    (tmp_path / "hard.jpg").hardlink_to(tmp_path / "a/1.jpg")
+    rows = [*ROWS, (spelling.format(tmp_path), "zoe", "door", split)]
+    with pytest.raises(DataError, match=r"line 7: the image .* is in line 2 already, as a/1.jpg"):
+        open_dataset("csv", table(tmp_path, rows, touch=False))
+
+
+def test_a_link_from_one_persons_folder_to_anothers_is_one_file(tmp_path: Path) -> None:
+    for pid in ("anna", "zoe"):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "1.jpg").touch()
+    (tmp_path / "zoe" / "2.jpg").symlink_to(tmp_path / "anna" / "1.jpg")
+    with pytest.raises(DataError, match=r"zoe/2.jpg is in anna/1.jpg already"):
+        open_dataset("folder", tmp_path, split_by_identity=0.5)
 
 
 # --- dividing by identity ------------------------------------------------------------------------------------

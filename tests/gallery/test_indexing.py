@@ -85,6 +85,15 @@ def test_a_table_gives_images_and_tracklets(tmp_path):
     assert find_sightings([table], source="yard")[2].key == "yard/1/7"
 
 
+def test_junk_of_a_table_is_passed_over_and_distractors_are_nobody(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "path,pid,role\na.jpg,anna,\nb.jpg,,junk\nc.jpg,ben,distractor\n"
+        "-1_c3s2_000901_04.jpg,-1,\n0000_c1s1_000151_01.jpg,0,\nd.jpg,0,\n"
+    )
+    found = {Path(sighting.key).name: sighting.pid for sighting in find_sightings([tmp_path / "t.csv"])}
+    assert found == {"a.jpg": "anna", "c.jpg": None, "0000_c1s1_000151_01.jpg": None, "d.jpg": "0"}
+
+
 def test_frames_that_are_files_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
     names = ["f1.jpg", "f2.jpg", "f10.jpg", "f100.jpg"]
     for name in names:

@@ -2,7 +2,7 @@
 
 A table has the columns ``path`` (from the table's folder), ``pid``, and, where known, ``camid`` and ``split``
 (``train``, ``query`` or ``gallery``). Video adds ``tracklet`` and ``frame``. Identities and cameras are strings,
-compared as they are written.
+compared as they are written. A column ``role`` marks what is no person to find: ``junk``, ``distractor``.
 
 Without a split, identities are divided at random into those to train with and those to test with; of these, one item of
 each camera becomes a query. The division is written down, as a table that can be opened in its turn.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections import defaultdict
+import stat
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,14 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reprism.data.folders import image_names
-from reprism.data.records import DataError, Item, ReIDDataset, Sample, Tracklet
+from reprism.data.records import DataError, Item, Label, ReIDDataset, Sample, Tracklet
+from reprism.data.tables import ROLES, frame_order, read_table, role_of
 from reprism.files import write_whole
 
 PARTS = ("train", "query", "gallery")
-_COLUMNS = ("path", "pid", "camid", "split", "tracklet", "frame")
+_COLUMNS = ("path", "pid", "camid", "split", "role", "tracklet", "frame")
 _NEEDED = ("path", "pid")
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-_DIGITS = re.compile(r"(\d+)", re.ASCII)
 
 
 class _Row(NamedTuple):
@@ -42,8 +41,14 @@ class _Row(NamedTuple):
     pid: str
     camid: str
     split: str
+    role: str
     tracklet: str
     frame: str
+
+    @property
+    def label(self) -> Label:
+        """The identity as a data set has it."""
+        return ROLES.get(self.role, self.pid)
 
 
 def load_table(
@@ -51,6 +56,7 @@ def load_table(
     split_by_identity: float | str | None = None,
     seed: int | str = 0,
     split_file: str | PathLike[str] | None = None,
+    market_labels: bool | str | None = None,
 ) -> ReIDDataset:
     """Read a CSV or Parquet table of images, or of the frames of tracklets.
 
@@ -60,14 +66,16 @@ def load_table(
         split_by_identity: For a table without a ``split``: the share of the identities, between 0 and 1, to train with.
         seed: Of that division.
         split_file: Where the division is written; by custom beside the table, as ``NAME.split-SHARE-SEED.csv``.
+        market_labels: Whether the identity -1 means junk and 0 a distractor, as in Market-1501. By default, they do
+            where the file's name is of Market-1501's form and says the same. A column ``role`` overrides it.
 
     Raises:
         DataError: The table cannot be read, lacks a column, or has a row that cannot be right; names the row.
         ValueError: An option is out of range.
     """
     table = Path(root).expanduser().absolute()
-    values, columns = read_table(table, _COLUMNS, _NEEDED)
-    rows = [_Row(where, **row) for where, row in values]
+    values, columns = read_table(table, _COLUMNS, _NEEDED, filled=("path",))
+    rows = _with_roles(table, [_Row(where, **row) for where, row in values], columns, market_labels)
     return _dataset("csv", table, table.parent, rows, columns, split_by_identity, seed, split_file)
 
 
@@ -76,6 +84,7 @@ def load_folder(
     split_by_identity: float | str | None = None,
     seed: int | str = 0,
     split_file: str | PathLike[str] | None = None,
+    market_labels: bool | str | None = None,
 ) -> ReIDDataset:
     """Read a folder of images with one folder for each identity: ``ROOT/PID/IMAGE`` or ``ROOT/PID/CAMERA/IMAGE``.
 
@@ -85,6 +94,7 @@ def load_folder(
         split_by_identity: Otherwise: the share of the identities, between 0 and 1, to train with.
         seed: Of that division.
         split_file: Where the division is written; by custom in the folder, as ``split-SHARE-SEED.csv``.
+        market_labels: As of :func:`load_table`.
 
     Raises:
         DataError: There is no such folder, or no image where one belongs.
@@ -103,6 +113,7 @@ def load_folder(
     if not rows:
         raise DataError(f"{folder} holds no image in a folder of an identity; wanted are {folder}/PID/IMAGE.")
     columns = {"path", "pid"} | ({"split"} if divided else set()) | ({"camid"} if any(r.camid for r in rows) else set())
+    rows = _with_roles(folder, rows, columns, market_labels)
     return _dataset("folder", folder, folder, rows, columns, split_by_identity, seed, split_file)
 
 
@@ -118,90 +129,36 @@ def _rows_of_identity(root: Path, part: str, identity: Path) -> Iterator[_Row]:
         folder = identity if camera is None else camera
         for name in image_names(folder):
             path = (folder / name).relative_to(root).as_posix()
-            yield _Row(path, path, identity.name, "" if camera is None else camera.name, part, "", "")
+            yield _Row(path, path, identity.name, "" if camera is None else camera.name, part, "", "", "")
 
 
-def read_table(
-    path: Path, known: Sequence[str], needed: Sequence[str]
-) -> tuple[list[tuple[str, dict[str, str]]], set[str]]:
-    """The rows of a CSV or Parquet table, and which of the known columns there are.
-
-    Args:
-        path: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file.
-        known: The columns that are read; others are passed over.
-        needed: Those of them that must be there, and filled in every row.
-
-    Returns:
-        Rows, each with its place in words and its values by column, empty where there is none; and columns.
-
-    Raises:
-        DataError: The table cannot be read, lacks a column, or has a row that cannot be right; names the row.
-    """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder. Give a CSV or Parquet file, or open it as the data set 'folder'.")
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.")
-    records = _parquet_records(path) if path.suffix == ".parquet" else _csv_records(path, needed)
-    header = next(records)[1]
-    columns = [name.strip().lower() for name in header]
-    if missing := [name for name in needed if name not in columns]:
-        raise DataError(
-            f"{path} has no column {' and no column '.join(missing)}; it has {', '.join(header)}. "
-            f"Columns are {', '.join(known)}."
-        )
-    if twice := sorted({name for name in columns if name in known and columns.count(name) > 1}):
-        raise DataError(f"{path} has the column {twice[0]} twice.")
-    place = {name: columns.index(name) for name in known if name in columns}
-    rows = []
-    for where, values in records:
-        if len(values) != len(columns):
-            raise DataError(f"{path}, {where}: {len(values)} fields where the header has {len(columns)}.")
-        row = {name: values[place[name]].strip() if name in place else "" for name in known}
-        for name in needed:
-            if not row[name]:
-                raise DataError(f"{path}, {where}: no {name}.")
-        rows.append((where, row))
-    if not rows:
-        raise DataError(f"{path} has a header and no row.")
-    return rows, set(place)
-
-
-def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The header, then every row that is not empty, each with its place."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not in UTF-8 ({error}). Save it as 'CSV UTF-8'.") from error
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
-    try:
-        header = next(reader, None)
-        if not header:
-            raise DataError(f"{path} is empty; wanted is a header with {' and '.join(needed)}.")
-        yield "header", header
-        for values in reader:
-            if values:
-                yield f"line {reader.line_num}", values
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, list[str]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(
-            f"{path}: reading Parquet needs pyarrow. Install it: pip install 'reprism[parquet]'."
-        ) from error
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
-    yield "header", list(table.column_names)
-    columns = [column.to_pylist() for column in table.columns]
-    for number, values in enumerate(zip(*columns, strict=True), 1):
-        yield f"row {number}", ["" if value is None else str(value) for value in values]
+def _with_roles(source: Path, rows: list[_Row], columns: set[str], market_labels: bool | str | None) -> list[_Row]:
+    """The rows with a role each; the role is a column from now on, if it says anything."""
+    options = {None: None, True: True, False: False, "true": True, "false": False}
+    if market_labels not in options:
+        raise ValueError(f"market_labels={market_labels!r}: expected true or false")
+    asked = options[market_labels]
+    rows = [
+        row._replace(role=role_of(row.path, row.pid, row.role, asked, f"{source}, {row.where}") or "person")
+        for row in rows
+    ]
+    roles = Counter(row.role for row in rows)
+    if "role" not in columns and asked is None:
+        if roles["junk"] or roles["distractor"]:
+            warnings.warn(
+                f"{source}: {roles['junk']} images of the identity -1 are junk and {roles['distractor']} of 0 are "
+                "distractors, by their names, which are Market-1501's. market_labels=false makes people of them.",
+                stacklevel=4,
+            )
+        elif any(row.pid == "-1" for row in rows):
+            warnings.warn(
+                f"{source}: the identity -1 is taken for a person. If it means junk, open the data with "
+                "market_labels=true, or add a column role.",
+                stacklevel=4,
+            )
+    if asked is not None or roles["person"] < len(rows):
+        columns.add("role")
+    return rows
 
 
 # ---- from rows to a data set -----------------------------------------------------------------------------
@@ -217,6 +174,10 @@ class _Entry:
     @property
     def split(self) -> str:
         return self.rows[0].split
+
+    @property
+    def is_person(self) -> bool:
+        return self.rows[0].role == "person"
 
 
 def _dataset(
@@ -234,7 +195,11 @@ def _dataset(
     if "split" in columns:
         if share is not None:
             raise ValueError(f"{source} is divided already; split_by_identity is for data that are not.")
-        parts = {part: [entry for entry in entries if entry.split == part] for part in PARTS}
+        # Junk and distractors have a place in the gallery alone.
+        parts = {
+            part: [entry for entry in entries if entry.split == part and (part == "gallery" or entry.is_person)]
+            for part in PARTS
+        }
         protocol = ""
     else:
         share, seed = _checked_share(source, share, seed)
@@ -254,15 +219,14 @@ def _dataset(
 
 
 def _check_rows(source: Path, folder: Path, rows: list[_Row], columns: set[str]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[tuple[int, int], _Row] = {}
     with_camera = next((row for row in rows if row.camid), None)
     for row in rows:
         place = f"{source}, {row.where}"
         if "\0" in row.path:
             raise DataError(f"{place}: the path {row.path!r} holds a null character.")
-        if row.path in seen:
-            raise DataError(f"{place}: the image {row.path} is in {seen[row.path]} already.")
-        seen[row.path] = row.where
+        if not row.pid and row.role == "person":
+            raise DataError(f"{place}: no pid.")
         if "split" in columns and row.split not in PARTS:
             raise DataError(f"{place}: the split {row.split!r} is none of {', '.join(PARTS)}.")
         if "tracklet" in columns and not row.tracklet:
@@ -272,18 +236,26 @@ def _check_rows(source: Path, folder: Path, rows: list[_Row], columns: set[str])
                 f"{place}: no camera, but {with_camera.where} has one ({with_camera.camid}). Give all of them or none."
             )
     for row in rows:
-        path = folder / row.path
+        place, path = f"{source}, {row.where}", folder / row.path
         try:
-            if not path.is_file():
-                what = "is a folder" if path.is_dir() else "does not exist"
-                raise DataError(f"{source}, {row.where}: the image {path} {what}.")
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DataError(f"{place}: the image {path} does not exist.") from error
         except OSError as error:  # a name longer than the file system allows, a folder that may not be entered
-            raise DataError(f"{source}, {row.where}: the image {path}: {error.strerror}.") from error
+            raise DataError(f"{place}: the image {path}: {error.strerror}.") from error
+        if not stat.S_ISREG(found.st_mode):
+            what = "a folder" if stat.S_ISDIR(found.st_mode) else "no file"
+            raise DataError(f"{place}: the image {path} is {what}.")
+        # However a path is spelt, and whatever links to it: the file itself.
+        other = seen.setdefault((found.st_dev, found.st_ino), row)
+        if other is not row:
+            known = f", as {other.path}" if other.path != row.path else ""
+            raise DataError(f"{place}: the image {row.path} is in {other.where} already{known}.")
 
 
 def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) -> list[_Entry]:
     if "tracklet" not in columns:
-        return [_Entry(Sample(folder / row.path, row.pid, row.camid or None), (row,)) for row in rows]
+        return [_Entry(Sample(folder / row.path, row.label, row.camid or None), (row,)) for row in rows]
     groups: dict[str, list[_Row]] = defaultdict(list)
     for row in rows:
         groups[row.tracklet].append(row)
@@ -291,7 +263,7 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
     for tracklet, members in groups.items():
         head = members[0]
         for row in members:
-            for field in ("pid", "camid", "split"):
+            for field in ("pid", "camid", "split", "role"):
                 if getattr(row, field) != getattr(head, field):
                     raise DataError(
                         f"{source}, {row.where}: the tracklet {tracklet} has {field} {getattr(row, field)!r} here and "
@@ -300,39 +272,8 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
         order = frame_order([row.frame for row in members], f"{source}, the tracklet {tracklet}")
         ordered = [members[place] for place in order]
         names = tuple(row.path for row in ordered)
-        entries.append(_Entry(Tracklet(folder, names, head.pid, head.camid or None), tuple(ordered)))
+        entries.append(_Entry(Tracklet(folder, names, head.label, head.camid or None), tuple(ordered)))
     return entries
-
-
-def frame_order(frames: Sequence[str], name: str) -> list[int]:
-    """Return the indices of a tracklet's frames in the order of time; equal frames stay in the order given.
-
-    Numbers (``10``, ``10.5``, ``10,5``, ``1e-3``: counts or seconds) are ordered by value. Names are ordered with every
-    run of digits in them by value: ``f9`` before ``f10``. Without any frame, the order is the one given.
-
-    Args:
-        frames: What the table says of each image.
-        name: What errors call the tracklet.
-
-    Raises:
-        DataError: Some have a frame and others none, or some are numbers and others names.
-    """
-    named = [frame for frame in frames if not _NUMBER.fullmatch(frame)]
-    if not any(frames):
-        return list(range(len(frames)))
-    if not all(frames):
-        raise DataError(f"{name}: some images have a frame and others none. Give all of them one, or none.")
-    if not named:
-        values = [Decimal(frame.replace(",", ".")) for frame in frames]
-        return sorted(range(len(frames)), key=values.__getitem__)
-    if len(named) < len(frames):
-        number = next(frame for frame in frames if _NUMBER.fullmatch(frame))
-        raise DataError(
-            f"{name}: the frame {number!r} is a number and {named[0]!r} is not. Give numbers to all frames, or names."
-        )
-    # Split so, text and digits alternate: like is compared with like.
-    runs = [[Decimal(run) if n % 2 else run for n, run in enumerate(_DIGITS.split(frame))] for frame in frames]
-    return sorted(range(len(frames)), key=runs.__getitem__)
 
 
 # ---- dividing by identity --------------------------------------------------------------------------------
@@ -357,7 +298,10 @@ def _checked_share(source: Path, share: float | str | None, seed: float | str) -
 
 def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dict[str, list[_Entry]]:
     """Identities at random to one side or the other; of the test side's, one item of each camera to the queries."""
-    identities = sorted({entry.item.pid for entry in entries}, key=str)
+    people = [entry for entry in entries if entry.is_person]
+    identities = sorted({entry.item.pid for entry in people}, key=str)
+    if len(identities) < 1:
+        raise DataError(f"{source} holds junk and distractors alone; dividing by identity needs two people.")
     if len(identities) < 2:
         raise DataError(f"{source} has a single identity ({identities[0]}); dividing by identity needs two.")
     rng = np.random.default_rng(seed)
@@ -366,7 +310,7 @@ def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dic
     train = {identities[place] for place in order[:cut]}
     parts: dict[str, list[_Entry]] = {part: [] for part in PARTS}
     tested: dict[Any, dict[Any, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
-    for entry in entries:
+    for entry in people:
         if entry.item.pid in train:
             parts["train"].append(entry)
         else:
@@ -383,6 +327,7 @@ def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dic
             f"{' in another camera' if entries[0].item.camid is not None else ''} to be found by. Choose another "
             "share or seed, or give the split yourself."
         )
+    parts["gallery"] += [entry for entry in entries if not entry.is_person]
     return parts
 
 

@@ -12,13 +12,13 @@ from typing import Literal, get_args
 
 from reprism.data import dukemtmc, market1501
 from reprism.data.folders import IMAGE_SUFFIXES, Naming, image_names
-from reprism.data.own import frame_order, read_table
 from reprism.data.records import DISTRACTOR, JUNK, DataError
+from reprism.data.tables import frame_order, read_table, role_of
 
 NamingScheme = Literal["market1501", "dukemtmc"]
 
 _NAMINGS: dict[str, Naming] = {"market1501": market1501.NAMING, "dukemtmc": dukemtmc.NAMING}
-_COLUMNS = ("path", "pid", "camid", "time", "tracklet", "frame")
+_COLUMNS = ("path", "pid", "camid", "role", "time", "tracklet", "frame")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def find_sightings(
 
     Args:
         inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with
-            a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``time`` (ISO 8601, without a
-            zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are one.
+            a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``role``, ``time`` (ISO 8601,
+            without a zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are
+            one. Rows of the role ``junk`` are passed over, those of a ``distractor`` are of unknown identity.
         naming: How images in folders, and those given by name, are named, if that says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
         tracks: Whether each folder that images lie in is one tracklet.
@@ -147,6 +148,11 @@ def _of_table(table: Path, source: str | None) -> list[Sighting]:
     for where, row in rows:
         if "\0" in row["path"]:
             raise DataError(f"{table}, {where}: the path {row['path']!r} holds a null character.")
+        role = role_of(row["path"], row["pid"], row["role"], None, f"{table}, {where}")
+        if role == "junk":
+            continue
+        if role == "distractor":
+            row["pid"] = ""
         # As it would be given by name: one image has one key.
         row["path"] = str(_absolute(table.parent / row["path"]))
         key = (row["camid"], row["tracklet"]) if row["tracklet"] else row["path"]
