@@ -15,8 +15,7 @@ import reprism
 from reprism.cli import COMMANDS, main
 from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered_layouts import render_market1501
-from reprism.evaluation.protocols import evaluate_items
-from reprism.evaluation.reranking import average_query_expansion
+from reprism.evaluation.protocols import evaluate_items, expand_queries
 
 
 def time_of_children() -> float:
@@ -281,7 +280,7 @@ def test_reranking_expansion_and_calibration(
     embedder = reprism.Embedder("model.safetensors", precision="fp32", device="cpu")
     opened = reprism.open_dataset("market1501", people)
     rows = [embedder.embed_samples(items) for items in (opened.query, opened.gallery)]
-    rows[0] = average_query_expansion(*rows, 3)
+    rows[0] = expand_queries(*rows, opened.query, opened.gallery, 3)
     expected = evaluate_items(*rows, opened.query, opened.gallery, rerank={"k1": 5, "k2": 2})
     assert result["mAP"] == pytest.approx(expected.mAP, abs=1e-4)
     capsys.readouterr()

@@ -14,6 +14,7 @@ from reprism.evaluation.protocols import (
     average_queries,
     boxes_of_queries,
     evaluate_items,
+    expand_queries,
     require_multi_query,
 )
 
@@ -68,6 +69,29 @@ def test_queries_of_one_person_and_camera_are_averaged() -> None:
     means, first = average_queries(rows, items)
     assert means.tolist() == [[2, 2], [5, 5], [2, 2]]
     assert first == [items[0], items[1], items[3]]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([-1, 0, 1, 2]), st.integers(1, 2)), min_size=1, max_size=12),
+    st.booleans(), st.integers(1, 4), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_only_what_is_ranked_for_a_query_joins_it(labels, cameras, k, seed) -> None:
+    rng = np.random.default_rng(seed)
+    gallery = [Sample(Path(f"{n}.jpg"), pid, camid if cameras else None) for n, (pid, camid) in enumerate(labels)]
+    query = [Sample(Path(name), pid, 1 if cameras else None) for name, pid in (("0.jpg", 1), ("q.jpg", 2))]
+    rows, there = rng.normal(size=(2, 3)), rng.normal(size=(len(gallery), 3))
+    ranked = [n for n, item in enumerate(gallery) if item.pid != -1]
+    if k > len(ranked):
+        with pytest.raises(ValueError, match=f"k={k}" if ranked else "none of them empty"):
+            expand_queries(rows, there, query, gallery, k)
+        return
+    found = expand_queries(rows, there, query, gallery, k)
+    for expanded, row, item in zip(found, rows, query, strict=True):
+        joins = [n for n in ranked if gallery[n].path != item.path
+                 and not (cameras and (gallery[n].pid, gallery[n].camid) == (item.pid, item.camid))]  # fmt: skip
+        nearest = sorted(joins, key=lambda n: ((there[n] - row) ** 2).sum())[:k]
+        mean = np.mean([row, *there[nearest]], axis=0)
+        np.testing.assert_allclose(expanded, mean / np.linalg.norm(mean))
 
 
 @given(

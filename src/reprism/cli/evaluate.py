@@ -111,8 +111,13 @@ def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) 
     """What is written about one data set; its ranked lists too, if they are wanted."""
     import numpy as np
 
-    from reprism.evaluation.protocols import average_boxes, average_queries, boxes_of_queries, evaluate_items
-    from reprism.evaluation.reranking import average_query_expansion
+    from reprism.evaluation.protocols import (
+        average_boxes,
+        average_queries,
+        boxes_of_queries,
+        evaluate_items,
+        expand_queries,
+    )
     from reprism.figures.lists_page import Ranked, hardest, write_lists
 
     video = arguments.embedding.video
@@ -136,7 +141,7 @@ def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) 
         elif arguments.multi_query:
             asked, queries = average_queries(asked, queries)
         if arguments.expand_queries:
-            asked = average_query_expansion(asked, gallery, arguments.expand_queries)
+            asked = expand_queries(asked, gallery, queries, dataset.gallery, arguments.expand_queries)
         metrics = evaluate_items(
             asked,
             gallery,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from reprism.data.records import JUNK, Item, Label, ReIDDataset
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.evaluation.ranking import RankingMetrics, evaluate, evaluate_distances
-from reprism.evaluation.reranking import RerankedDistances
+from reprism.evaluation.reranking import RerankedDistances, average_query_expansion
 
 
 def evaluate_items(
@@ -67,6 +68,35 @@ def evaluate_items(
     if not single_shot_trials:
         return evaluate(query, gallery, **_labels(query_items, gallery_items), **options)
     return _single_shot(query, gallery, query_items, gallery_items, single_shot_trials, seed, options)
+
+
+def expand_queries(
+    query: Matrix, gallery: Matrix, query_items: Sequence[Item], gallery_items: Sequence[Item], k: int
+) -> np.ndarray:
+    """Expand queries by their nearest gallery rows, of those that the protocol ranks.
+
+    Junk does not join, nor does what shares identity and camera with the query, nor the query's own file.
+    See :func:`reprism.evaluation.reranking.average_query_expansion`.
+
+    Args:
+        query: N×D descriptors of ``query_items``.
+        gallery: M×D descriptors of ``gallery_items``.
+        query_items, gallery_items: images or tracklets, in the descriptors' order.
+        k: how many gallery rows join.
+
+    Returns:
+        N×D, rows of length 1.
+    """
+    rows = as_matrix(gallery, "gallery")
+    kept = [place for place, item in enumerate(gallery_items) if item.pid != JUNK]
+    same: dict[Any, set[int]] = defaultdict(set)
+    for place, row in enumerate(kept):
+        item = gallery_items[row]
+        same[item.path].add(place)
+        if item.camid is not None:
+            same[item.pid, item.camid].add(place)
+    ignored = [same.get((item.pid, item.camid), set()) | same.get(item.path, set()) for item in query_items]
+    return average_query_expansion(query, rows[torch.tensor(kept, dtype=torch.int64)], k, ignored=ignored)
 
 
 def average_queries(query: Matrix, items: Sequence[Item]) -> tuple[Tensor, list[Item]]:

@@ -9,7 +9,7 @@ The data flow one way: nearest neighbours -> reciprocal sets -> sparse vectors -
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -137,23 +137,29 @@ class RerankedDistances:
 
 
 def average_query_expansion(
-    query: Matrix, gallery: Matrix, k: int = 5, *, block_bytes: int = 256 * 2**20
+    query: Matrix,
+    gallery: Matrix,
+    k: int = 5,
+    *,
+    ignored: Sequence[Collection[int]] | None = None,
+    block_bytes: int = 256 * 2**20,
 ) -> np.ndarray:
-    """Queries moved towards what they find: the mean of each and its nearest gallery rows, brought to length 1.
+    """Move queries towards what they find: the mean of each and its nearest gallery rows, brought to length 1.
 
     Chum et al., *Total Recall*, ICCV 2007.
 
     Args:
         query: N×D descriptors, floating-point torch tensor or numpy array.
         gallery: M×D descriptors.
-        k: how many gallery rows join, 1 … M.
+        k: how many gallery rows join, 1 … M; fewer where so many are ignored that no more are left.
+        ignored: for each query, the gallery rows that do not join, such as the query itself (default: none).
         block_bytes: bound on the working memory.
 
     Returns:
         N×D, float32 (float64 for float64 descriptors), to be ranked in the queries' place.
 
     Raises:
-        ValueError: disagreeing widths, or ``k`` out of range.
+        ValueError: disagreeing widths, ``k`` out of range, or ``ignored`` is not for N queries.
         TypeError: something that is not a floating-point matrix.
     """
     query, gallery = as_matrix(query, "query").cpu(), as_matrix(gallery, "gallery").cpu()
@@ -163,10 +169,14 @@ def average_query_expansion(
         raise ValueError(f"k={k}: wanted is a number from 1 to the {len(gallery)} gallery rows")
     dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
     query, gallery = query.to(dtype), gallery.to(dtype)
-    index = nearest(query, gallery, k, block_bytes).rows
+    ignored = [()] * len(query) if ignored is None else ignored
+    if len(ignored) != len(query):
+        raise ValueError(f"ignored has {len(ignored)} entries for {len(query)} queries: expected one for each")
+    most = max(map(len, ignored), default=0)
+    found = nearest(query, gallery, min(k + most, len(gallery)), block_bytes).rows.tolist()
     expanded = query.clone()
-    for column in index.T:  # one neighbour at a time: N×k×D would not be of order N
-        expanded += gallery[column]
+    for row, (near, without) in enumerate(zip(found, ignored, strict=True)):
+        expanded[row] += gallery[[place for place in near if place not in without][:k]].sum(0)
     return torch.nn.functional.normalize(expanded, dim=1).numpy()
 
 
