@@ -11,6 +11,7 @@ import pytest
 
 from reprism.cli import main
 from reprism.data import open_dataset
+from reprism.data.check import PUBLISHED
 from reprism.embedding import Embedder
 from reprism.figures import run_report
 from reprism.figures.run_report import write_report
@@ -49,13 +50,15 @@ def test_it_says_what_the_run_scored(run: Path, page: str) -> None:
 
 
 def test_it_says_what_the_data_were(page: str) -> None:
-    assert "108 (published: 12,936)" in page
-    assert "These are not the published counts" in page
+    assert "Drawn people: published counts do not apply." in page
+    assert "published: 12,936" not in page
 
 
 def test_counts_as_published_are_said_to_be(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = open_dataset("market1501", people)
-    monkeypatch.setitem(run_report.PUBLISHED, ("market1501", ""), {"train": {"images": 108, "identities": 12}})
+    # Elsewhere than where it is written that the people are drawn.
+    data = dataclasses.replace(open_dataset("market1501", people), root=people / "query")
+    assert run_report._counts(data)[1] == "These are not the published counts: another data set."
+    monkeypatch.setitem(PUBLISHED, ("market1501", ""), {"train": {"images": 108, "identities": 12}})
     table, said = run_report._counts(data)
     assert said == "These are the published counts."
     assert table.rows[0] == ["train", "108", "12", "3"]

@@ -60,6 +60,16 @@ PUBLISHED: dict[tuple[str, str], dict[str, dict[str, int]]] = {
 """By name and protocol of a data set: the published counts of its parts. Identities include the distractors' 0."""
 
 
+def is_drawn(dataset: ReIDDataset) -> bool:
+    """Tell whether a data set's people are drawn, by the mark in its root."""
+    return (dataset.root / DRAWN_MARK).is_file()
+
+
+def published_counts(dataset: ReIDDataset) -> dict[str, dict[str, int]]:
+    """Return the published counts of each part; none where there are none, and of drawn people."""
+    return {} if is_drawn(dataset) else PUBLISHED.get((dataset.name, dataset.protocol), {})
+
+
 def count(items: Sequence[Item]) -> dict[str, int]:
     """Images (frames), tracklets where there are any, identities, and cameras of a part."""
     tracklets = [item for item in items if isinstance(item, Tracklet)]
@@ -223,8 +233,7 @@ def check_dataset(
 
     parts: dict[str, Any] = {}
     differences = []
-    drawn = (dataset.root / DRAWN_MARK).is_file()
-    published = {} if drawn else PUBLISHED.get((dataset.name, dataset.protocol), {})
+    published = published_counts(dataset)
     for part in (*PARTS, *(("multi_query",) if dataset.multi_query else ())):
         found = count(getattr(dataset, part))
         parts[part] = found | ({"published": published[part]} if part in published else {})
@@ -253,7 +262,7 @@ def check_dataset(
         "data": dataset.name,
         "root": str(dataset.root),
         "protocol": dataset.protocol,
-        "drawn": drawn,
+        "drawn": is_drawn(dataset),
         "parts": parts,
         "differences": differences,
         "missing": [str(path) for path in missing],

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reprism.data import open_dataset
-from reprism.data.check import PARTS, PUBLISHED, count
+from reprism.data.check import PARTS, count, is_drawn, published_counts
 from reprism.data.images import read_image
 from reprism.data.records import ReIDDataset
 from reprism.data.transforms import eval_transform
@@ -215,12 +215,14 @@ def _training(run: Path, trained: dict[str, Any]) -> list[_Piece]:
 
 
 def _counts(dataset: ReIDDataset) -> list[_Piece]:
-    published = PUBLISHED.get((dataset.name, dataset.protocol), {})
+    published = published_counts(dataset)
     found = {part: count(getattr(dataset, part)) for part in PARTS}
     kinds = [
         kind for kind in ("images", "tracklets", "identities", "cameras") if any(kind in f for f in found.values())
     ]
     rows, said = [], "These are the published counts." if published else "There are no published counts of these data."
+    if is_drawn(dataset):
+        said = "Drawn people: published counts do not apply."
     for part, counts in found.items():
         cells = []
         for kind in kinds:
