@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reprism.evaluation import sharpened
@@ -68,7 +68,9 @@ def test_bfloat16_alone_would_rank_otherwise():
 def test_every_distance_lies_on_its_side_of_every_match(seed, width, scale):
     query, gallery = people(seed, queries=6, gallery=60, width=width)
     q, g = query[0] * scale, gallery[0] * scale
-    distances = SharpenedDistances(EuclideanDistances(q, g, 2**28), 2**28)
+    plain = EuclideanDistances(q, g, 2**28)
+    assume(plain.centre is None)
+    distances = SharpenedDistances(plain, 2**28)
     matches = torch.from_numpy(np.random.default_rng(seed).integers(0, 60, (6, 4)))
     rows = np.repeat(np.arange(6), 4)
     at_matches = distances.of_matches(np.arange(6), rows, matches.numpy().ravel()).view(6, 4)
@@ -93,6 +95,50 @@ def test_rough_distances_stray_by_less_than_the_bound():
     error = (rough - exact).abs().amax(1)
     assert (error < bounds).all()
     assert (bounds < 0.05).all(), "a bound that wide would settle nothing"
+
+
+# Each case: bfloat16 strays by nearly all that one term of the bound allows, and puts the stranger, the gallery's first
+# row, on the wrong side of the match, its second. All other numbers are exact in bfloat16.
+WIDTH = 1024  # of ones: a squared norm of 1024
+# Both are ties that bfloat16 rounds down by 2⁻⁸, to 1 and to -(1 + 4·2⁻⁸): errors that add up in rows that do not.
+ROUNDED = torch.tensor([1 + 2**-8, -(1 + 3 * 2**-8)]).repeat(WIDTH // 2)
+ONES = torch.ones(WIDTH)
+
+
+def signs(total, zeros=0):
+    """A row of ones and minus ones, after so many zeros, with that sum."""
+    minus = (WIDTH - zeros - total) // 2
+    return torch.cat([torch.zeros(zeros), -torch.ones(minus), torch.ones(WIDTH - zeros - minus)])
+
+
+def flipped(row, place):
+    return torch.where(torch.arange(WIDTH) == place, -row, row)
+
+
+HARD = {
+    # q·g is 4, in bfloat16 8; the match has 6: it is the nearer one.
+    "the query is rounded": (ROUNDED, -ONES, flipped(-ONES, 0), 1),
+    # ‖g‖² is 1040, q·g is 4, in bfloat16 8; the match has 1024 and -2: it is the nearer one.
+    "the gallery is rounded": (-ONES, ROUNDED, signs(2), 1),
+    # 2·q·g is 1028, in bfloat16 1024; the match has 1026, and a squared norm of 1023: it is the farther one.
+    "the product is rounded": (ONES, signs(514), signs(513, zeros=1), 2),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_no_term_of_the_bound_is_idle(case, monkeypatch):
+    query, stranger, match, rank = HARD[case]
+    # Far away, and far from each other: what keeps the gallery from being a crowd.
+    blocks = 1 - 2 * torch.eye(4).repeat_interleave(WIDTH // 4, dim=1)
+    gallery = torch.stack([stranger, match, *(-query.sign() * blocks)])
+    exact = ((gallery.double() - query.double()) ** 2).sum(1)
+    assert 1 + (exact < exact[1]).sum() == rank
+    used = []
+    fill = SharpenedDistances.fill
+    monkeypatch.setattr(SharpenedDistances, "fill", lambda *args: used.append(1) or fill(*args))
+    metrics = evaluate(query[None], gallery, [1], [0, 1, 2, 2, 2, 2], None, None)
+    assert metrics.first_match_rank.tolist() == [rank]
+    assert used
 
 
 def test_identical_rows_rank_in_gallery_order():

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprism.evaluation.crowding import centre_of
 from reprism.notation import Partition
 
 Matrix: TypeAlias = Tensor | np.ndarray
@@ -28,7 +29,11 @@ class Distances(Protocol):
 
 
 class EuclideanDistances:
-    """Squared Euclidean distances less the query's own squared norm, which changes no ranking."""
+    """Squared Euclidean distances less the query's own squared norm, which changes no ranking.
+
+    Both sides are centred, a block at a time, where rows are too crowded for the precision of a product
+    (:mod:`reprism.evaluation.crowding`); norms are those of the centred rows.
+    """
 
     def __init__(self, query: Tensor, gallery: Tensor, block_bytes: int) -> None:
         self.query, self.gallery = query, gallery
@@ -36,17 +41,25 @@ class EuclideanDistances:
         self.dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
         row_bytes = gallery.shape[1] * self.dtype.itemsize
         self.step, self.max_rows = (max(1, block_bytes // (part * row_bytes)) for part in (4, 8))
+        centre = centre_of(gallery)
+        self.centre = None if centre is None else centre.to(self.device, self.dtype)
         # Rows the product can read where they are need no copy, hence no further cut.
-        self.direct = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
-        self.squared_norms(query, "query")
-        self.gallery_norms = self.squared_norms(gallery, "gallery")
+        as_it_is = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
+        self.direct = as_it_is and self.centre is None
+        self.query_norms = self._squared_norms(query, "query")
+        self.gallery_norms = self._squared_norms(gallery, "gallery")
 
-    def squared_norms(self, rows: Tensor, side: str) -> Tensor:
+    def _rows(self, rows: Tensor) -> Tensor:
+        """Some rows of either side as the product takes them."""
+        rows = rows.to(self.device, self.dtype)
+        return rows if self.centre is None else rows - self.centre
+
+    def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
         """Squared lengths of the rows of one side; refuses rows that are not finite."""
         norms = torch.empty(len(rows), dtype=self.dtype, device=self.device)
         step = max(1, min(self.step // 2, 2**22 // rows.shape[1]))
         for start in range(0, len(rows), step):
-            some = rows[start : start + step].to(self.device, self.dtype)
+            some = self._rows(rows[start : start + step])
             norms[start : start + step] = some.square().sum(1)
         # A norm within range proves every value of its row finite, which saves a pass, and (Cauchy-Schwarz)
         # every distance too.
@@ -63,11 +76,11 @@ class EuclideanDistances:
     def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
         """One matrix product for the block."""
         index = torch.from_numpy(queries).to(self.query.device)
-        some = self.query[index].to(self.device, self.dtype)
+        some = self._rows(self.query[index])
         step = stop - start if self.direct else self.step
         for left in range(start, stop, step):
             right = min(left + step, stop)
-            rows = self.gallery[left:right].to(self.device, self.dtype)
+            rows = self._rows(self.gallery[left:right])
             target = out[:, left - start : right - start]
             # Written to out=, the product is out of autocast's reach: never rounded to half precision.
             torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
@@ -89,17 +102,15 @@ class AllPairsDistances:
         self.device, self.dtype = first.device, first.dtype
         # Beside a block there is a second one, of the pair at work.
         self.max_rows = max(1, first.max_rows // 2)
-        self.query_norms = [pair.squared_norms(pair.query, "query") for pair in self.pairs[::runs]]
-        self.runs = runs
 
     def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
         """One matrix product for each pair of runs."""
         index = torch.from_numpy(queries).to(self.device)
         out.zero_()
         one = torch.empty_like(out)
-        for place, pair in enumerate(self.pairs):
+        for pair in self.pairs:
             pair.fill(one, queries, start, stop)
-            one += self.query_norms[place // self.runs][index, None]
+            one += pair.query_norms[index, None]
             # Rounding may take the square of a distance of nothing below nothing.
             out += one.clamp_(min=0).sqrt_()
 

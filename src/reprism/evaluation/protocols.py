@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reprism.data.records import JUNK, Item, Label, ReIDDataset
+from reprism.evaluation.crowding import warn_of_collapse
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.evaluation.ranking import RankingMetrics, evaluate, evaluate_distances
 from reprism.evaluation.reranking import RerankedDistances, average_query_expansion
@@ -63,6 +64,7 @@ def evaluate_items(
     if rerank is not None:
         if single_shot_trials or options.pop("all_pairs_runs", 1) != 1:
             raise ValueError("re-ranking compares every item with every other: not with single shots or pairs of runs")
+        warn_of_collapse(gallery)
         labels = _labels(query_items, gallery_items)
         return evaluate_distances(RerankedDistances(query, gallery, **rerank), **labels, **options)
     if not single_shot_trials:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from reprism.evaluation.counting import ranks_of_matches
+from reprism.evaluation.crowding import warn_of_collapse
 from reprism.evaluation.distances import (
     AllPairsDistances,
     Distances,
@@ -213,6 +214,7 @@ def evaluate(
     if all_pairs_runs < 1 or query.shape[1] % all_pairs_runs:
         raise ValueError(f"all_pairs_runs={all_pairs_runs}: rows of width {query.shape[1]} are not so many descriptors")
     identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
+    warn_of_collapse(gallery)
     distances: Distances | SharpenedDistances
     if all_pairs_runs > 1:
         distances = AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)

@@ -17,6 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from reprism.evaluation.crowding import centre_of, centred
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.evaluation.neighbours import Neighbours, Progress, nearest
 
@@ -98,6 +99,8 @@ class RerankedDistances:
             place = int(bad[0])
             side = f"query row {place}" if place < len(query) else f"gallery row {place - len(query)}"
             raise ValueError(f"{side} holds NaN or infinite values: every value must be finite")
+        if (centre := centre_of(gallery)) is not None:
+            rows -= centre.to(rows.dtype)
         self.rows = rows
         self.num_queries, self.num_gallery = self.shape = len(query), len(gallery)
         self.lambda_value = lambda_value
@@ -173,7 +176,7 @@ def average_query_expansion(
     if len(ignored) != len(query):
         raise ValueError(f"ignored has {len(ignored)} entries for {len(query)} queries: expected one for each")
     most = max(map(len, ignored), default=0)
-    found = nearest(query, gallery, min(k + most, len(gallery)), block_bytes).rows.tolist()
+    found = nearest(*centred(query, gallery), min(k + most, len(gallery)), block_bytes).rows.tolist()
     expanded = query.clone()
     for row, (near, without) in enumerate(zip(found, ignored, strict=True)):
         expanded[row] += gallery[[place for place in near if place not in without][:k]].sum(0)
