@@ -172,13 +172,16 @@ def evaluate(
     is on a GPU the work is done there, the other side streamed to it. On processors that multiply bfloat16 fast, wide
     float32 descriptors are first compared in it, with a proven bound on its error, and in float32 wherever that leaves
     a rank open (:mod:`reprism.evaluation.sharpened`): the ranks are float32's, for less than its product.
+    Rows that crowd together far from the origin are centred first, a block at a time
+    (:mod:`reprism.evaluation.crowding`): no distance changes, and float32 tells them apart. A ``UserWarning`` says so
+    if descriptors have collapsed: more than half of the gallery within a tenth of a descriptor's length of one point.
 
     *Ties.* Equal distances rank in gallery order. A row is ranked by ‖g‖² − 2·q·g, from blocked matrix
     products. Two identical gallery rows tie if the product rounds them alike: libraries mostly do so, but
     promise nothing across the edges of their inner tiles, nor of these blocks. Distances closer than that
-    rounding (in float32 about 1e-6 of the squared norms) may come in either order, and may change it with
-    ``block_bytes``. ``torch.set_float32_matmul_precision`` below ``"highest"`` coarsens it on devices that
-    follow it. For exact ties, give the distances to :func:`evaluate_distances`.
+    rounding (in float32 about 1e-6 of the squared norms, of crowded rows after centring) may come in either
+    order, and may change it with ``block_bytes``. ``torch.set_float32_matmul_precision`` below ``"highest"``
+    coarsens it on devices that follow it. For exact ties, give the distances to :func:`evaluate_distances`.
 
     Args:
         query: N×D floating-point torch tensor or numpy array (memory-mapped too).
