@@ -96,6 +96,22 @@ def test_of_many_equal_rows_the_first_ids(tmp_path, few, monkeypatch):
     assert [match.id for match in matches] == sorted(row_id(f"k{i}") for i in range(300))[:5]
 
 
+@pytest.mark.parametrize("few", [0, 10])
+def test_crowded_rows_rank_by_their_true_distances(tmp_path, few, monkeypatch):
+    """As collapsed descriptors lie: a product's rounding is larger than the distances between them."""
+    monkeypatch.setattr(searching, "_FEW_QUERIES", few)
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    rows = (1 + 1e-5 * np.random.default_rng(0).normal(size=(400, 24))).astype(np.float32)
+    gallery.add([Entry(f"k{i}", row, f"/{i}.jpg") for i, row in enumerate(rows)])
+    ids = [row_id(f"k{i}") for i in range(400)]
+    stored, queries = gallery.descriptors(ids).astype(float), searching.normalised(rows[:6], 24, "query")
+    for query, matches in zip(queries, gallery.search(rows[:6], top=9), strict=True):
+        distances = np.linalg.norm(stored - query, axis=1)
+        want = sorted(zip(distances.tolist(), ids, strict=True))[:9]
+        assert [match.id for match in matches] == [row for _, row in want]
+        np.testing.assert_allclose([match.distance for match in matches], [far for far, _ in want], rtol=1e-6)
+
+
 def test_one_descriptor_is_one_query_and_none_are_none(gallery, entries):
     assert len(gallery.search(entries[0].descriptor, top=3)) == 1
     assert gallery.search(np.zeros((0, 24), np.float32)) == []
