@@ -1,10 +1,10 @@
 """``reprism calibrate``."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
@@ -16,25 +16,33 @@ from reprism.cli.output import figures_table, progress_bars
 if TYPE_CHECKING:
     from reprism.evaluation.calibration import Calibration
 
+_PROTOCOL = "Euclidean distances of L2-normalised descriptors, no same-camera pairs, no junk"
+
 
 @dataclass
 class Arguments:
     """Find what a distance means: error rates of thresholds, and the probability that a match is right.
 
-    On a labelled data set whose people the network was not trained on, like those it will meet, described as you will
-    search: with the mirrored image, or without. Writes calibration.json, which reprism search reads, and a picture.
+    Give a model and labelled data whose people it was not trained on, or a gallery, whose rows of known identity and
+    camera are taken. A calibration holds for its own kind of distances and is refused for others: a gallery that is
+    compressed, or holds tracklets, needs one of its own. Writes calibration.json, which reprism search and serve read,
+    and a picture.
     """
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoint: tyro.conf.Positional[Path | None] = None
     """A model that reprism train wrote, or a state dict of the released SCR code."""
-    data: str
+    data: str | None = None
     """NAME:DIR, such as market1501:/data/Market-1501; options of its loader as in reprism evaluate."""
+    gallery: str | None = None
+    """What reprism index made, in place of a model and data."""
+    queries: Literal["images", "tracklets"] = "images"
+    """With --gallery: what it will be searched for; reprism search and serve search for images."""
+    max_queries: int = 10_000
+    """With --gallery: the most rows that are searched for; beyond it people are drawn."""
     fmr: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5)
     """False match rates to give the thresholds of."""
-    bootstrap: int = 500
-    """Samples of the identities, for 95 % intervals."""
     seed: int = 0
-    """Of these samples, and of the identities that the probability is checked on."""
+    """Random seed for the people that the probability is checked on."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
     out: Path = Path("calibration.json")
     """Where the calibration goes; its picture lies beside it, as .png."""
@@ -43,41 +51,66 @@ class Arguments:
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism calibrate``; returns the exit status."""
     arguments = tyro.cli(Arguments, args=list(argv), prog="reprism calibrate")
+    given = (arguments.checkpoint is not None, arguments.data is not None, arguments.gallery is not None)
+    if given not in ((True, True, False), (False, False, True)):
+        raise ValueError(
+            "expected a model and its data, or a gallery: reprism calibrate MODEL --data NAME:DIR, "
+            "or reprism calibrate --gallery GALLERY"
+        )
 
-    from reprism.evaluation.calibration import calibrate
     from reprism.figures.calibration import draw_calibration
 
+    found = _of_dataset(arguments) if arguments.gallery is None else _of_gallery(arguments.gallery, arguments)
+    found.write(arguments.out)
+    draw_calibration(found, arguments.out.with_suffix(".png"))
+    _show(found)
+    print(f"{arguments.out} and {arguments.out.with_suffix('.png')}")
+    return 0
+
+
+def _of_dataset(arguments: Arguments) -> "Calibration":
+    from reprism.evaluation.calibration import calibrate
+    from reprism.evaluation.fitted_on import FittedOn
+
+    assert arguments.checkpoint is not None and arguments.data is not None  # noqa: PT018, S101 - checked by run
     with progress_bars() as progress:
         dataset = open_named(arguments.data, progress)
         embedder = load_embedder(arguments.checkpoint, arguments.embedding)
         query, gallery = embed_dataset(embedder, dataset, arguments.embedding, progress)
-        height, width = embedder.model.preprocessing.size
-        found = calibrate(
+        video = arguments.embedding.video if dataset.is_video else None
+        return calibrate(
             query,
             gallery,
             dataset.query,
             dataset.gallery,
+            fitted_on=FittedOn.of_dataset(embedder.kind.fingerprint, embedder.flip, video),
             fmrs=arguments.fmr,
-            bootstrap=arguments.bootstrap,
             seed=arguments.seed,
             about={
                 "data": dataset.name,
                 "root": str(dataset.root),
                 "variant": dataset.protocol,
                 "checkpoint": str(arguments.checkpoint),
-                "flip": embedder.flip,
                 "precision": embedder.precision,
-                "size": [height, width],
-                "video": asdict(arguments.embedding.video) if dataset.is_video else None,
-                "protocol": "Euclidean distances of L2-normalised descriptors, no same-camera pairs, no junk",
+                "protocol": _PROTOCOL,
             },
             progress=partial(progress, "counting pairs"),
         )
-    found.write(arguments.out)
-    draw_calibration(found, arguments.out.with_suffix(".png"))
-    _show(found)
-    print(f"{arguments.out} and {arguments.out.with_suffix('.png')}")
-    return 0
+
+
+def _of_gallery(uri: str, arguments: Arguments) -> "Calibration":
+    from reprism.gallery.table import Gallery
+
+    gallery = Gallery.open(uri)
+    with progress_bars() as progress:
+        return gallery.calibrate(
+            arguments.queries,
+            max_queries=arguments.max_queries,
+            fmrs=arguments.fmr,
+            seed=arguments.seed,
+            about={"gallery": uri, "protocol": _PROTOCOL},
+            progress=partial(progress, "counting pairs"),
+        )
 
 
 def _show(found: "Calibration") -> None:

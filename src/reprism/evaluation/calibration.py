@@ -1,26 +1,26 @@
 """What a distance means: error rates of a threshold, and the probability that a match is right.
 
-Everything is counted from a labelled query and gallery, block by block: histograms of the distances between the same
-and between different people, for each query identity (so that the bootstrap can draw identities, not pairs: pairs of
-one person are no independent witnesses), and the nearest gallery items of every query.
+Everything is counted from a labelled query and gallery, block by block: how far apart pairs of one person and of two
+people are, and the nearest gallery items of every query.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.optimize import minimize
-from torch import Tensor
 
-from reprism.data.records import JUNK, Item
-from reprism.evaluation.distances import Matrix, as_matrix
+from reprism.data.records import Item
+from reprism.evaluation.distances import Matrix
+from reprism.evaluation.fitted_on import FittedOn
+from reprism.evaluation.intervals import different_people_interval, same_person_interval
+from reprism.evaluation.pair_counts import BINS, Histograms, LabelledRows, PeopleCounts, Progress
+from reprism.evaluation.probability import Logistic, Reliability, check_probability, fit_logistic
 from reprism.files import write_json
 
 FMRS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -29,15 +29,11 @@ FMRS = (1e-2, 1e-3, 1e-4, 1e-5)
 FALSE_ALARM_RATES = (0.01, 0.05, 0.1, 0.2)
 """False alarm rates of open-set search that it tabulates."""
 
-_BINS = 4096
-_CANDIDATES = 10  # nearest gallery items of a query whose rightness the probability is fitted to
-_RELIABILITY_BINS = 10
 _FEWEST_ERRORS = 30  # an error rate is known to about a third from 30 errors ("rule of 30", Doddington et al. 2000)
-_BLOCK = 2**21  # distances at a time
 
 
 class CalibrationError(ValueError):
-    """A file holds no calibration; or pairs are too few for one."""
+    """A file holds no calibration, it was fitted on other distances, or pairs are too few for one."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,8 @@ class OperatingPoint:
             false match rate does not exceed the one asked for.
         fmr: False match rate there: share of the pairs of different people that count as the same.
         tpr: True positive rate: share of the pairs of the same person that do.
-        fmr_interval, tpr_interval: 95 % intervals (bootstrap over query identities), the threshold being given.
+        fmr_interval, tpr_interval: 95 % intervals for the rates that this threshold has among people like these
+            (:mod:`reprism.evaluation.intervals`).
         reliable: Whether at least 30 false matches are behind ``fmr``.
     """
 
@@ -80,21 +77,6 @@ class OpenSetPoint:
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """A bin of the reliability diagram, on identities that the fit did not see.
-
-    Attributes:
-        predicted: Mean probability.
-        observed: Share of right matches.
-        count: Matches in the bin.
-    """
-
-    predicted: float
-    observed: float
-    count: int
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Error rates and probabilities of distances, for one model on data like those it was made from.
 
@@ -108,7 +90,8 @@ class Calibration:
         roc: ``threshold``, ``fmr`` and ``tpr``, equally long, ascending.
         distribution: ``edges`` (one more than the others), and the densities ``same`` and ``different``.
         counts: ``same_pairs``, ``different_pairs``, ``queries``, ``mated_queries``, ``gallery``, ``identities``.
-        about: Whatever the maker adds: data, model, protocol.
+        about: Whatever the maker adds: data, protocol.
+        fitted_on: The distances that it holds for; None if that is not known, and then :meth:`check` refuses it.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -121,13 +104,35 @@ class Calibration:
     distribution: dict[str, list[float]]
     counts: dict[str, int]
     about: dict[str, Any] = field(default_factory=dict)
+    fitted_on: FittedOn | None = None
+
+    def check(self, used_on: FittedOn, remedy: str = "reprism calibrate MODEL --data NAME:DIR") -> None:
+        """Refuse to be used on other distances than those that it was fitted on.
+
+        Args:
+            used_on: What the distances at hand are of.
+            remedy: The command that makes a calibration for them.
+
+        Raises:
+            CalibrationError: They are other distances, or it is not known which it was fitted on; names what differs.
+        """
+        if self.fitted_on is None:
+            raise CalibrationError(
+                "the calibration does not say what it was fitted on (it was made by an older version, or by "
+                f"calibrate() without fitted_on), so it may not fit. Make it anew: {remedy}"
+            )
+        if differences := used_on.differences(self.fitted_on):
+            raise CalibrationError(
+                f"the calibration was fitted on other distances ({'; '.join(differences)}), so its probabilities and "
+                f"thresholds do not hold. Make one for these: {remedy}"
+            )
 
     def probability(self, distance: float | np.ndarray) -> np.ndarray:
-        """The probability that a match at this distance is right, 0 … 1.
+        """Return the probability that a match at this distance is right, 0 … 1.
 
         It holds for galleries like the one it was fitted to: a larger gallery has more people who look alike.
         """
-        return 1 / (1 + np.exp(-(self.slope * np.asarray(distance, dtype=float) + self.intercept)))
+        return Logistic(self.slope, self.intercept)(distance)
 
     def threshold(self, fmr: float) -> float:
         """The largest tabulated threshold whose false match rate does not exceed ``fmr``.
@@ -160,6 +165,8 @@ class Calibration:
             values["points"] = tuple(OperatingPoint(**point) for point in values["points"])
             values["open_set"] = tuple(OpenSetPoint(**point) for point in values["open_set"])
             values["reliability"] = tuple(Reliability(**point) for point in values["reliability"])
+            if values.get("fitted_on") is not None:
+                values["fitted_on"] = FittedOn.from_json(values["fitted_on"])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CalibrationError(f"{path} holds no calibration ({error}); make one by: reprism calibrate") from error
@@ -171,27 +178,30 @@ def calibrate(
     query_items: Sequence[Item],
     gallery_items: Sequence[Item],
     *,
+    fitted_on: FittedOn | None = None,
+    asking: Sequence[bool] | np.ndarray | None = None,
     fmrs: Sequence[float] = FMRS,
-    bootstrap: int = 500,
     seed: int = 0,
     about: dict[str, Any] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Calibrate distances on a labelled query and gallery.
 
-    Pairs are all of a query with a gallery item of another camera; junk takes no part. In the open-set rates and in the
-    fit of the probability, a query is ranked as in evaluation: only its own person's items by its own camera are left
-    out. Working memory does not grow with the number of pairs.
+    Pairs are all of a query with a gallery item of another camera; junk takes no part, and a distractor is nobody's
+    match. In the open-set rates and in the fit of the probability, a query is ranked as in evaluation: only its own
+    person's items by its own camera are left out. Working memory does not grow with the number of pairs. All pairs are
+    gone through twice: to find the thresholds, and to see who is in the pairs nearer than these.
 
     Args:
         query: N×D descriptors of ``query_items``.
         gallery: M×D descriptors of ``gallery_items``.
-        query_items, gallery_items: in the descriptors' order.
-        fmrs: the false match rates to tabulate.
-        bootstrap: samples of the query identities, for the intervals.
-        seed: of these samples, and of the half of the identities that the probability is checked on.
-        about: kept with the result.
-        progress: called with queries done and all of them.
+        query_items, gallery_items: In the descriptors' order.
+        fitted_on: What the descriptors are of. Without it the calibration cannot be used with a gallery or a model.
+        asking: M booleans: which gallery rows are among the queries too. Two of them are one pair, not two.
+        fmrs: The false match rates to tabulate.
+        seed: Of the half of the identities that the probability is checked on.
+        about: Kept with the result.
+        progress: Called with the queries done and all of them, each counted once in either pass.
 
     Raises:
         CalibrationError: no pair of the same person, or of different people, in different cameras; or fewer than four
@@ -199,154 +209,78 @@ def calibrate(
         ValueError: a rate that is not between 0 and 1, or rows and items that do not agree.
     """
     if not fmrs or not all(0 < rate < 1 for rate in fmrs):
-        raise ValueError(f"fmrs={list(fmrs)}: wanted are rates between 0 and 1")
-    pairs = _count_pairs(as_matrix(query, "query"), as_matrix(gallery, "gallery"), query_items, gallery_items, progress)
-    same, different = pairs.same.sum(0), pairs.different.sum(0)
-    if not same.sum() or not different.sum():
+        raise ValueError(f"expected rates between 0 and 1, got fmrs={list(fmrs)}")
+    rows = LabelledRows(query, gallery, query_items, gallery_items, asking)
+    first, second = _passes(progress)
+    found = rows.histograms(first)
+    same_pairs, different_pairs = round(found.same.sum()), round(found.different.sum())
+    if not same_pairs or not different_pairs:
         raise CalibrationError(
-            f"{int(same.sum())} pairs of the same person and {int(different.sum())} of different people in different "
+            f"{same_pairs} pairs of the same person and {different_pairs} of different people in different "
             "cameras: both are needed. Use a data set with several people in several cameras."
         )
-    if len(pairs.same) < 4:
-        raise CalibrationError(f"{len(pairs.same)} query identities are too few: some are fitted to, others checked on")
+    if rows.query_people < 4:
+        raise CalibrationError(f"{rows.query_people} query identities are too few: some are fitted to, others checked")
     # Edge e bounds the bins before it: rates are cumulative sums.
-    edges = pairs.edges
-    fmr, tpr = (np.concatenate([[0], np.cumsum(side) / side.sum()]) for side in (different, same))
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(pairs.same), np.full(len(pairs.same), 1 / len(pairs.same)), size=bootstrap)
-    points = tuple(_operating_point(rate, edges, fmr, tpr, pairs, draws) for rate in sorted(fmrs, reverse=True))
-    slope, intercept, reliability = _fit_probability(pairs, rng)
+    fmr, tpr = (np.concatenate([[0], np.cumsum(side) / side.sum()]) for side in (found.different, found.same))
+    rates = sorted(fmrs, reverse=True)
+    bins = [int(np.searchsorted(fmr, rate, side="right")) - 1 for rate in rates]
+    curve = fit_logistic(found.candidates, found.right)
+    reliability = check_probability(
+        found.candidates, found.right, rows.query_person.numpy(), np.random.default_rng(seed)
+    )
     gaps = [(abs(point.predicted - point.observed), point.count) for point in reliability]
     return Calibration(
-        points=points,
-        open_set=tuple(_open_set_point(rate, pairs) for rate in FALSE_ALARM_RATES),
-        slope=slope,
-        intercept=intercept,
+        points=tuple(
+            _operating_point(rate, float(rows.edges[place]), rows, counts, found)
+            for rate, place, counts in zip(rates, bins, rows.by_people(bins, second), strict=True)
+        ),
+        open_set=tuple(_open_set_point(rate, found) for rate in FALSE_ALARM_RATES),
+        slope=curve.slope,
+        intercept=curve.intercept,
         calibration_error=sum(gap * count for gap, count in gaps) / sum(count for _, count in gaps),
         reliability=reliability,
-        roc=_thinned_roc(edges, fmr, tpr),
-        distribution=_densities(edges, same, different),
+        roc=_thinned_roc(rows.edges, fmr, tpr),
+        distribution=_densities(rows.edges, found.same, found.different),
         counts={
-            "same_pairs": int(same.sum()),
-            "different_pairs": int(different.sum()),
-            "queries": len(query_items),
-            "mated_queries": int(np.isfinite(pairs.nearest_same).sum()),
-            "gallery": pairs.gallery_size,
-            "identities": len(pairs.same),
+            "same_pairs": same_pairs,
+            "different_pairs": different_pairs,
+            "queries": len(rows.query),
+            "mated_queries": int(np.isfinite(found.nearest_same).sum()),
+            "gallery": len(rows.gallery),
+            "identities": rows.query_people,
         },
         about=dict(about or {}),
+        fitted_on=fitted_on,
     )
 
 
-# ---- counting --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """What one pass over all pairs leaves."""
-
-    edges: np.ndarray  # bins + 1
-    same: np.ndarray  # identities × bins
-    different: np.ndarray  # identities × bins
-    nearest_same: np.ndarray  # N, infinite without a mate
-    nearest_different: np.ndarray  # N
-    identity: np.ndarray  # N, 0 … identities-1
-    candidates: np.ndarray  # N×k distances of the nearest items
-    right: np.ndarray  # N×k: whether they are of the query's person
-    gallery_size: int
-
-
-def _count_pairs(
-    query: Tensor,
-    gallery: Tensor,
-    query_items: Sequence[Item],
-    gallery_items: Sequence[Item],
-    progress: Callable[[int, int], object] | None,
-) -> _Pairs:
-    for name, rows, items in (("query", query, query_items), ("gallery", gallery, gallery_items)):
-        if len(rows) != len(items):
-            raise ValueError(f"{name} has {len(rows)} descriptors for {len(items)} items")
-    wanted = [place for place, item in enumerate(gallery_items) if item.pid != JUNK]
-    gallery = gallery[torch.tensor(wanted, dtype=torch.int64)].float().cpu()
-    query = query.float().cpu()
-    pids, camids = _codes([(item.pid, item.camid) for item in query_items],
-                          [(gallery_items[place].pid, gallery_items[place].camid) for place in wanted])  # fmt: skip
-    norms, own = gallery.square().sum(1), query.square().sum(1)
-    if not bool(torch.isfinite(norms).all() and torch.isfinite(own).all()):
-        raise ValueError("a descriptor holds NaN or infinite values, or is too long: every value must be finite")
-    # No distance is longer than this.
-    reach = float(norms.amax().sqrt() + own.amax().sqrt()) or 1.0
-    identities = int(pids[0].max()) + 1
-    sides = torch.zeros((2, identities, _BINS), dtype=torch.int64)
-    k = min(_CANDIDATES, len(gallery))
-    near = torch.empty((2, len(query)))
-    candidates, right = torch.empty((len(query), k)), torch.empty((len(query), k), dtype=torch.bool)
-    step = max(1, _BLOCK // max(1, len(gallery)))
-    for start in range(0, len(query), step):
-        some = slice(start, min(start + step, len(query)))
-        distance = torch.addmm(norms, query[some], gallery.T, alpha=-2).add_(own[some, None]).clamp_(min=0).sqrt_()
-        alike = pids[0][some, None] == pids[1]
-        together = camids[0][some, None] == camids[1]
-        bins = (distance * (_BINS / reach)).long().clamp_(max=_BINS - 1)
-        bins += pids[0][some, None] * _BINS
-        for place, chosen in enumerate((alike & ~together, ~alike & ~together)):
-            sides[place] += torch.bincount(bins[chosen], minlength=identities * _BINS).view(identities, _BINS)
-        nothing = torch.tensor(torch.inf)
-        near[0, some] = torch.where(alike & ~together, distance, nothing).amin(1)
-        near[1, some] = torch.where(alike, nothing, distance).amin(1)
-        found = distance.masked_fill_(alike & together, torch.inf).topk(k, dim=1, largest=False)
-        candidates[some], right[some] = found.values, alike.gather(1, found.indices)
-        if progress is not None:
-            progress(some.stop, len(query))
-    return _Pairs(
-        np.linspace(0, reach, _BINS + 1),
-        sides[0].numpy(),
-        sides[1].numpy(),
-        near[0].numpy(),
-        near[1].numpy(),
-        pids[0].numpy(),
-        candidates.numpy(),
-        right.numpy(),
-        len(gallery),
+def _passes(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
+    """What is called in the first half of the work, and in the second."""
+    if progress is None:
+        return None, None
+    return (
+        lambda done, total: progress(done, 2 * total),
+        lambda done, total: progress(total + done, 2 * total),
     )
-
-
-def _codes(query: list[tuple[Any, Any]], gallery: list[tuple[Any, Any]]) -> tuple[list[Tensor], list[Tensor]]:
-    """Identities and cameras of both sides as integers; an unknown camera is like no other, not even itself."""
-    pid_code: dict[Any, int] = {}
-    camid_code: dict[Any, int] = {}
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for unknown, items in ((-1, query), (-2, gallery)):
-        sides[0].append(torch.tensor([pid_code.setdefault(pid, len(pid_code)) for pid, _ in items]))
-        codes = [unknown if camid is None else camid_code.setdefault(camid, len(camid_code)) for _, camid in items]
-        sides[1].append(torch.tensor(codes))
-    return sides
-
-
-# ---- from counts to rates --------------------------------------------------------------------------------
 
 
 def _operating_point(
-    wanted: float, edges: np.ndarray, fmr: np.ndarray, tpr: np.ndarray, pairs: _Pairs, draws: np.ndarray
+    wanted: float, threshold: float, rows: LabelledRows, counts: PeopleCounts, all_pairs: Histograms
 ) -> OperatingPoint:
-    place = int(np.searchsorted(fmr, wanted, side="right")) - 1
-    intervals = []
-    for side in (pairs.different, pairs.same):
-        accepted, total = side[:, :place].sum(1), side.sum(1)
-        rates = (draws @ accepted) / np.maximum(draws @ total, 1)
-        intervals.append(tuple(np.quantile(rates, (0.025, 0.975)).tolist()))
+    false_matches, true_matches = float(counts.different.sum()), float(counts.same.sum())
     return OperatingPoint(
         wanted_fmr=float(wanted),
-        threshold=float(edges[place]),
-        fmr=float(fmr[place]),
-        tpr=float(tpr[place]),
-        fmr_interval=intervals[0],
-        tpr_interval=intervals[1],
-        reliable=int(pairs.different[:, :place].sum()) >= _FEWEST_ERRORS,
+        threshold=threshold,
+        fmr=false_matches / float(all_pairs.different.sum()),
+        tpr=true_matches / float(all_pairs.same.sum()),
+        fmr_interval=different_people_interval(rows, counts),
+        tpr_interval=same_person_interval(rows, counts),
+        reliable=false_matches >= _FEWEST_ERRORS,
     )
 
 
-def _open_set_point(rate: float, pairs: _Pairs) -> OpenSetPoint:
+def _open_set_point(rate: float, pairs: Histograms) -> OpenSetPoint:
     # Without its mates every query is one whose person is not in the gallery.
     alarms = np.sort(pairs.nearest_different)
     one_too_many = alarms[min(int(rate * len(alarms) + 1e-9), len(alarms) - 1)]
@@ -372,46 +306,10 @@ def _thinned_roc(edges: np.ndarray, fmr: np.ndarray, tpr: np.ndarray) -> dict[st
 
 
 def _densities(edges: np.ndarray, same: np.ndarray, different: np.ndarray, bins: int = 128) -> dict[str, list[float]]:
-    coarse = edges[:: _BINS // bins]
+    coarse = edges[:: BINS // bins]
     width = coarse[1] - coarse[0]
     densities = {
         name: (side.reshape(bins, -1).sum(1) / side.sum() / width).tolist()
         for name, side in (("same", same), ("different", different))
     }
     return {"edges": coarse.tolist(), **densities}
-
-
-def _fit_probability(pairs: _Pairs, rng: np.random.Generator) -> tuple[float, float, tuple[Reliability, ...]]:
-    """Logistic regression of rightness on distance (Platt 1999), fitted to all; checked on half of the identities."""
-    identities = len(pairs.same)
-    held = np.zeros(identities, dtype=bool)
-    held[rng.permutation(identities)[: identities // 2]] = True
-    checked = held[pairs.identity]
-    known = np.isfinite(pairs.candidates)
-    half = _logistic(*(values[~checked][known[~checked]] for values in (pairs.candidates, pairs.right)))
-    distances, right = (values[checked][known[checked]] for values in (pairs.candidates, pairs.right))
-    predicted = 1 / (1 + np.exp(-(half[0] * distances + half[1])))
-    place = np.minimum((predicted * _RELIABILITY_BINS).astype(int), _RELIABILITY_BINS - 1)
-    bins = tuple(
-        Reliability(float(predicted[place == n].mean()), float(right[place == n].mean()), int((place == n).sum()))
-        for n in range(_RELIABILITY_BINS)
-        if (place == n).any()
-    )
-    return (*_logistic(pairs.candidates[known], pairs.right[known]), bins)
-
-
-def _logistic(distances: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept; Platt's targets keep them finite where the two kinds do not overlap."""
-    x, positive = distances.astype(float), int(right.sum())
-    target = np.where(right, (positive + 1) / (positive + 2), 1 / (len(x) - positive + 2))
-    centre, spread = x.mean(), x.std() or 1.0
-    z = (x - centre) / spread
-
-    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        logit = w[0] * z + w[1]
-        gradient = 1 / (1 + np.exp(-logit)) - target
-        value = np.logaddexp(0, logit) - target * logit
-        return float(value.mean()), np.array([(gradient * z).mean(), gradient.mean()])
-
-    slope, intercept = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
-    return float(slope / spread), float(intercept - slope * centre / spread)

@@ -1,0 +1,97 @@
+"""What a calibration was fitted on, and so what it may be used on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from reprism.data.video import VideoSettings
+
+Rows = Literal["images", "segments", "pooled", "mixed"]
+"""What descriptors are of: ``images``; tracklets, their ``segments`` side by side; tracklets ``pooled`` as a gallery
+has them, the mean of the frames' descriptors brought to length 1; or ``mixed``, images and pooled tracklets."""
+
+_IN_WORDS = {
+    "images": "images",
+    "segments": "tracklets, segments side by side",
+    "pooled": "tracklets, each pooled into one descriptor of length 1",
+    "mixed": "images and pooled tracklets",
+}
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How tracklets were described, where their segments lie side by side.
+
+    Attributes:
+        frames, sampling, runs, pooling: As in :class:`reprism.data.video.VideoSettings`.
+        comparison: ``concatenate``: one Euclidean distance over the segments side by side.
+    """
+
+    frames: int
+    sampling: str
+    runs: int
+    pooling: str
+    comparison: Literal["concatenate"] = "concatenate"
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """The distances that a calibration was fitted on; it holds for no others.
+
+    Attributes:
+        fingerprint: The model's (:func:`reprism.models.checkpoint.fingerprint`).
+        flip: Whether the mirrored picture counted too.
+        queries: What was searched for.
+        rows: What was searched.
+        segments: How tracklets were described, where ``queries`` and ``rows`` are ``segments``.
+        projection: Digest of the projection of a compressed gallery.
+        engine: What ran the model.
+    """
+
+    fingerprint: str
+    flip: bool
+    queries: Rows = "images"
+    rows: Rows = "images"
+    segments: Segments | None = None
+    projection: str | None = None
+    engine: str = "torch"
+
+    @classmethod
+    def of_dataset(cls, fingerprint: str, flip: bool, video: VideoSettings | None = None) -> FittedOn:
+        """Describe the descriptors of a data set: of its images, or with ``video`` of its tracklets."""
+        if video is None:
+            return cls(fingerprint, flip)
+        segments = Segments(video.frames, video.sampling, video.runs, video.pooling)
+        return cls(fingerprint, flip, "segments", "segments", segments)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FittedOn:
+        """Read what ``dataclasses.asdict`` wrote.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+        """
+        segments = values.get("segments")
+        return cls(**values | {"segments": None if segments is None else Segments(**segments)})
+
+    def differences(self, other: FittedOn) -> list[str]:
+        """Say in words where the two differ: ``flip: expected True, got False``, this one's value being expected."""
+        return [
+            f"{field.name}: expected {_in_words(ours)}, got {_in_words(theirs)}"
+            for field in fields(self)
+            if (ours := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+        ]
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Segments):
+        return (
+            f"{value.frames} frames ({value.sampling}) in {value.runs} segments, {value.pooling} of each, "
+            f"compared by {value.comparison}"
+        )
+    if value is None:
+        return "none"
+    text = str(value)
+    # A digest is told from another by its beginning.
+    return _IN_WORDS.get(text, text[:12] if len(text) == 64 else text)
