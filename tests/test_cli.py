@@ -15,6 +15,7 @@ import reprism
 from reprism.cli import COMMANDS, main
 from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered_layouts import render_market1501
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.protocols import evaluate_items, expand_queries
 
 
@@ -290,7 +291,7 @@ def test_reranking_expansion_and_calibration(
     assert [point.wanted_fmr for point in found.points] == [0.1, 1e-4]
     assert f"{found.points[0].threshold:.4f}" in shown
     assert "fewer than 30 false matches" in shown
-    assert found.about["flip"] is True
+    assert found.fitted_on == FittedOn(embedder.kind.fingerprint, flip=True)
     assert Path("made/calibration.png").stat().st_size > 10_000
 
 

@@ -14,6 +14,7 @@ import reprism
 from reprism.cli import main
 from reprism.data.rendered_cuhk03 import render_cuhk03
 from reprism.evaluation.calibration import calibrate
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.models.residual_attention import RESIDUAL_ATTENTION56
 from reprism.paper.tables import RESNET50, SENET
 from reprism.training.recipes import Recipe
@@ -114,7 +115,8 @@ def test_code(place: Path) -> None:
     data = reprism.open_dataset("market1501", place / "Market-1501")
     embedder = reprism.Embedder("model.safetensors", device="cpu", precision="fp32")
     query, gallery = (embedder.embed_items(items) for items in (data.query, data.gallery))
-    calibrate(query, gallery, data.query, data.gallery).write("calibration.json")
+    fitted_on = FittedOn(embedder.kind.fingerprint, embedder.flip)
+    calibrate(query, gallery, data.query, data.gallery, fitted_on=fitted_on).write("calibration.json")
     known = {"query": query, "gallery": gallery, "model": embedder.model}
     for block in blocks("evaluation.md", "python"):
         exec(compile(block, "evaluation.md", "exec"), known)

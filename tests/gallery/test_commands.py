@@ -10,6 +10,7 @@ import reprism
 from reprism.cli import main
 from reprism.cli.galleries import parse_age
 from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.table import Gallery
 
 
@@ -57,7 +58,8 @@ def test_a_search_prints_the_json_that_is_promised(indexed, query, capsys):
 
 
 def test_filters_groups_threshold_and_probability(indexed, query, capsys, tmp_path):
-    Calibration((), (), -3.0, 1.0, 0.0, (), {}, {}, {}).write(tmp_path / "calibration.json")
+    fitted_on = FittedOn(Gallery.open(indexed / "g").fingerprint, flip=True)
+    Calibration((), (), -3.0, 1.0, 0.0, (), {}, {}, {}, fitted_on=fitted_on).write(tmp_path / "calibration.json")
     command = ["search", query, "--gallery", str(indexed / "g"), "--json", "--calibration"]
     command += [str(tmp_path / "calibration.json"), "--top", "50"]
 
@@ -116,6 +118,31 @@ def test_optimize_compress_and_erase(indexed, people, tmp_path, capsys):
     assert len(gallery) == 0
 
 
+def test_a_compressed_gallery_is_calibrated_anew(indexed, people, query, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, data = str(indexed / "m.safetensors"), ["--data", f"market1501:{people}"]
+    command = ["index", str(people / "bounding_box_test"), "--naming", "market1501", "--gallery", "g g"]
+    assert main([*command, "--model", model, "--precision", "fp32"]) == 0
+    assert main(["calibrate", model, *data, "--precision", "fp32", "--fmr", "0.1", "--out", "images.json"]) == 0
+    assert main(["calibrate", "--gallery", "g g", "--fmr", "0.1", "--out", "rows.json"]) == 0
+    search = ["search", query, "--gallery", "g g", "--json", "--calibration"]
+    for made in ("images.json", "rows.json"):
+        assert main([*search, made]) == 0
+    assert main(["calibrate", model, *data, "--precision", "fp32", "--no-flip", "--out", "unflipped.json"]) == 0
+    capsys.readouterr()
+    assert main([*search, "unflipped.json"]) == 1
+    assert "flip: expected True, got False" in capsys.readouterr().err
+    assert main(["compress", "g g", "--dim", "6"]) == 0
+    assert "Make new ones: reprism calibrate --gallery 'g g'" in capsys.readouterr().out
+    for made in ("images.json", "rows.json"):
+        assert main([*search, made]) == 1
+        assert "reprism calibrate --gallery 'g g'" in capsys.readouterr().err
+    assert main(["calibrate", "--gallery", "g g", "--fmr", "0.1", "--out", "narrow.json"]) == 0
+    capsys.readouterr()
+    assert main([*search, "narrow.json"]) == 0
+    assert all(0 < match["probability"] < 1 for match in json.loads(capsys.readouterr().out)[0]["matches"])
+
+
 def test_mistakes_are_explained(indexed, query, tmp_path, capsys):
     gallery = str(indexed / "g")
     for command, complaint in (
@@ -127,6 +154,9 @@ def test_mistakes_are_explained(indexed, query, tmp_path, capsys):
         (["erase", gallery, "--older-than", "soon"], "--older-than 'soon'"),
         (["compress", gallery, "--fit", "train"], "--fit train wants --data"),
         (["optimize", str(tmp_path / "none")], "no gallery at"),
+        (["calibrate"], "expected a model and its data, or a gallery"),
+        (["calibrate", "m.safetensors", "--gallery", gallery], "expected a model and its data, or a gallery"),
+        (["calibrate", "--gallery", gallery, "--queries", "tracklets"], "among the tracklets that it"),
     ):
         assert main(command) == 1
         assert complaint in capsys.readouterr().err

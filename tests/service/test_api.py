@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 import reprism
-from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.calibration import Calibration, CalibrationError
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.filters import Filter
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import GalleryError
@@ -81,9 +83,28 @@ def test_a_search_is_the_gallerys_own(serve, gallery, embedder, pictures, parame
         assert match["probability"] is None
 
 
-def test_a_calibration_gives_probabilities(serve, pictures):
-    calibration = Calibration((), (), -8.0, 3.0, 0.0, (), {}, {}, {})
-    client = serve(calibration=calibration)
+def calibration_of(embedder, **changes):
+    fitted_on = replace(FittedOn(embedder.kind.fingerprint, embedder.flip), **changes)
+    return Calibration((), (), -8.0, 3.0, 0.0, (), {}, {}, {}, fitted_on=fitted_on)
+
+
+def test_another_ones_calibration_is_refused(serve, gallery, embedder, pictures, caplog):
+    for changes in ({"fingerprint": "cd" * 32}, {"flip": False}, {"projection": "ef" * 32}):
+        with pytest.raises(CalibrationError, match=f"{next(iter(changes))}: expected .* reprism calibrate --gallery"):
+            serve(calibration=calibration_of(embedder, **changes))
+    # What changes the gallery's distances under a running service.
+    client = serve(calibration=calibration_of(embedder))
+    fill(client, pictures, 6)
+    assert client.post("/search", files={"image": pictures[0]}).status_code == 200
+    gallery.compress(dim=3)
+    answer = client.post("/search", files={"image": pictures[0]})
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "the calibration no longer fits the gallery: calibrate it anew"
+    assert f"reprism calibrate --gallery {gallery.uri}" in caplog.text
+
+
+def test_a_calibration_gives_probabilities(serve, embedder, pictures):
+    client = serve(calibration=calibration_of(embedder))
     fill(client, pictures, 4)
     for match in client.post("/search", files={"image": pictures[0]}).json()["matches"]:
         assert match["probability"] == pytest.approx(1 / (1 + np.exp(8 * match["distance"] - 3)), abs=1e-4)

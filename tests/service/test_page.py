@@ -21,6 +21,8 @@ from PIL import Image
 
 import reprism
 from reprism.data.rendered import camera, draw_person, person
+from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import Gallery
@@ -84,11 +86,10 @@ def entries(embedder: reprism.Embedder) -> list[Entry]:
     return [*found[:-1], replace(found[-1], pid=None, time=None, thumbnail=None)]
 
 
-class HalfSure:
-    """In place of a calibration."""
-
-    def probability(self, distance: float) -> float:
-        return 1 - distance / 2
+def half_sure(embedder: reprism.Embedder) -> Calibration:
+    """A calibration that gives each match a probability, the lower the farther it is."""
+    fitted_on = FittedOn(embedder.kind.fingerprint, embedder.flip)
+    return Calibration((), (), -3.0, 3.0, 0.0, (), {}, {}, {}, fitted_on=fitted_on)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def serve(embedder: reprism.Embedder, entries: list[Entry], tmp_path: Path) -> I
         gallery = Gallery.create(tmp_path / f"gallery-{len(started)}", embedder)
         gallery.add(chosen)
         access = Access.from_toml(tokens, "tokens") if tokens else Access()
-        app = create_app(gallery, embedder, ServiceSettings(**settings), HalfSure(), access=access)
+        app = create_app(gallery, embedder, ServiceSettings(**settings), half_sure(embedder), access=access)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run)
         thread.start()

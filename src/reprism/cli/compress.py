@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 import tyro
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 class Arguments:
     """Make a gallery's descriptors narrower, by principal components. There is no way back.
 
-    What is searched for later is made narrower alike. Per-part shares of a distance are lost: columns belong to no part
-    any more. With labelled data, prints what it costs.
+    What is searched for later is made narrower alike. Distances change: calibrations and thresholds made before hold no
+    longer, and reprism calibrate --gallery makes new ones. Per-part shares of a distance are lost: columns belong to no
+    part any more. With labelled data, prints what it costs.
     """
 
     gallery: tyro.conf.Positional[str]
@@ -60,6 +62,10 @@ def run(argv: Sequence[str]) -> int:
         after = gallery.stats()["bytes"]
         size = "" if after is None else f", {before / 1e6:,.1f} MB are {after / 1e6:,.1f}"
         print(f"{arguments.gallery}: {projection.source_dim} columns are {gallery.dim}{size}")
+        print(
+            "Distances changed: calibrations and thresholds made before no longer hold. "
+            f"Make new ones: reprism calibrate --gallery {quote(arguments.gallery)}"
+        )
     return 0
 
 

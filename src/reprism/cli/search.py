@@ -44,7 +44,7 @@ class Arguments:
     threshold: float | None = None
     """The largest distance of a match, 0 … 2; reprism calibrate finds one for a wanted false match rate."""
     calibration: Path | None = None
-    """calibration.json, to give each match the probability that it is right; made with this model."""
+    """calibration.json, to give each match the probability that it is right; of this gallery's distances."""
     group_by: Literal["pid", "tracklet"] | None = None
     """Show the best match of each identity or track only."""
     rerank: bool = False
@@ -87,6 +87,8 @@ def run(argv: Sequence[str]) -> int:
         precision=arguments.precision,
         device=arguments.device,
     )
+    if calibration is not None:
+        gallery.check_calibration(calibration)  # before pictures are embedded
     found = gallery.search(
         embedder.embed(arguments.images),
         arguments.top,

@@ -38,7 +38,7 @@ class Arguments:
     audit: Path | None = None
     """Where to note who searched, added and erased, and which rows; by custom GALLERY.audit.jsonl, beside it."""
     calibration: Path | None = None
-    """calibration.json, to give each match the probability that it is right; made with this model."""
+    """calibration.json, to give each match the probability that it is right; of this gallery's distances."""
     retain: str | None = None
     """Erase rows older than this, such as 30d (or h, w), at the start and every hour."""
     thumbnails: bool = True

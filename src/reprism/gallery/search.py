@@ -14,6 +14,7 @@ import numpy as np
 
 from reprism.evaluation.distances import part_distances
 from reprism.evaluation.reranking import rerank as reranked_distances
+from reprism.gallery.calibrating import Queries, check_calibration
 from reprism.gallery.filters import Filter
 from reprism.gallery.rows import DESCRIPTOR, ROW_COLUMNS, Row, as_matrix, normalised, rows_of
 from reprism.notation import Partition
@@ -104,6 +105,7 @@ def search(
     *,
     threshold: float | None = None,
     calibration: Calibration | None = None,
+    queries: Queries = "images",
     group_by: str | None = None,
     rerank: bool = False,
     shares: bool = True,
@@ -119,7 +121,9 @@ def search(
         top: How many matches to give, at most; with ``group_by`` how many groups.
         where: Which rows count; the others are left out before the search.
         threshold: The largest distance of a match.
-        calibration: Gives each match its probability. It must have been made with descriptors of this kind.
+        calibration: Gives each match its probability. It must be of this gallery's distances
+            (:func:`reprism.gallery.calibrating.check_calibration`).
+        queries: What the descriptors are of, images or pooled tracklets: the calibration must be of such queries.
         group_by: ``pid`` or ``tracklet``: of each group its nearest row stands for it. A row that has none is a group
             of its own.
         rerank: Whether to order the nearest rows by k-reciprocal re-ranking among the query and them.
@@ -133,7 +137,10 @@ def search(
     Raises:
         ValueError: an option out of range, descriptors of another width or not finite, or ``exact=False`` without an
             index.
+        CalibrationError: The calibration was fitted on other distances.
     """
+    if calibration is not None:
+        check_calibration(gallery, calibration, queries)
     if top < 1:
         raise ValueError(f"top is {top}; wanted is at least 1")
     if group_by is not None and group_by not in GROUPS:
@@ -141,14 +148,14 @@ def search(
     if threshold is not None and not threshold >= 0:
         raise ValueError(f"threshold is {threshold}; distances are 0 … 2")
     given = np.atleast_2d(np.asarray(descriptors))
-    queries, projection = normalised(given, gallery.descriptor_dim, "query"), gallery.projection
+    asked, projection = normalised(given, gallery.descriptor_dim, "query"), gallery.projection
     if projection is not None:
-        queries = projection.apply(queries)
+        asked = projection.apply(asked)
     condition = where.sql()
     passing = int(gallery._table.count_rows(condition))
     by_index = _goes_by_index(gallery, passing, exact)
     found = _nearest(
-        gallery, queries, max(top, RERANKED) if rerank else top, condition, passing, group_by, by_index=by_index
+        gallery, asked, max(top, RERANKED) if rerank else top, condition, passing, group_by, by_index=by_index
     )
     if threshold is not None:
         found = [[candidate for candidate in some if candidate.distance <= threshold] for some in found]
@@ -157,7 +164,7 @@ def search(
     partition = Partition.parse(gallery.partition) if shares and projection is None else None
     names = [] if partition is None else [part.name for part in partition.parts]
     results = []
-    for query, candidates in zip(queries, found, strict=True):
+    for query, candidates in zip(asked, found, strict=True):
         # Rows that were erased while the search went on are none any more.
         chosen = [candidate for candidate in candidates if candidate.id in rows]
         order, new = list(range(len(chosen))), None

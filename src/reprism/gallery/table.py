@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from reprism.embedding import DescriptorKind, Embedder
 from reprism.files import one_at_a_time
-from reprism.gallery import search, upkeep
+from reprism.gallery import calibrating, search, upkeep
 from reprism.gallery.compression import Projection
 from reprism.gallery.facts import (
     ASKED_AT_ONCE,
@@ -378,6 +378,8 @@ class Gallery:
     # ---- searching, taking out, keeping it fast and small ------------------------------------------------
 
     search = search.search
+    calibrate = calibrating.calibrate_gallery
+    check_calibration = calibrating.check_calibration
     erase = upkeep.erase
     compact = upkeep.compact
     optimize = upkeep.optimize

@@ -168,6 +168,9 @@ def compress(
 ) -> Projection:
     """Make every descriptor narrower: principal components. There is no way back.
 
+    Distances change, so no calibration or threshold made before holds: those are refused, and
+    :meth:`Gallery.calibrate` makes new ones.
+
     Args:
         dim: Columns to keep; the components are those of the gallery's own rows.
         projection: Fitted elsewhere instead (:meth:`Projection.fit`), such as on a training set.

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from reprism._version import __version__
 from reprism.embedding import Embedder
-from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.calibration import Calibration, CalibrationError
 from reprism.gallery.table import Gallery
 from reprism.service import routes
 from reprism.service.access import Access, LocalOnly, requires
@@ -48,14 +48,18 @@ def create_app(
         gallery: What is searched, added to and erased from.
         embedder: Of the model and settings that the gallery was made with.
         settings: Limits, and how long rows are kept.
-        calibration: Gives matches their probability.
+        calibration: Gives matches their probability. If the gallery changes so that it no longer fits (compressed by
+            another process, or tracklets among its images), searches are answered with 409.
         access: Who may do what. Without tokens anyone may do anything, and only requests to localhost are answered.
         audit: Where searches, additions and erasures are noted.
 
     Raises:
         GalleryError: the embedder is of another model or of other settings than the gallery.
+        CalibrationError: The calibration was fitted on other distances than the gallery's.
     """
     gallery.check(embedder)
+    if calibration is not None:
+        gallery.check_calibration(calibration)
     settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics()
     admission = Admission(settings.queue, metrics.refused.inc)
@@ -94,6 +98,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(GoneError, _gone)
+    app.add_exception_handler(CalibrationError, _uncalibrated)
     app.add_exception_handler(Exception, _failed)
     # The last is outermost.
     if not access.tokens:
@@ -120,6 +125,12 @@ async def _invalid(_: Request, error: Any) -> Response:
 async def _busy(_: Request, error: Exception) -> Response:  # noqa: ARG001
     detail = "too many requests are waiting: try again in a moment"
     return JSONResponse({"detail": detail}, 503, {"Retry-After": str(_RETRY_AFTER)})
+
+
+async def _uncalibrated(_: Request, error: Exception) -> Response:
+    # What the client is told names no path of the server's.
+    _log.error("%s", error)
+    return JSONResponse({"detail": "the calibration no longer fits the gallery: calibrate it anew"}, 409)
 
 
 async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -70,7 +70,7 @@ async def session(request: Request, work: Work) -> schemas.Session:
 # ---- search ----------------------------------------------------------------------------------------------
 
 
-@searching.post("/search", tags=["search"], responses=problems(408, 413, 415, 422, 503), openapi_extra=form())
+@searching.post("/search", tags=["search"], responses=problems(408, 409, 413, 415, 422, 503), openapi_extra=form())
 async def search(
     request: Request, gate: Gate, work: Work, who: Who, query: Annotated[SearchQuery, Query()]
 ) -> schemas.SearchAnswer:

@@ -165,6 +165,10 @@ _PROBLEMS = {
     403: ("The token lacks the scope", "this token has not the scope erase"),
     404: ("There is no such row", f"there is no image {_ID}"),
     408: ("The body took too long to arrive", "the picture did not arrive within 30 seconds"),
+    409: (
+        "The calibration no longer fits the gallery",
+        "the calibration no longer fits the gallery: calibrate it anew",
+    ),
     413: ("Too many bytes or pixels", "the request is larger than the 10,485,760 bytes that are taken"),
     415: ("No form, or no picture", "this is no picture of a format that is taken: JPEG, PNG, WEBP"),
     422: ("Undecodable, or a value out of range", "the picture cannot be decoded: it is truncated or corrupt"),

@@ -29,6 +29,7 @@ const PROBLEMS = {
   403: "This token does not allow that.",
   404: "It is not in the gallery any more.",
   408: "The picture took too long to arrive.",
+  409: "The service does not know how sure its matches are.",
   413: "The picture is too large.",
   415: "This file is not a picture of a kind that the service reads.",
   422: "The service cannot use what it was given.",
