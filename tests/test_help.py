@@ -8,7 +8,8 @@ import pytest
 from reprism.cli import main
 
 COMMANDS = [
-    ["backbones"], ["compare"], ["convert"], ["demo"], ["explain"], ["index"], ["optimize"], ["report"],
+    ["backbones"], ["calibrate"], ["compare"], ["convert"], ["demo"], ["explain"], ["index"], ["optimize"],
+    ["report"],
 ]  # fmt: skip
 _MOST = 6  # options before those that matter less, --help included
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
+from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
 from reprism.cli.output import figures_table, progress_bars
@@ -23,34 +24,40 @@ _PROTOCOL = "Euclidean distances of L2-normalised descriptors, no same-camera pa
 class Arguments:
     """Find what a distance means: error rates of thresholds, and the probability that a match is right.
 
-    Give a model and labelled data whose people it was not trained on, or a gallery, whose rows of known identity and
-    camera are taken. A calibration holds for its own kind of distances and is refused for others: a gallery that is
-    compressed, or holds tracklets, needs one of its own. Writes calibration.json, which reprism search and serve read,
-    and a picture.
+    Give a model and labelled data whose people it was not trained on; or a gallery, whose rows of known identity and
+    camera are used. A calibration is refused for other distances than it was fitted on: a gallery that is compressed,
+    or holds tracklets, needs one of its own. Writes a file that reprism search and reprism serve read, and a picture.
     """
 
     checkpoint: tyro.conf.Positional[Path | None] = None
-    """A model that reprism train wrote, or a state dict of the released SCR code."""
+    """Model file: written by reprism train, or a state dict of the released SCR code."""
     data: str | None = None
-    """NAME:DIR, such as market1501:/data/Market-1501; options of its loader as in reprism evaluate."""
+    """Labelled data, NAME:DIR, with the options of its loader as in reprism evaluate."""
     gallery: str | None = None
-    """What reprism index made, in place of a model and data."""
+    """Gallery to calibrate on its own rows, in place of a model and data."""
     queries: Literal["images", "tracklets"] = "images"
-    """With --gallery: what it will be searched for; reprism search and serve search for images."""
+    """With --gallery: what it will be searched for. Commands search for images."""
     max_queries: int = 10_000
-    """With --gallery: the most rows that are searched for; beyond it people are drawn."""
+    """With --gallery: maximum rows to search for. If more are known, people are drawn at random."""
     fmr: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5)
-    """False match rates to give the thresholds of."""
+    """False match rates to find thresholds for."""
     seed: int = 0
-    """Random seed for the people that the probability is checked on."""
+    """Random seed for drawing the people that the probability is checked on."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
     out: Path = Path("calibration.json")
-    """Where the calibration goes; its picture lies beside it, as .png."""
+    """Calibration file. Its picture is written beside it, as .png."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism calibrate``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism calibrate")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism calibrate",
+        example="reprism calibrate model.safetensors --data market1501:/data/Market-1501\n"
+        "reprism calibrate --gallery gallery --out gallery.json",
+        main=("data", "gallery", "queries", "fmr", "out"),
+    )
     given = (arguments.checkpoint is not None, arguments.data is not None, arguments.gallery is not None)
     if given not in ((True, True, False), (False, False, True)):
         raise ValueError(
