@@ -66,27 +66,33 @@ def test_counts_as_published_are_said_to_be(people: Path, monkeypatch: pytest.Mo
     assert said == "There are no published counts of these data."
 
 
-def test_parts_shares_sum_to_the_distance_of_the_nearest(run: Path, page: str, people: Path) -> None:
+def test_parts_of_the_nearest_are_told_beside_strangers(run: Path, page: str, people: Path) -> None:
     markdown = (run / "report.md").read_text()
     hard = [line.strip("| ").split(" | ") for line in markdown.splitlines() if re.match(r"\| \d+ \| .*\.jpg", line)]
     rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if re.match(r"\| p1(s\d)? \|", line)]
-    shares = np.array([[float(cell.rstrip("%")) for cell in row[1:]] for row in rows]).T
     assert [row[0] for row in rows] == ["p1", "p1s1", "p1s2"]
-    assert len(hard) == len(shares) == 2
+    assert len(hard) == len(rows[0]) - 1 == 2
+    assert "striped: differs. From left to right, tiny: p1, p1s1, p1s2." in page
     data = open_dataset("market1501", people)
     embedder = Embedder(run / "model.safetensors", precision="fp32", device="cpu")
-    gallery = embedder.embed([item.path for item in data.gallery])
-    for (_, name, *_, distance), found in zip(hard, shares, strict=True):
-        (query,) = (item for item in data.query if item.path.name == name)
-        differences = gallery - embedder.embed([query.path])
-        differences = differences[
-            [not (item.pid == query.pid and item.camid == query.camid) for item in data.gallery]
-        ].astype(float)
-        nearest = differences[np.linalg.norm(differences, axis=1).argmin()]
-        assert np.linalg.norm(nearest) == pytest.approx(float(distance), abs=1e-3)
-        # 8 columns a part.
-        by_hand = [100 * (nearest[start : start + 8] ** 2).sum() / (nearest**2).sum() for start in (0, 8, 16)]
-        np.testing.assert_allclose(found, by_hand, atol=0.1)
+    query, gallery = (
+        embedder.embed([item.path for item in items]).astype(float).reshape(len(items), 3, 8)  # 8 columns a part
+        for items in (data.query, data.gallery)
+    )
+    pairs = ((query[:, None] - gallery) ** 2).sum(3)
+    strangers = [[a.pid != b.pid and a.camid != b.camid for b in data.gallery] for a in data.query]
+    for (_, name, *_, distance), *cells in zip(hard, *[row[1:] for row in rows], strict=True):
+        (asked,) = (place for place, item in enumerate(data.query) if item.path.name == name)
+        own = [(item.pid, item.camid) == (data.query[asked].pid, data.query[asked].camid) for item in data.gallery]
+        nearest = np.where(own, np.inf, pairs[asked].sum(1)).argmin()
+        assert np.sqrt(pairs[asked, nearest].sum()) == pytest.approx(float(distance), abs=1e-3)
+        for part, cell in enumerate(cells):
+            farther, verdict = re.fullmatch(
+                r"nearer than (\d+) of 100 strangers: (agrees|differs|unclear)", cell
+            ).groups()
+            counted = 100 * (pairs[strangers][:, part] >= pairs[asked, nearest, part]).mean()
+            assert float(farther) == pytest.approx(counted, abs=1.5)
+            assert verdict != "agrees" or int(farther) >= 94
 
 
 def test_it_stands_alone_and_shows_everything(page: str) -> None:

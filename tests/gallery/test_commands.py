@@ -2,7 +2,10 @@
 
 import json
 import re
+from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,11 +53,66 @@ def test_a_search_prints_the_json_that_is_promised(indexed, query, capsys):
     matches = answer["matches"]
     assert [match["rank"] for match in matches] == [1, 2, 3]
     assert list(matches[0])[:3] == ["rank", "distance", "path"]
-    assert {"camid", "pid", "time", "tracklet", "id", "probability", "shares", "added"} <= set(matches[0])
+    assert {"camid", "pid", "time", "tracklet", "id", "probability", "shares", "parts", "added"} <= set(matches[0])
     embedder = reprism.Embedder(indexed / "m.safetensors", precision="fp32", device="cpu")
     want = Gallery.open(indexed / "g", embedder).search(embedder.embed([query]), top=3)[0]
     assert [match["path"] for match in matches] == [match.path for match in want]
     assert matches[0]["distance"] == pytest.approx(want[0].distance, abs=1e-5)
+
+
+def test_a_picture_that_is_in_the_gallery_agrees_in_every_part_and_strangers_do_not(indexed, people, tmp_path, capsys):
+    picture = str(sorted((people / "bounding_box_test").glob("0*_c1*.jpg"))[-1])
+    page = tmp_path / "page.html"
+    command = ["search", picture, "--gallery", str(indexed / "g"), "--precision", "fp32", "--device", "cpu"]
+    assert main([*command, "--json", "--top", "100"]) == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    itself, *others = answer["matches"]
+    assert itself["path"] == picture
+    agreeing = {"strangers": 0.0, "same_person": None, "verdict": "agrees"}
+    assert itself["parts"] == dict.fromkeys(itself["shares"], agreeing)
+    strangers = [match["parts"].values() for match in others if match["pid"] != itself["pid"]]
+    assert np.mean([sum(part["verdict"] == "agrees" for part in parts) > 2 for parts in strangers]) < 0.15
+    assert main([*command, "--html", str(page)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("agree: ") == 20
+    lines = shown.out.splitlines()
+    assert sum("agree: 3 of 3" in line and Path(picture).name in line for line in lines) == 1
+    assert shown.err == ""
+    text = page.read_text()
+    first = re.search(r'<svg role="img" aria-label="([^"]*)"', text)[1].split("; ")
+    assert first == [f"{name}: agrees, nearer than 100 of 100 strangers" for name in itself["parts"]]
+    assert "striped: differs. From left to right the parts of" in text
+
+
+def test_a_small_gallery_says_that_parts_are_not_compared(indexed, people, tmp_path, capsys):
+    (tmp_path / "few").mkdir()
+    pictures = sorted((people / "bounding_box_test").glob("0*_c1*.jpg"))[:5]
+    for picture in pictures:
+        (tmp_path / "few" / picture.name).symlink_to(picture)
+    command = ["index", str(tmp_path / "few"), "--gallery", str(tmp_path / "g"), "--device", "cpu"]
+    assert main([*command, "--model", str(indexed / "m.safetensors")]) == 0
+    page = tmp_path / "page.html"
+    assert main(["search", str(pictures[0]), "--gallery", str(tmp_path / "g"), "--html", str(page)]) == 0
+    assert "Parts are not compared: that takes at least 200 pairs" in capsys.readouterr().err
+    assert "Parts are not compared" in page.read_text()
+    assert "<svg" not in page.read_text()
+
+
+def test_a_calibration_measures_the_parts(indexed, people, tmp_path, capsys):
+    out = tmp_path / "calibration.json"
+    command = ["calibrate", str(indexed / "m.safetensors"), "--data", f"market1501:{people}", "--bootstrap", "5"]
+    assert main([*command, "--out", str(out), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    picture = str(sorted((people / "bounding_box_test").glob("0*_c1*.jpg"))[-1])
+    command = ["search", picture, "--gallery", str(indexed / "g"), "--json", "--device", "cpu"]
+    assert main([*command, "--calibration", str(out)]) == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    scale = Calibration.read(out).parts
+    assert list(scale.strangers) == list(answer["matches"][0]["parts"])
+    for match in answer["matches"]:
+        [want] = scale.agreement(np.array([list(match["shares"].values())]))
+        assert match["parts"] == {name: asdict(part) for name, part in want.items()}
+        assert all(part["same_person"] is not None for part in match["parts"].values())
 
 
 def test_filters_groups_threshold_and_probability(indexed, query, capsys, tmp_path):

@@ -77,6 +77,7 @@ def test_a_search_is_the_gallerys_own(serve, gallery, embedder, pictures, parame
         assert match["distance"] == pytest.approx(true.distance, abs=1e-6)
         assert match["shares"] == pytest.approx(true.shares, abs=1e-7)
         assert sum(match["shares"].values()) == pytest.approx(match["distance"] ** 2, abs=1e-7)
+        assert match["parts"] is None  # of 12 pictures there are too few pairs
         assert (match["pid"], match["camid"], match["source"]) == (true.pid, true.camid, "yard")
         assert datetime.fromisoformat(match["time"]) == true.time
         assert match["path"] == true.path
@@ -101,6 +102,24 @@ def test_another_ones_calibration_is_refused(serve, gallery, embedder, pictures,
     assert answer.status_code == 409
     assert answer.json()["detail"] == "the calibration no longer fits the gallery: calibrate it anew"
     assert f"reprism calibrate --gallery {gallery.uri}" in caplog.text
+
+
+def test_parts_of_a_picture_that_is_there_agree_and_strangers_parts_do_not(
+    serve, gallery, embedder, pictures, monkeypatch
+):
+    monkeypatch.setattr("reprism.evaluation.part_scale.FEWEST_STRANGERS", 20)
+    client = serve()
+    fill(client, pictures)
+    found = client.post("/search", files={"image": pictures[5]}).json()["matches"]
+    agreeing = {"strangers": 0.0, "same_person": None, "verdict": "agrees"}
+    assert found[0]["parts"] == dict.fromkeys(("p1", "p1s1", "p1s2"), agreeing)
+    expected = gallery.search(described(embedder, pictures[5]))[0]
+    for match, true in zip(found, expected, strict=True):
+        assert {name: part["verdict"] for name, part in match["parts"].items()} == {
+            name: part.verdict for name, part in true.parts.items()
+        }
+    farthest = [part["verdict"] for match in found[-4:] for part in match["parts"].values()]
+    assert "agrees" not in farthest
 
 
 def test_a_calibration_gives_probabilities(serve, embedder, pictures):

@@ -93,9 +93,12 @@ def half_sure(embedder: reprism.Embedder) -> Calibration:
 
 
 @pytest.fixture
-def serve(embedder: reprism.Embedder, entries: list[Entry], tmp_path: Path) -> Iterator[Callable[..., str]]:
+def serve(
+    embedder: reprism.Embedder, entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
     """Starts a service, as ``serve(entries, tokens=…, **settings)``; gives its address."""
     started = []
+    monkeypatch.setattr("reprism.evaluation.part_scale.FEWEST_STRANGERS", 20)
 
     def start(chosen: Sequence[Entry] = entries, tokens: str = "", **settings: Any) -> str:
         gallery = Gallery.create(tmp_path / f"gallery-{len(started)}", embedder)
@@ -196,16 +199,59 @@ def test_a_picture_finds_its_matches(
     assert all(there and words.startswith("Match ") for there, words in pictures)
     assert page.locator(".matches .picture svg").count() == 1
     first = page.locator(".matches li.card").first
-    shares = [int(text.strip("<> %")) for text in first.locator(".parts .number").all_inner_texts()]
     assert first.locator(".part-name").all_inner_texts() == ["p1", "p2", "p2s1", "p2s2", "p2c1", "p2c2"]
-    assert sum(shares) == pytest.approx(100, abs=4)
-    assert [share > 100 / 6 for share in shares] == first.locator(".parts li").evaluate_all(
-        "items => items.map(item => item.classList.contains('above'))"
-    )
     distance = float(shown(page)[0][2])
     assert f"{100 * (1 - distance / 2):.0f} %" in first.inner_text()
     assert page.complaints == []
     assert hosts(page) == {urlsplit(page.url).netloc}
+
+
+def parts_shown(card: Any) -> list[tuple[str, str, float]]:
+    """Of every part in a list: its verdict, its words, and how much of its bar is filled."""
+    return [
+        tuple(part)
+        for part in card.locator(".parts li").evaluate_all(
+            "items => items.map(item => [item.className, item.querySelector('.words').textContent,"
+            "parseFloat(item.querySelector('.bar > span').style.width)])"
+        )
+    ]
+
+
+def test_the_parts_of_a_match_are_told_beside_strangers(
+    opened: Callable[..., Any], embedder: reprism.Embedder, entries: list[Entry]
+) -> None:
+    page = opened()
+    upload(page, {**UPLOAD, "buffer": png(crop(0, 0))})  # a picture that is in the gallery
+    cards = page.locator(".matches li.card")
+    assert parts_shown(cards.first) == [("agrees", "agrees, nearer than 100 of 100 strangers", 0)] * 6
+    assert "Parts: 6 of 6 agree, 0 differ" in cards.first.inner_text()
+    farthest = parts_shown(cards.last)
+    assert sum(verdict == "agrees" for verdict, *_ in farthest) < 3
+    for verdict, words, filled in [part for card in cards.all() for part in parts_shown(card)]:
+        assert words == f"{verdict}, nearer than {int(100 - filled)} of 100 strangers"
+        assert (verdict == "agrees") == (filled <= 5)
+        assert (verdict == "differs") == (filled >= 50)
+    # The verdict has a sign of its own beside the colour.
+    signs = cards.last.locator(".sign").all_inner_texts()
+    assert signs == [{"agrees": "✓", "differs": "✗", "unclear": "?"}[verdict] for verdict, *_ in farthest]
+    assert page.is_visible("#parts-caption")
+    assert not page.is_visible("#parts-missing")
+    # In the dialog the words are to be read beside the bars.
+    cards.last.click()
+    assert parts_shown(page.locator("#match")) == farthest
+    box = page.locator("#match .words").first.bounding_box()
+    assert box["width"] > 100
+
+
+def test_a_gallery_that_is_too_small_says_so(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    page = opened()
+    monkeypatch.setattr("reprism.evaluation.part_scale.FEWEST_STRANGERS", 200)
+    upload(page)
+    assert page.is_visible("#parts-missing")
+    assert not page.is_visible("#parts-caption")
+    assert page.locator(".parts").count() == 0
+    page.locator(".matches li.card").first.click()
+    assert not page.is_visible("#match-parts")
 
 
 @pytest.mark.parametrize(

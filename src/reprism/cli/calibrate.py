@@ -101,6 +101,8 @@ def _of_dataset(arguments: Arguments) -> "Calibration":
                 "precision": embedder.precision,
                 "protocol": _PROTOCOL,
             },
+            partition=embedder.model.partition,
+            runs=arguments.embedding.video.runs if dataset.is_video else 1,
             progress=partial(progress, "counting pairs"),
         )
 

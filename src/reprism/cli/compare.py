@@ -56,13 +56,12 @@ def run(argv: Sequence[str]) -> int:
             ranking = partial(progress, f"{path}: ranking")
             metrics = evaluate_items(query, gallery, dataset.query, dataset.gallery, progress=ranking)
             runs = arguments.embedding.video.runs if dataset.is_video else 1
-            ranked.append(Ranked(str(path), query, gallery, metrics, embedder.model.partition, runs))
+            ranked.append(Ranked(str(path), dataset, query, gallery, metrics, embedder.model.partition, runs))
     one, other = (each.metrics for each in ranked)
     said = [f"{each.name}: mAP {each.metrics.mAP:.1%}, rank-1 {each.metrics.rank(1):.1%}" for each in ranked]
     page = write_lists(
         arguments.out,
         ranked,
-        dataset,
         most_different(one, other, arguments.shown),
         arguments.top,
         title=f"Where {arguments.one} and {arguments.other} differ most",

@@ -158,10 +158,10 @@ def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) 
     if arguments.ranked_lists is not None:
         name = arguments.checkpoint.stem
         runs = video.runs if dataset.is_video else 1
+        shown = replace(dataset, query=tuple(queries))
         write_lists(
             arguments.ranked_lists / dataset.name if len(arguments.data) > 1 else arguments.ranked_lists,
-            [Ranked(name, np.asarray(asked), gallery, metrics, embedder.model.partition, runs)],
-            replace(dataset, query=tuple(queries)),
+            [Ranked(name, shown, np.asarray(asked), gallery, metrics, embedder.model.partition, runs)],
             hardest(metrics, arguments.shown),
             arguments.top,
             title=f"{name}: the hardest queries of {dataset.name}",

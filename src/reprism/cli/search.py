@@ -44,7 +44,8 @@ class Arguments:
     threshold: float | None = None
     """The largest distance of a match, 0 … 2; reprism calibrate finds one for a wanted false match rate."""
     calibration: Path | None = None
-    """calibration.json, to give each match the probability that it is right; of this gallery's distances."""
+    """calibration.json of this gallery's distances (reprism calibrate). Each match then has the probability that it is
+    right, and its parts are measured among pictures of the same person too."""
     group_by: Literal["pid", "tracklet"] | None = None
     """Show the best match of each identity or track only."""
     rerank: bool = False
@@ -68,6 +69,7 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError("give one or more pictures to search for")
 
     from reprism.evaluation.calibration import Calibration
+    from reprism.evaluation.part_scale import NO_SCALE
     from reprism.figures.search_page import write_search_page
     from reprism.gallery.search import Filter
 
@@ -111,6 +113,8 @@ def run(argv: Sequence[str]) -> int:
         return 0
     for query, matches in zip(queries, found, strict=True):
         _show(query, matches)
+    if any(match.shares and match.parts is None for matches in found for match in matches):
+        print(NO_SCALE, file=sys.stderr)
     if arguments.html is not None:
         print(arguments.html)
     return 0
@@ -119,6 +123,8 @@ def run(argv: Sequence[str]) -> int:
 def _show(query: str, matches: "Sequence[Match]") -> None:
     from rich.console import Console
     from rich.markup import escape
+
+    from reprism.evaluation.part_scale import summary
 
     # A line for each match, so that it can be cut up: off a terminal nothing is to be fitted to a width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
@@ -132,7 +138,7 @@ def _show(query: str, matches: "Sequence[Match]") -> None:
         "identity": [match.pid or "" for match in matches],
         "camera": [match.camid or "" for match in matches],
         "time": ["" if match.time is None else match.time.isoformat(" ", "seconds") for match in matches],
-        "differs most in": [_differs_most(match) for match in matches],
+        "parts": [summary(match.parts) if match.parts else "" for match in matches],
         "image": [match.path for match in matches],
     }
     shown = {title: cells for title, cells in columns.items() if any(cells)}
@@ -140,10 +146,3 @@ def _show(query: str, matches: "Sequence[Match]") -> None:
     for cells in zip(*shown.values(), strict=True):
         table.add_row(*map(escape, cells))
     console.print(table)
-
-
-def _differs_most(match: "Match") -> str:
-    if not match.shares or match.distance < 1e-6:
-        return ""
-    part = max(match.shares, key=match.shares.__getitem__)
-    return f"{part} ({match.shares[part] / match.distance**2:.0%})"

@@ -20,8 +20,10 @@ from reprism.evaluation.distances import Matrix
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.intervals import different_people_interval, same_person_interval
 from reprism.evaluation.pair_counts import BINS, Histograms, LabelledRows, PeopleCounts, Progress
+from reprism.evaluation.part_scale import PartScale
 from reprism.evaluation.probability import Logistic, Reliability, check_probability, fit_logistic
 from reprism.files import write_json
+from reprism.notation import Partition
 
 FMRS = (1e-2, 1e-3, 1e-4, 1e-5)
 """False match rates that a calibration tabulates."""
@@ -92,6 +94,8 @@ class Calibration:
         counts: ``same_pairs``, ``different_pairs``, ``queries``, ``mated_queries``, ``gallery``, ``identities``.
         about: Whatever the maker adds: data, protocol.
         fitted_on: The distances that it holds for; None if that is not known, and then :meth:`check` refuses it.
+        parts: How far apart strangers and pictures of one person are in each part; None if no partition was given, or
+            too few pairs.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -105,6 +109,7 @@ class Calibration:
     counts: dict[str, int]
     about: dict[str, Any] = field(default_factory=dict)
     fitted_on: FittedOn | None = None
+    parts: PartScale | None = None
 
     def check(self, used_on: FittedOn, remedy: str = "reprism calibrate MODEL --data NAME:DIR") -> None:
         """Refuse to be used on other distances than those that it was fitted on.
@@ -167,6 +172,8 @@ class Calibration:
             values["reliability"] = tuple(Reliability(**point) for point in values["reliability"])
             if values.get("fitted_on") is not None:
                 values["fitted_on"] = FittedOn.from_json(values["fitted_on"])
+            if values.get("parts") is not None:
+                values["parts"] = PartScale(**values["parts"])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CalibrationError(f"{path} holds no calibration ({error}); make one by: reprism calibrate") from error
@@ -183,6 +190,8 @@ def calibrate(
     fmrs: Sequence[float] = FMRS,
     seed: int = 0,
     about: dict[str, Any] | None = None,
+    partition: Partition | None = None,
+    runs: int = 1,
     progress: Progress | None = None,
 ) -> Calibration:
     """Calibrate distances on a labelled query and gallery.
@@ -201,6 +210,8 @@ def calibrate(
         fmrs: The false match rates to tabulate.
         seed: Of the half of the identities that the probability is checked on.
         about: Kept with the result.
+        partition: Of the network, to calibrate its parts too; None if the columns belong to no part (compressed).
+        runs: With ``partition``: descriptors of segments side by side in a row.
         progress: Called with the queries done and all of them, each counted once in either pass.
 
     Raises:
@@ -252,6 +263,9 @@ def calibrate(
         },
         about=dict(about or {}),
         fitted_on=fitted_on,
+        parts=None
+        if partition is None
+        else PartScale.fit(query, gallery, query_items, gallery_items, partition, runs, seed),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from reprism.data.records import ReIDDataset
 from reprism.evaluation.distances import part_distances
+from reprism.evaluation.part_scale import PartAgreement, PartScale
 from reprism.evaluation.ranking import RankingMetrics
 from reprism.figures.ranked import RankedList, draw_ranked_lists, ranked_lists
 from reprism.figures.report import Section, image, page, paragraph, picture_uri
@@ -21,9 +23,18 @@ from reprism.notation import Partition
 
 LEGEND = (
     "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, identity "
-    "and camera, and bars: each part's share in the squared distance. A short bar is a part that agrees."
+    "and camera."
 )
-"""What the pictures of :func:`draw_lists` show, in words."""
+"""What a ranked list shows, in words."""
+
+BARS = (
+    "Bars: how far apart each part is, beside pairs of strangers. A short bar is nearer than almost all strangers, a "
+    "full one farther. Filled: agrees; hollow: unclear; striped: differs."
+)
+"""What the bars of parts show, in words."""
+
+NO_BARS = "No bars: there are too few pairs of strangers seen by different cameras to compare parts with."
+"""What is said in their place."""
 
 LEAST_WIDTH = 620
 """CSS pixels below which the words in such a picture could not be read."""
@@ -35,6 +46,7 @@ class Ranked:
 
     Attributes:
         name: of the network.
+        dataset: what it was shown.
         query, gallery: descriptors of the data set's queries and gallery, N×D and M×D.
         metrics: their ranking.
         partition: of the network.
@@ -42,15 +54,25 @@ class Ranked:
     """
 
     name: str
+    dataset: ReIDDataset
     query: np.ndarray
     gallery: np.ndarray
     metrics: RankingMetrics
     partition: Partition
     runs: int = 1
 
-    def shares(self, found: RankedList) -> np.ndarray:
-        """k×P: the share of each part in the squared distance of each match; rows sum to it."""
-        return part_distances(self.query[found.query], self.gallery[found.gallery], self.partition, self.runs)
+    @cached_property
+    def scale(self) -> PartScale | None:
+        """How far apart strangers, and pictures of one person, are in each part; None where there are too few pairs."""
+        items = self.dataset.query, self.dataset.gallery
+        return PartScale.fit(self.query, self.gallery, *items, self.partition, self.runs)
+
+    def parts(self, found: RankedList) -> list[dict[str, PartAgreement]]:
+        """Return how well each part of each match agrees; a match of no parts where there is no scale."""
+        if self.scale is None:
+            return [{} for _ in found.gallery]
+        distances = part_distances(self.query[found.query], self.gallery[found.gallery], self.partition, self.runs)
+        return self.scale.agreement(distances)
 
 
 def hardest(metrics: RankingMetrics, count: int) -> list[int]:
@@ -66,27 +88,33 @@ def most_different(one: RankingMetrics, other: RankingMetrics, count: int) -> li
     return order[: min(count, int(np.isfinite(gaps).sum()))].tolist()
 
 
-def draw_lists(
-    lists: Sequence[tuple[Ranked, RankedList]], dataset: ReIDDataset, captions: Sequence[str]
-) -> Image.Image:
-    """Draw ranked lists below each other, each part's share of the distance under every match.
+def legend(ranked: Sequence[Ranked]) -> str:
+    """Return what :func:`draw_lists` shows of some networks, in words."""
+    if all(one.scale is None for one in ranked):
+        return f"{LEGEND} {NO_BARS}"
+    orders = "; ".join(f"{one.name}: {', '.join(part.name for part in one.partition.parts)}" for one in ranked)
+    return f"{LEGEND} {BARS} From left to right, {orders}."
+
+
+def draw_lists(lists: Sequence[tuple[Ranked, RankedList]], captions: Sequence[str]) -> Image.Image:
+    """Draw ranked lists below each other, and under every match how well each part agrees.
 
     Args:
-        lists: each with the network that ranked it.
-        dataset: what was ranked.
+        lists: each with the network that ranked it; all of one data set.
         captions: a line above each list.
 
     Raises:
         ImageError: an image cannot be read; names it.
     """
-    shares = [one.shares(found) for one, found in lists]
-    return draw_ranked_lists([found for _, found in lists], dataset.query, dataset.gallery, captions, shares=shares)
+    dataset = lists[0][0].dataset
+    compared = any(one.scale is not None for one, _ in lists)
+    parts = [one.parts(found) for one, found in lists] if compared else None
+    return draw_ranked_lists([found for _, found in lists], dataset.query, dataset.gallery, captions, parts=parts)
 
 
 def write_lists(
     folder: str | PathLike[str],
     ranked: Sequence[Ranked],
-    dataset: ReIDDataset,
     chosen: Sequence[int],
     k: int = 10,
     *,
@@ -97,8 +125,7 @@ def write_lists(
 
     Args:
         folder: where; made if absent.
-        ranked: one network, or several to compare: each gives a list, below each other.
-        dataset: what they ranked.
+        ranked: one network, or several to compare on one data set: each gives a list, below each other.
         chosen: places of queries, in the order wanted.
         k: matches in a list.
         title: of the page.
@@ -113,21 +140,17 @@ def write_lists(
     """
     if not chosen:
         raise ValueError("there is no query to show: all are lost, or none was asked for")
-    folder = Path(folder)
+    folder, dataset = Path(folder), ranked[0].dataset
     lists = [ranked_lists(one.query, one.gallery, dataset.query, dataset.gallery, chosen, k) for one in ranked]
     sections = []
     for place, query in enumerate(chosen):
         captions = [f"{one.name}: average precision {one.metrics.average_precision[query]:.1%}" for one in ranked]
-        picture = draw_lists([(one, found[place]) for one, found in zip(ranked, lists, strict=True)], dataset, captions)
+        picture = draw_lists([(one, found[place]) for one, found in zip(ranked, lists, strict=True)], captions)
         write_whole(folder / f"{place + 1:04d}.png", _png(picture))
         heading = dataset.query[query].path.name
         alt = f"Ranked lists of {heading}. {'; '.join(captions)}"
         sections.append(Section(f"{place + 1}. {heading}", [image(picture_uri(picture), alt, least_width=LEAST_WIDTH)]))
-    parts = "; ".join(f"{one.name}: {', '.join(part.name for part in one.partition.parts)}" for one in ranked)
-    lead = [
-        *([about] if about else []),
-        f"{LEGEND} Bars from left to right, {parts}.",
-    ]
+    lead = [*([about] if about else []), legend(ranked)]
     write_whole(folder / "index.html", page(title, sections, lead=[paragraph(text) for text in lead]))
     return folder / "index.html"
 

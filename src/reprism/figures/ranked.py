@@ -7,7 +7,7 @@ the query's person is left out, and of equally near images the one earlier in th
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -16,11 +16,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reprism.data.images import read_image
 from reprism.data.records import JUNK, Item
+from reprism.evaluation.part_scale import PartAgreement
 
 RIGHT = (22, 163, 74)
 """RGB of the frame around an image of the query's person."""
 WRONG = (220, 38, 38)
 """RGB of the frame around an image of somebody else, or of nobody."""
+
+AGREES, DIFFERS = (15, 118, 110), (194, 65, 12)
+"""RGB of the bars of parts; the frames have other colours, for they say something else."""
 
 _NEUTRAL = (100, 116, 139)
 _INK = (30, 41, 59)
@@ -161,7 +165,7 @@ def draw_ranked_lists(
     gallery_samples: Sequence[Item],
     captions: Sequence[str] | None = None,
     *,
-    shares: Sequence[np.ndarray] | None = None,
+    parts: Sequence[Sequence[Mapping[str, PartAgreement]]] | None = None,
     size: tuple[int, int] = (160, 80),
 ) -> Image.Image:
     """Draw ranked lists below each other: the query on the left, then its list, nearest first.
@@ -174,8 +178,9 @@ def draw_ranked_lists(
         query_samples: the samples that the lists' queries are places among.
         gallery_samples: the samples that their gallery images are places among.
         captions: a line above each list; None: none.
-        shares: of each list, k×P shares of P parts in the squared distances (:func:`reprism.part_distances`), drawn as
-            bars under each match, in the parts' order; the tallest of a list fills its height.
+        parts: of each list, how well each part of each match agrees; drawn as a bar for each part under the match. Its
+            height is the percentile among strangers: full where all are nearer. Filled: agrees; hollow: unclear;
+            striped: differs.
         size: height and width in pixels that each picture is brought to, at least (40, 20).
 
     Returns:
@@ -189,11 +194,11 @@ def draw_ranked_lists(
         raise ValueError("no ranked list was given to draw")
     if captions is not None and len(captions) != len(lists):
         raise ValueError(f"there are {len(lists)} ranked lists but {len(captions)} captions")
-    if shares is not None and [len(some) for some in shares] != [len(one.gallery) for one in lists]:
-        raise ValueError("there must be shares for each list, and in them a row for each of its matches")
+    if parts is not None and [len(some) for some in parts] != [len(one.gallery) for one in lists]:
+        raise ValueError("there must be parts for each list, and in them those of each of its matches")
     if size[0] < 40 or size[1] < 20:
         raise ValueError(f"size must be (height, width) of at least (40, 20) pixels, but is {size}")
-    grid = _Grid(size, max(len(one.gallery) for one in lists), captions is not None, shares is not None)
+    grid = _Grid(size, max(len(one.gallery) for one in lists), captions is not None, parts is not None)
     canvas = Image.new("RGB", grid.canvas(len(lists)), _PAPER)
     for row, one in enumerate(lists):
         if captions is not None:
@@ -206,8 +211,8 @@ def draw_ranked_lists(
             sample = gallery_samples[place]
             where = grid.picture(canvas, row, rank, sample, RIGHT if correct else WRONG, f"{distance:.3f}")
             _mark(canvas, where, size[1] // 5, correct)
-            if shares is not None:
-                grid.bars(canvas, row, rank, shares[row][rank - 1] / max(float(shares[row].max()), 1e-12))
+            if parts is not None:
+                grid.bars(canvas, row, rank, list(parts[row][rank - 1].values()))
     return canvas
 
 
@@ -268,17 +273,24 @@ class _Grid:
             draw.text(at, self.fitted(text, right - left), ink, self.font, anchor="mm")
         return inside
 
-    def bars(self, canvas: Image.Image, row: int, column: int, heights: np.ndarray) -> None:
-        """Draw bars of 0 … 1 below a cell's text, over a line."""
+    def bars(self, canvas: Image.Image, row: int, column: int, parts: Sequence[PartAgreement]) -> None:
+        """Draw a bar for each part below a cell's text, over a line; of full height where all strangers are nearer."""
         left, top = self.corner(row, column)
         floor = top + self.cell[1] - 1
         draw = ImageDraw.Draw(canvas)
         draw.line((left, floor, left + self.framed[0] - 1, floor), _NEUTRAL)
-        for place, height in enumerate(heights):
-            start, end = (left + self.framed[0] * number // len(heights) for number in (place, place + 1))
-            rise = round(float(height) * (self.bar - 4))
-            if rise and end - start > 1:
-                draw.rectangle((start, floor - rise, end - 2, floor), fill=_NEUTRAL)
+        for place, part in enumerate(parts):
+            start, end = (left + self.framed[0] * number // len(parts) for number in (place, place + 1))
+            # One that is nearer than all of them is there to be seen too.
+            rise = max(2, round(part.strangers / 100 * (self.bar - 4)))
+            box = (start, floor - rise, max(start, end - 2), floor)
+            if part.verdict == "agrees":
+                draw.rectangle(box, fill=AGREES)
+            elif part.verdict == "unclear":
+                draw.rectangle(box, outline=_NEUTRAL)
+            else:
+                for level in range(floor, floor - rise - 1, -3):
+                    draw.rectangle((box[0], max(box[1], level - 1), box[2], level), fill=DIFFERS)
 
     def fitted(self, text: str, width: int) -> str:
         """The text, its end replaced by dots where it is wider than ``width`` pixels."""

@@ -27,7 +27,7 @@ from reprism.evaluation.protocols import evaluate_items
 from reprism.evaluation.ranking import RankingMetrics
 from reprism.figures import report
 from reprism.figures.calibration import draw_calibration
-from reprism.figures.lists_page import LEAST_WIDTH, LEGEND, Ranked, draw_lists, hardest
+from reprism.figures.lists_page import LEAST_WIDTH, Ranked, draw_lists, hardest, legend
 from reprism.figures.ranked import RankedList, ranked_lists
 from reprism.figures.report import Html, Section
 from reprism.figures.saliency import ExplainError, draw_saliency, saliency
@@ -120,7 +120,7 @@ def write_report(
         query, gallery, dataset.query, dataset.gallery, single_shot_trials=dataset.single_shot_trials
     )
     runs = data.video.runs if dataset.is_video else 1
-    ranked = Ranked(recipe.name, query, gallery, metrics, embedder.model.partition, runs)
+    ranked = Ranked(recipe.name, dataset, query, gallery, metrics, embedder.model.partition, runs)
     lists = _hardest(ranked, dataset, shown)
     protocol = _protocol(recipe, embedder, dataset, metrics)
     sections: dict[str, list[_Piece]] = {
@@ -283,35 +283,37 @@ def _drawn_lists(ranked: Ranked, lists: Sequence[RankedList], dataset: ReIDDatas
     captions = [
         f"{number}. {name}: AP {precision}, first match at rank {rank}" for number, name, precision, rank, _ in rows
     ]
-    names = ", ".join(part.name for part in ranked.partition.parts)
     return [
         "The queries of least average precision (AP), the rank of the first image that shows the person, and the "
         "distance of the nearest image. What the query's own camera saw of the person is left out.",
         _Table(("query", "image", "AP", "first match", "nearest"), rows),
-        report.paragraph(f"{LEGEND} Bars from left to right: {names}."),
+        report.paragraph(legend([ranked])),
         # A picture each: on paper a picture is not divided.
         *(
             report.image(
-                report.picture_uri(draw_lists([(ranked, one)], dataset, [caption])),
+                report.picture_uri(draw_lists([(ranked, one)], [caption])),
                 f"Ranked list of hardest query {caption}; {one.correct.sum()} of {len(one.correct)} show the person",
                 least_width=LEAST_WIDTH,
             )
             for one, caption in zip(lists, captions, strict=True)
         ),
-        "What the squared distance between each of these queries and its nearest image is made of:",
-        _shares(ranked, lists),
+        *_parts_of_nearest(ranked, lists),
     ]
 
 
-def _shares(ranked: Ranked, lists: Sequence[RankedList]) -> _Table:
-    """Of each query's nearest image: the parts' shares in the squared distance, which sum to 100 %."""
-    shares = np.stack([ranked.shares(one)[0] for one in lists])
-    shares /= np.maximum(shares.sum(1, keepdims=True), 1e-12)
+def _parts_of_nearest(ranked: Ranked, lists: Sequence[RankedList]) -> list[_Piece]:
+    """Say how well each part of each query's nearest image agrees."""
+    if ranked.scale is None:
+        return []
+    nearest = [ranked.parts(one)[0] for one in lists]
     rows = [
-        (part.name, *(f"{share:.1%}" for share in column))
-        for part, column in zip(ranked.partition.parts, shares.T, strict=True)
+        (name, *(f"{parts[name].words}: {parts[name].verdict}" for parts in nearest)) for name in ranked.scale.strangers
     ]
-    return _Table(("part", *(f"query {number}" for number in range(1, len(lists) + 1))), rows)
+    return [
+        "How well each part of the nearest image agrees with the query. Strangers are pairs of different people in "
+        "these data, seen by different cameras.",
+        _Table(("part", *(f"query {number}" for number in range(1, len(lists) + 1))), rows),
+    ]
 
 
 def _saliency(run: Path, lists: Sequence[RankedList], dataset: ReIDDataset) -> list[_Piece]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 from PIL import Image
 
 from reprism.data.images import ImageError, read_image
-from reprism.figures.report import Html, Section, escaped, page, paragraph, picture_uri, table
+from reprism.evaluation.part_scale import NO_SCALE, PartAgreement, summary
+from reprism.figures.lists_page import BARS
+from reprism.figures.report import COLOURS, Html, Section, escaped, page, paragraph, picture_uri, table
 from reprism.files import write_whole
 from reprism.gallery.search import Match
 from reprism.gallery.table import Gallery
 
 _HEIGHT = 128  # of a picture, in CSS pixels
-_BAR = 7  # width of a part's bar and the space beside it
+_BAR, _BAR_HEIGHT = 8, 48  # of a part's bar, with the space beside it
 
 
 def write_search_page(
@@ -40,12 +42,13 @@ def write_search_page(
     """
     sections = [Section(Path(query).name, _answer(gallery, query, matches)) for query, matches in answers]
     lead = f"{len(gallery):,} rows in {gallery.uri} were searched."
-    bars = (
-        "Bars: each part's share in the squared distance; a short bar is a part that agrees. "
-        f"From left to right the parts of {gallery.partition}."
-    )
-    shown = any(match.shares for _, matches in answers for match in matches)
-    write_whole(path, page(title, sections, lead=[paragraph(lead), *([paragraph(bars)] if shown else [])]))
+    matches = [match for _, found in answers for match in found]
+    notes = []
+    if any(match.parts for match in matches):
+        notes = [paragraph(f"{BARS} From left to right the parts of {gallery.partition}.")]
+    elif any(match.shares for match in matches):
+        notes = [paragraph(NO_SCALE)]
+    write_whole(path, page(title, sections, lead=[paragraph(lead), *notes]))
 
 
 def _answer(gallery: Gallery, query: str, matches: Sequence[Match]) -> list[str]:
@@ -53,11 +56,10 @@ def _answer(gallery: Gallery, query: str, matches: Sequence[Match]) -> list[str]
     if not matches:
         return [asked, "No match."]
     probable = any(match.probability is not None for match in matches)
-    split = any(match.shares for match in matches)
+    split = any(match.parts for match in matches)
     timed = any(match.time is not None for match in matches)
     header = ["rank", "picture", "distance", *(["probability"] if probable else []), "identity", "camera"]
     header += [*(["time"] if timed else []), *(["parts"] if split else []), "image"]
-    highest = max((max(match.shares.values()) for match in matches if match.shares), default=0.0)
     rows = [
         [
             match.rank,
@@ -67,7 +69,7 @@ def _answer(gallery: Gallery, query: str, matches: Sequence[Match]) -> list[str]
             match.pid or "unknown",
             match.camid or "unknown",
             *(["unknown" if match.time is None else match.time.isoformat(" ", "seconds")] if timed else []),
-            *([_bars(match.shares or {}, highest)] if split else []),
+            *([_parts(match.parts or {})] if split else []),
             # A path has no place to be broken at but any.
             Html(f'<span style="overflow-wrap: anywhere">{escaped(match.path)}</span>'),
         ]
@@ -100,14 +102,30 @@ def _picture(uri: str, alt: str) -> Html:
     return Html(f'<img src="{escaped(uri)}" alt="{escaped(alt)}" style="height:{_HEIGHT}px">')
 
 
-def _bars(shares: dict[str, float], highest: float) -> Html:
-    """A bar for each part, with its name and share to be read where it is pointed at, or aloud."""
-    width, height = _BAR * max(1, len(shares)), 48
-    said = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+def _parts(parts: Mapping[str, PartAgreement]) -> Html:
+    """Return a bar for each part above a summary; a bar says what it shows where it is pointed at, or aloud."""
+    width = _BAR * max(1, len(parts))
+    words = {name: f"{name}: {part.verdict}, {part.words}" for name, part in parts.items()}
     bars = "".join(
-        f'<rect x="{_BAR * place}" y="{height - rise:.1f}" width="{_BAR - 2}" height="{rise:.1f}" '
-        f'fill="currentColor"><title>{escaped(name)} {share:.3f}</title></rect>'
-        for place, (name, share) in enumerate(shares.items())
-        for rise in [max(1.0, height * share / max(highest, 1e-12))]
+        f"<g><title>{escaped(words[name])}</title>{_bar(_BAR * place, part)}</g>"
+        for place, (name, part) in enumerate(parts.items())
     )
-    return Html(f'<svg role="img" aria-label="{escaped(said)}" width="{width}" height="{height}">{bars}</svg>')
+    floor = f'<path d="M0 {_BAR_HEIGHT + 0.5}H{width}" stroke="currentColor"/>'
+    drawn = (
+        f'<svg role="img" aria-label="{escaped("; ".join(words.values()))}" width="{width}" '
+        f'height="{_BAR_HEIGHT + 1}">{bars}{floor}</svg>'
+    )
+    return Html(f"{drawn}<br><small>{escaped(summary(parts))}</small>")
+
+
+def _bar(left: int, part: PartAgreement) -> str:
+    """Return a bar as high as the percentile among strangers: filled, hollow or striped by its verdict."""
+    rise = max(2.0, _BAR_HEIGHT * part.strangers / 100)
+    thick, middle = _BAR - 2, left + (_BAR - 2) / 2
+    if part.verdict == "unclear":
+        return (
+            f'<rect x="{left + 0.5}" y="{_BAR_HEIGHT - rise + 0.5:.1f}" width="{thick - 1}" height="{rise:.1f}" '
+            'fill="none" stroke="currentColor"/>'
+        )
+    ink = {"agrees": f'stroke="{COLOURS[2]}"', "differs": f'stroke="{COLOURS[1]}" stroke-dasharray="3 2"'}[part.verdict]
+    return f'<path d="M{middle} {_BAR_HEIGHT}V{_BAR_HEIGHT - rise:.1f}" stroke-width="{thick}" {ink}/>'

@@ -14,6 +14,7 @@ from reprism.evaluation.calibration import FMRS, Calibration, CalibrationError, 
 from reprism.evaluation.fitted_on import FittedOn, Rows
 from reprism.evaluation.pair_counts import Progress
 from reprism.gallery.rows import DESCRIPTOR, as_matrix
+from reprism.notation import Partition
 
 if TYPE_CHECKING:
     from reprism.gallery.table import Gallery
@@ -102,6 +103,8 @@ def calibrate_gallery(
         fmrs=fmrs,
         seed=seed,
         about=about,
+        # The columns of a compressed gallery belong to no part.
+        partition=Partition.parse(gallery.partition) if gallery.projection is None else None,
         progress=progress,
     )
 

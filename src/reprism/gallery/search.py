@@ -5,7 +5,7 @@ The data flow one way: candidates (id, distance) -> groups -> rows with all that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,10 +17,12 @@ from reprism.evaluation.reranking import rerank as reranked_distances
 from reprism.gallery.calibrating import Queries, check_calibration
 from reprism.gallery.filters import Filter
 from reprism.gallery.rows import DESCRIPTOR, ROW_COLUMNS, Row, as_matrix, normalised, rows_of
+from reprism.gallery.strangers import scale_of_matches
 from reprism.notation import Partition
 
 if TYPE_CHECKING:
     from reprism.evaluation.calibration import Calibration
+    from reprism.evaluation.part_scale import PartAgreement, PartScale
     from reprism.gallery.table import Gallery
 
 __all__ = ["EXACT_ROWS", "FEW_ROWS", "GROUPS", "NO_FILTER", "PARTITION", "RERANKED", "Filter", "Match", "search"]
@@ -64,6 +66,8 @@ class Match(Row):
         probability: That it is the same person, if a calibration was given.
         shares: By part, its share of the squared distance: they sum to it. None in a compressed gallery, whose columns
             belong to no part any more, or if they were not wanted.
+        parts: By part, how well it agrees, on a scale that is the same for all matches: the calibration's, or else that
+            of the gallery's own strangers. None where there are no shares, or too few rows for such a scale.
         reranked: The distance after re-ranking, 0 … 1, which the ranks then go by.
     """
 
@@ -71,6 +75,7 @@ class Match(Row):
     distance: float
     probability: float | None = None
     shares: dict[str, float] | None = None
+    parts: dict[str, PartAgreement] | None = None
     reranked: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +91,13 @@ class _Seen(NamedTuple):
 
     row: Row
     vector: np.ndarray
+
+
+class _Split(NamedTuple):
+    """A match part by part, as :class:`Match` has it."""
+
+    shares: dict[str, float] | None = None
+    parts: dict[str, PartAgreement] | None = None
 
 
 class _Candidate(NamedTuple):
@@ -121,13 +133,13 @@ def search(
         top: How many matches to give, at most; with ``group_by`` how many groups.
         where: Which rows count; the others are left out before the search.
         threshold: The largest distance of a match.
-        calibration: Gives each match its probability. It must be of this gallery's distances
+        calibration: Gives each match its probability, and measures its parts. It must be of this gallery's distances
             (:func:`reprism.gallery.calibrating.check_calibration`).
         queries: What the descriptors are of, images or pooled tracklets: the calibration must be of such queries.
         group_by: ``pid`` or ``tracklet``: of each group its nearest row stands for it. A row that has none is a group
             of its own.
         rerank: Whether to order the nearest rows by k-reciprocal re-ranking among the query and them.
-        shares: Whether to say what each part has to do with the distance.
+        shares: Whether to compare part by part (default: yes).
         exact: True reads every row, however many; False goes by the index, however few. By custom it depends on how
             many there are (``EXACT_ROWS``), and how many pass the filter (``FEW_ROWS``).
 
@@ -135,8 +147,8 @@ def search(
         For each descriptor its matches, best first.
 
     Raises:
-        ValueError: an option out of range, descriptors of another width or not finite, or ``exact=False`` without an
-            index.
+        ValueError: an option out of range, descriptors of another width or not finite, ``exact=False`` without an
+            index, or a calibration of a network with other parts.
         CalibrationError: The calibration was fitted on other distances.
     """
     if calibration is not None:
@@ -161,8 +173,8 @@ def search(
         found = [[candidate for candidate in some if candidate.distance <= threshold] for some in found]
     rows = {candidate.id: candidate.seen for some in found for candidate in some if candidate.seen is not None}
     rows |= _look_up(gallery, {candidate.id for some in found for candidate in some}.difference(rows))
-    partition = Partition.parse(gallery.partition) if shares and projection is None else None
-    names = [] if partition is None else [part.name for part in partition.parts]
+    partition = Partition.parse(gallery.partition) if shares and rows and projection is None else None
+    scale = None if partition is None else scale_of_matches(gallery, calibration)
     results = []
     for query, candidates in zip(asked, found, strict=True):
         # Rows that were erased while the search went on are none any more.
@@ -172,25 +184,31 @@ def search(
             new = reranked_distances(query[None], np.stack([rows[candidate.id].vector for candidate in chosen]))[0]
             order = np.argsort(new, kind="stable").tolist()
         order = order[:top]
-        parts: list[dict[str, float] | None] = [None] * len(order)
+        split: Sequence[_Split] = [_Split()] * len(order)
         if partition is not None and order:
-            best = np.stack([rows[chosen[at].id].vector for at in order])
-            split = part_distances(query[None], best, partition)
-            parts = [dict(zip(names, row.tolist(), strict=True)) for row in split]
+            split = _split(query, np.stack([rows[chosen[at].id].vector for at in order]), partition, scale)
         results.append(
             [
                 Match(
                     rank=rank,
                     distance=chosen[at].distance,
                     probability=None if calibration is None else float(calibration.probability(chosen[at].distance)),
-                    shares=shares_of_parts,
                     reranked=None if new is None else float(new[at]),
                     **vars(rows[chosen[at].id].row),
+                    **by_part._asdict(),
                 )
-                for rank, (at, shares_of_parts) in enumerate(zip(order, parts, strict=True), 1)
+                for rank, (at, by_part) in enumerate(zip(order, split, strict=True), 1)
             ]
         )
     return results
+
+
+def _split(query: np.ndarray, best: np.ndarray, partition: Partition, scale: PartScale | None) -> list[_Split]:
+    """Split the distances of a query to its matches by part."""
+    distances = part_distances(query[None], best, partition)
+    names = [part.name for part in partition.parts]
+    shares = [dict(zip(names, row.tolist(), strict=True)) for row in distances]
+    return list(map(_Split, shares, [None] * len(shares) if scale is None else scale.agreement(distances)))
 
 
 def _goes_by_index(gallery: Gallery, passing: int, exact: bool | None) -> bool:

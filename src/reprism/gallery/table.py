@@ -53,6 +53,8 @@ from reprism.gallery.search import NO_FILTER
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
+    from reprism.evaluation.part_scale import PartScale
+
 __all__ = ["Gallery", "GalleryError"]
 
 _LOCK = ".writing"
@@ -66,6 +68,7 @@ class Gallery:
         self._connection = connection
         self._table = table
         self._projections: dict[str, Projection] = {}
+        self._part_scale: tuple[int, PartScale | None] | None = None  # of a version of the table
 
     # ---- opening -----------------------------------------------------------------------------------------
 

@@ -196,4 +196,4 @@ def _facts(row: Row, pictured: bool) -> dict[str, Any]:
 
 
 def _measures(match: Match) -> dict[str, Any]:
-    return {name: getattr(match, name) for name in ("rank", "distance", "probability", "shares")}
+    return {name: getattr(match, name) for name in ("rank", "distance", "probability", "shares", "parts")}

@@ -76,6 +76,23 @@ class Image(BaseModel):
     thumbnail: str | None = Field(description="Where its small picture is.", examples=[f"/images/{_ID}/thumbnail"])
 
 
+class PartAgreement(BaseModel):
+    """How well one part agrees, on a scale that is the same for all matches."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    strangers: float = Field(ge=0, le=100, description="How many percent of strangers are nearer.", examples=[3.2])
+    same_person: float | None = Field(
+        ge=0,
+        le=100,
+        description="How many percent of pictures of the same person are nearer; null if not calibrated.",
+        examples=[41.0],
+    )
+    verdict: Literal["agrees", "differs", "unclear"] = Field(
+        description="What this says by the rule in the documentation (What agrees in a match).", examples=["agrees"]
+    )
+
+
 class Match(Image):
     """A row that was found."""
 
@@ -84,6 +101,10 @@ class Match(Image):
     probability: float | None = Field(description="That it is right, if calibrated.", examples=[0.93])
     shares: dict[str, float] | None = Field(
         description="Each part's share of the squared distance; they sum to it.", examples=[{"p1": 0.1, "p2s1": 0.07}]
+    )
+    parts: dict[str, PartAgreement] | None = Field(
+        description="How well each part agrees; null if the gallery is too small to say.",
+        examples=[{"p1": {"strangers": 3.2, "same_person": 41.0, "verdict": "agrees"}}],
     )
 
 

@@ -1,6 +1,7 @@
 // The search page: a picture goes to the service, its matches are shown. What the service says, names of people and
 // files included, enters the page as text only (textContent, setAttribute), never as markup.
 
+import { bar, partsList, partsNote } from "./parts.js";
 import { drawTimeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
@@ -89,17 +90,6 @@ function percent(fraction) {
   return `${Math.round(100 * fraction)} %`;
 }
 
-/** What a part's name stands for: p2s1 is the uppermost stripe of branch p2. */
-function meaningOf(part) {
-  const [, branch, kind, number, of] = /^(p\d+)(?:([sc])(\d+)(?:of(\d+))?)?$/.exec(part) ?? [];
-  if (!branch) return part;
-  if (!kind) return `the whole picture, branch ${branch}`;
-  const count = of ? ` of ${of}` : "";
-  return kind === "s"
-    ? `stripe ${number}${count} from the top, branch ${branch}`
-    : `channel group ${number}${count}, branch ${branch}`;
-}
-
 // ---- pieces ----------------------------------------------------------------------------------------------
 
 /** A list of names and values; a value is text or a node. */
@@ -115,16 +105,6 @@ function fillFacts(list, facts) {
   );
 }
 
-function bar(fraction) {
-  const outer = document.createElement("span");
-  const inner = document.createElement("span");
-  outer.className = "bar";
-  outer.setAttribute("aria-hidden", "true");
-  inner.style.width = `${100 * fraction}%`;
-  outer.append(inner);
-  return outer;
-}
-
 function withBar(text, fraction) {
   const outer = document.createElement("span");
   const number = document.createElement("span");
@@ -133,28 +113,6 @@ function withBar(text, fraction) {
   number.textContent = text;
   outer.append(number, bar(fraction));
   return outer;
-}
-
-/** Each part's share of the squared distance, or null where nobody knows. */
-function partsList(match) {
-  const shares = Object.entries(match.shares ?? {});
-  const whole = shares.reduce((sum, [, share]) => sum + share, 0);
-  if (shares.length < 2 || !(whole > 0)) return null;
-  const largest = Math.max(...shares.map(([, share]) => share));
-  const list = document.createElement("ul");
-  list.className = "parts";
-  list.setAttribute("aria-label", "Shares of the squared distance by part; a small share agrees");
-  for (const [part, share] of shares) {
-    const item = $("part-template").content.cloneNode(true).firstElementChild;
-    const above = share > whole / shares.length;
-    item.querySelector(".part-name").textContent = part;
-    item.querySelector(".bar > span").style.width = `${(100 * share) / largest}%`;
-    item.querySelector(".number").textContent = percent(share / whole);
-    item.classList.toggle("above", above);
-    item.title = `${meaningOf(part)}: ${above ? "differs more" : "agrees better"} than the average part`;
-    list.append(item);
-  }
-  return list;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -272,7 +230,9 @@ function fail(problem, again = null) {
 function show(found) {
   matches = found;
   $("matches").replaceChildren(...matches.map(card));
-  $("parts-caption").hidden = !matches.some((match) => match.shares);
+  const compared = matches.some((match) => match.parts);
+  $("parts-caption").hidden = !compared;
+  $("parts-missing").hidden = compared || !matches.some((match) => match.shares);
   showTimeline();
 }
 
@@ -288,8 +248,7 @@ function card(match) {
   const facts = [["Camera", cameraOf(match)], ["Time", timeOf(match)], ["Distance", match.distance.toFixed(3)]];
   if (match.probability !== null) facts.push(["Probability", withBar(percent(match.probability), match.probability)]);
   fillFacts(item.querySelector(".facts"), facts);
-  const parts = partsList(match);
-  if (parts) item.querySelector(".about").append(parts);
+  if (match.parts) item.querySelector(".about").append(partsNote(match.parts), partsList(match.parts));
   showPicture(item.querySelector(".picture"), match);
   return item;
 }
@@ -337,10 +296,9 @@ function openMatch(match) {
   const place = matches.indexOf(match);
   $("match-title").textContent = `Match ${match.rank}: ${identityOf(match)}`;
   fillFacts($("match-facts"), factsOf(match));
-  const parts = partsList(match);
-  $("match-parts").hidden = !parts;
+  $("match-parts").hidden = !match.parts;
   $("match-parts").querySelector(".parts")?.remove();
-  if (parts) $("match-parts").append(parts);
+  if (match.parts) $("match-parts").append(partsList(match.parts, true));
   showPicture($("match-picture"), match);
   const erasable = session.scopes.includes("erase");
   $("previous").disabled = place <= 0;
