@@ -28,8 +28,8 @@ LEGEND = (
 """What a ranked list shows, in words."""
 
 BARS = (
-    "Bars: how far apart each part is, beside pairs of strangers. A short bar is nearer than almost all strangers, a "
-    "full one farther. Filled: agrees; hollow: unclear; striped: differs."
+    "Bars: how far apart each part is, compared with pairs of strangers. A short bar is nearer than almost all of "
+    "them, a full one farther. Filled: agrees; hollow: unclear; striped: differs."
 )
 """What the bars of parts show, in words."""
 

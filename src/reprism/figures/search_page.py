@@ -70,8 +70,8 @@ def _answer(gallery: Gallery, query: str, matches: Sequence[Match]) -> list[str]
             match.camid or "unknown",
             *(["unknown" if match.time is None else match.time.isoformat(" ", "seconds")] if timed else []),
             *([_parts(match.parts or {})] if split else []),
-            # A path has no place to be broken at but any.
-            Html(f'<span style="overflow-wrap: anywhere">{escaped(match.path)}</span>'),
+            # A path has no place to be broken at but any; on a phone it is not to stand upright.
+            Html(f'<div style="overflow-wrap: anywhere; min-width: 12rem">{escaped(match.path)}</div>'),
         ]
         for match in matches
     ]
@@ -115,7 +115,7 @@ def _parts(parts: Mapping[str, PartAgreement]) -> Html:
         f'<svg role="img" aria-label="{escaped("; ".join(words.values()))}" width="{width}" '
         f'height="{_BAR_HEIGHT + 1}">{bars}{floor}</svg>'
     )
-    return Html(f"{drawn}<br><small>{escaped(summary(parts))}</small>")
+    return Html(f'{drawn}<div style="min-width: 10rem"><small>{escaped(summary(parts))}</small></div>')
 
 
 def _bar(left: int, part: PartAgreement) -> str:
