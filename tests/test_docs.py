@@ -117,7 +117,7 @@ def test_code(place: Path) -> None:
     query, gallery = (embedder.embed_items(items) for items in (data.query, data.gallery))
     fitted_on = FittedOn(embedder.kind.fingerprint, embedder.flip)
     calibrate(query, gallery, data.query, data.gallery, fitted_on=fitted_on).write("calibration.json")
-    known = {"query": query, "gallery": gallery, "model": embedder.model}
+    known = {"data": data, "query": query, "gallery": gallery, "model": embedder.model}
     for block in blocks("evaluation.md", "python"):
         exec(compile(block, "evaluation.md", "exec"), known)
     shares = known["shares"]
