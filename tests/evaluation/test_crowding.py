@@ -1,6 +1,7 @@
 """Crowded rows, far from the origin and close together: ranked as float64 ranks them; and the warning of collapse."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import reprism
 from reprism.data.records import Sample
+from reprism.evaluation.calibration import calibrate
 from reprism.evaluation.crowding import centred, warn_of_collapse
 from reprism.evaluation.distances import AllPairsDistances, EuclideanDistances
 from reprism.evaluation.protocols import evaluate_items
@@ -113,6 +115,18 @@ def test_reranking_and_query_expansion_are_those_of_float64(seed, spread):
     mean = (query + gallery.astype(float)[wanted].sum(1)) / 5
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     np.testing.assert_allclose(average_query_expansion(query, gallery, 4), mean, atol=3e-7)
+
+
+def test_a_calibration_counts_crowded_pairs_as_float64_does():
+    (query, asked), (gallery, known) = crowded(0, 1e-4, queries=60)
+    items = [[Sample(Path(), f"person {pid}", camid) for pid in pids] for camid, pids in enumerate((asked, known))]
+    found = calibrate(query, gallery, *items, fmrs=(0.1, 0.01))
+    distances, alike = np.sqrt(squared(query, gallery)), asked[:, None] == known
+    assert found.points[0].tpr > 0.1
+    for point in found.points:
+        near = distances < point.threshold
+        assert point.fmr == pytest.approx(near[~alike].mean(), abs=2 / (~alike).sum())
+        assert point.tpr == pytest.approx(near[alike].mean(), abs=2 / alike.sum())
 
 
 @pytest.mark.parametrize("dtypes", [(torch.float16, torch.float32), (torch.float32, torch.bfloat16)])

@@ -152,11 +152,11 @@ def test_of_many_pairs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_calibration_keeps_it(tmp_path: Path) -> None:
     (query, asked), (gallery, items) = people(60, 0), people(200, 1)
-    found = calibrate(query, gallery, asked, items, partition=PARTITION, bootstrap=5)
+    found = calibrate(query, gallery, asked, items, partition=PARTITION)
     assert found.parts == PartScale.fit(query, gallery, asked, items, PARTITION)
     found.write(tmp_path / "c.json")
     assert Calibration.read(tmp_path / "c.json").parts == found.parts
-    assert calibrate(query, gallery, asked, items, bootstrap=5).parts is None
+    assert calibrate(query, gallery, asked, items).parts is None
 
 
 def test_words() -> None:

@@ -78,6 +78,8 @@ def test_every_two_rows_are_a_pair_once(tmp_path, storage, compressed):
     agrees(calibration, *by_hand(gallery))
     digest = None if gallery.projection is None else gallery.projection.digest
     assert calibration.fitted_on == dataclasses.replace(IMAGES, projection=digest)
+    # The columns of a compressed gallery belong to no part.
+    assert (calibration.parts is None) == compressed
     gallery.check_calibration(calibration)
 
 
