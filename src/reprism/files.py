@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -17,18 +18,56 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
-    """Write a file so that its name only ever stands for all of it; text as UTF-8. Its folder is made if absent."""
+@contextmanager
+def whole_file(path: str | PathLike[str], *, previous: str | PathLike[str] | None = None) -> Iterator[BinaryIO]:
+    """Open a file to write that takes the name ``path`` when all of it is on the disk, and is removed if that fails.
+
+    It lies beside ``path`` until then: on the same file system, where renaming is one step. A crash or a power cut at
+    any moment leaves the old file or the new one. The folder is made if absent.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        previous: a name in the same folder that the replaced file is kept by.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk; names ``path``.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: two processes may write the same file at once.
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         aside.replace(path)
-    except BaseException:
+        _sync_folder(path.parent)
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        # torch.save hides the system's reason behind one of its own; and neither says which file.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if isinstance(reason, OSError) and reason.errno is not None:
+            raise OSError(reason.errno, os.strerror(reason.errno), str(path)) from error
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can: Windows opens no folders, some shares sync none."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
+    """Write a file so that its name only ever stands for all of it; text as UTF-8. Its folder is made if absent."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: str | PathLike[str], values: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from reprism._version import __version__
 from reprism.data.transforms import Preprocessing
+from reprism.files import whole_file
 from reprism.models.backbone import BackboneError, read_state_dict
 from reprism.models.network import PartNet, build_model
 from reprism.notation import Partition
@@ -66,16 +66,11 @@ def save(
         for key, value in model.state_dict().items()
         if classifiers or not key.startswith("classifiers.")
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        aside = Path(file.name)
-    try:
-        safetensors.torch.save_file(tensors, aside, metadata={_HEADER_KEY: json.dumps(header)})
-        aside.chmod(0o644)  # temporary files are born private
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        try:
+            safetensors.torch.save_file(tensors, file.name, metadata={_HEADER_KEY: json.dumps(header)})
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
     return path
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from reprism.data.images import ImageSet
 from reprism.data.records import Item, Tracklet
@@ -21,7 +23,8 @@ from reprism.embedding import describe, pool_runs
 from reprism.evaluation.protocols import evaluate_items
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet
-from reprism.training.recipes import OptimizerSettings, Recipe
+from reprism.training.recipes import OptimizerSettings, Recipe, RecipeError
+from reprism.training.stopping import leave_signals_to_the_run
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
@@ -46,6 +49,7 @@ class ReIDModule(pl.LightningModule):
 
     Attributes:
         evaluations: epoch and summary of every evaluation so far, the same on all ranks.
+        started: when this sitting began, by ``time.perf_counter``.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class ReIDModule(pl.LightningModule):
         self.evaluations: list[dict[str, Any]] = []
         self._rows = self._seen = torch.empty(0)
         self._rng_state: Tensor | None = None
+        self.started = time.perf_counter()
+        self._seconds_before = 0.0
         self._last_step_end = time.perf_counter()
 
     # --- data --------------------------------------------------------------------------------------------------------
@@ -108,6 +114,7 @@ class ReIDModule(pl.LightningModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=leave_signals_to_the_run,
             # Its own generator: seeding workers must not move the one that the network may draw from.
             generator=torch.Generator().manual_seed(self.recipe.seed),
         )
@@ -116,11 +123,18 @@ class ReIDModule(pl.LightningModule):
         """This rank's share of query and gallery: every world_size-th image, none twice."""
         share = list(range(self.trainer.global_rank, len(self.test_items), self.trainer.world_size))
         transform = eval_transform(self.model.preprocessing)
+        items: Dataset[Any]
         if self.is_video:
-            tracklets = TrackletSet(self.test_items, transform, self.recipe.data.video)  # type: ignore[arg-type]
-            return DataLoader(Subset(tracklets, share), batch_size=None, num_workers=self._workers())
-        images = ImageSet(self.test_items, transform)  # type: ignore[arg-type]
-        return DataLoader(Subset(images, share), self.recipe.data.eval_batch, num_workers=self._workers())
+            items = TrackletSet(self.test_items, transform, self.recipe.data.video)  # type: ignore[arg-type]
+        else:
+            items = ImageSet(self.test_items, transform)  # type: ignore[arg-type]
+        return DataLoader(
+            Subset(items, share),
+            None if self.is_video else self.recipe.data.eval_batch,
+            num_workers=self._workers(),
+            worker_init_fn=leave_signals_to_the_run,
+            generator=torch.Generator(),  # as above: an evaluation begun twice must not move the network's either
+        )
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -175,14 +189,33 @@ class ReIDModule(pl.LightningModule):
         self.share_buffers()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what exact resuming needs beside weights and optimiser: the random state, and the evaluations."""
+        """Keep what exact resuming needs beside weights and optimiser: random state, evaluations and seconds so far."""
         checkpoint["torch_rng_state"] = torch.get_rng_state()
         checkpoint["evaluations"] = self.evaluations
+        checkpoint["seconds"] = self.seconds()
+        checkpoint["train_images"] = self._train_images_digest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Take it up again, with the same training images: they may lie elsewhere."""
+        if checkpoint.get("train_images", self._train_images_digest) != self._train_images_digest:
+            raise RecipeError(
+                f"the training images in {self.recipe.data.root} are not those that the run began with, by their names "
+                "and identities: give their folder by --data.root, or train anew in another folder"
+            )
         self._rng_state = checkpoint["torch_rng_state"]
         self.evaluations = checkpoint["evaluations"]
+        self._seconds_before = checkpoint.get("seconds", 0.0)  # absent from points of earlier versions
+
+    @cached_property
+    def _train_images_digest(self) -> str:
+        digest = hashlib.sha256()
+        for sample, label in zip(self.train_images.samples, self.train_images.labels or [], strict=True):
+            digest.update(f"{sample.path.name} {label}\n".encode())
+        return digest.hexdigest()
+
+    def seconds(self) -> float:
+        """Return how long the run has taken, earlier sittings included."""
+        return self._seconds_before + time.perf_counter() - self.started
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reprism.data import open_dataset
+from reprism.data.check import require_trainable
 from reprism.data.images import DecodedImages, ImageSet, check_images
 from reprism.data.records import DataError, ReIDDataset, Sample, as_images, without_images
 from reprism.data.transforms import train_transform
@@ -28,6 +31,8 @@ from reprism.models.network import PartNet, build_model
 from reprism.precision import fastest_precision
 from reprism.training.module import ReIDModule
 from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
+from reprism.training.resuming import PREVIOUS, ResumePoints, WholeCheckpoints, resume_point
+from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``."""
@@ -64,19 +69,25 @@ def train(
         progress: called while images are checked or decoded beforehand.
 
     Raises:
-        RecipeError: no data folder, a run in the way, or one to resume that was made by another recipe.
-        DataError: the data set cannot be read; names the file.
+        RecipeError: no data folder, a run in the way, one to resume that was made by another recipe, or devices that
+            are not there.
+        DataError: the data set cannot be read, trained on or evaluated; names the file or the reason.
         BackboneError: the backbone or its weights cannot be had.
-        ValueError: too few identities for a batch, no query to evaluate, and other settings that fit nothing.
+        CheckpointError: the points to resume from are damaged.
+        DivergedError: the loss is not finite any more. The last good point to resume from is kept.
+        TrainingInterrupted: Ctrl-C or SIGTERM came; a point to resume from was saved at the next step.
+        ValueError: other settings that fit nothing.
     """
     started = time.perf_counter()
     folder = Path(folder)
     pl.seed_everything(recipe.seed, verbose=False)
-    # Known before the trainer is: its other processes run this very function.
-    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-    if rank == 0:
-        _check_folder(recipe, folder, resume)
-    dataset, images, unreadable = _load_data(recipe, progress)
+    _hush_lightning()
+    stop = StopRequest()
+    # Before all else: it knows which of several processes this is, however they were started.
+    trainer = _trainer(recipe, folder, stop)
+    stop.quiet = not trainer.is_global_zero
+    _check_folder(recipe, folder, resume)
+    dataset, images, unreadable = _load_data(recipe, trainer.world_size, progress)
     model = build_model(
         recipe.model.partition,
         recipe.model.backbone,
@@ -94,35 +105,36 @@ def train(
         dataset.train_images, augment, dataset.train_targets, cache=images if images is not None else "none"
     )
     module = ReIDModule(model, recipe, train_set, dataset.query, dataset.gallery, dataset.single_shot_trials)
-    if rank == 0:
-        # Only now that all the settings have proved to fit.
-        folder.mkdir(parents=True, exist_ok=True)
-        write_recipe(recipe, folder / "recipe.json")
-        write_json(folder / "environment.json", _environment())
-    _hush_lightning()
-    trainer = _trainer(recipe, folder)
-    checkpoint = folder / "last.ckpt"
-    trainer.fit(
-        module,
-        ckpt_path=checkpoint if resume and checkpoint.is_file() else None,
-        weights_only=True,
-    )
-    if not module.evaluations or module.evaluations[-1]["epoch"] != recipe.optimizer.epochs:
-        trainer.validate(module, verbose=False)
-        module.evaluations[-1]["epoch"] = recipe.optimizer.epochs
-    metrics = {
-        **module.evaluations[-1],
-        "evaluations": module.evaluations,
-        "train_images": len(dataset.train_images),
-        "train_identities": dataset.num_train_identities,
-        "seconds": round(time.perf_counter() - started, 1),
-        "resumed": resume,
-        "unreadable": [{"path": str(sample.path), "reason": reason} for sample, reason in unreadable],
-    }
-    if trainer.is_global_zero:
-        save(model, folder / "model.safetensors", recipe=recipe.model_dump(mode="json"))
-        write_json(folder / "metrics.json", metrics)
+    module.started = started
+    with stop.listening():
+        try:
+            trainer.fit(module, ckpt_path=resume_point(folder) if resume else None, weights_only=True)
+            _save_model(trainer, module, folder)
+            if not module.evaluations or module.evaluations[-1]["epoch"] != recipe.optimizer.epochs:
+                trainer.validate(module, verbose=False)
+                module.evaluations[-1]["epoch"] = recipe.optimizer.epochs
+        except Stop:
+            raise TrainingInterrupted(stop.signum, folder) from None
+        metrics = {
+            **module.evaluations[-1],
+            "evaluations": module.evaluations,
+            "train_images": len(dataset.train_images),
+            "train_identities": dataset.num_train_identities,
+            "seconds": round(module.seconds(), 1),
+            "resumed": resume,
+            "unreadable": [{"path": str(sample.path), "reason": reason} for sample, reason in unreadable],
+        }
+        if trainer.is_global_zero:
+            write_json(folder / "metrics.json", metrics)
+            (folder / PREVIOUS).unlink(missing_ok=True)
+    if stop.signum:  # too late for the run, but not for what would follow it
+        raise TrainingInterrupted(stop.signum, folder)
     return TrainingResult(folder, model.eval(), metrics)
+
+
+def _save_model(trainer: pl.Trainer, module: ReIDModule, folder: Path) -> None:
+    if trainer.is_global_zero:
+        save(module.model, folder / "model.safetensors", recipe=module.recipe.model_dump(mode="json"))
 
 
 def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
@@ -148,7 +160,7 @@ def _what_is_computed(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json")
     for field in ("checkpoint_seconds", "log_every"):
         del values["trainer"][field]
-    for field in ("workers", "cache"):
+    for field in ("root", "workers", "cache"):  # data may move; that they are the same is seen by their names
         del values["data"][field]
     return values
 
@@ -165,12 +177,13 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
 
 
 def _load_data(
-    recipe: Recipe, progress: Progress | None
+    recipe: Recipe, processes: int, progress: Progress | None
 ) -> tuple[ReIDDataset, DecodedImages | None, list[tuple[Sample, str]]]:
     data = recipe.data
     if data.root is None:
         raise RecipeError("no data to train on: give the folder of the data set by --data.root DIR")
     dataset = open_dataset(data.name, data.root, progress=progress, **data.options)
+    require_trainable(dataset, data.ids_per_batch, processes)
     unreadable: list[tuple[Sample, str]] = []
 
     def report(what: str) -> Callable[[int, int], None] | None:
@@ -187,39 +200,63 @@ def _load_data(
             if not readable:
                 raise DataError(f"{data.root}: none of the {part} images can be read; the first: {bad[0][1]}")
         dataset = replace(dataset, **parts)
+        require_trainable(dataset, data.ids_per_batch, processes)
     images = None
     if data.cache == "ram":
         images = DecodedImages(dataset.train_images, progress=report("decoding training images"))
     return dataset, images, unreadable
 
 
-def _trainer(recipe: Recipe, folder: Path) -> pl.Trainer:
+def _trainer(recipe: Recipe, folder: Path, stop: StopRequest) -> pl.Trainer:
     settings = recipe.trainer
     accelerator = settings.accelerator
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    gpus = max(torch.cuda.device_count(), int(torch.backends.mps.is_available()))
+    if accelerator != "cpu" and settings.devices > gpus:
+        raise RecipeError(
+            f"trainer.accelerator is {settings.accelerator} and trainer.devices {settings.devices}, but PyTorch finds "
+            f"{gpus or 'no'} GPU{'s' * (gpus > 1)} here (python -m torch.utils.collect_env says why): give "
+            + (f"--trainer.devices {gpus}" if gpus else "--trainer.accelerator cpu")
+        )
     precision = settings.precision
     if precision == "auto":
         precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy="ddp" if settings.devices * settings.num_nodes > 1 else "auto",
-        precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
-        max_epochs=recipe.optimizer.epochs,
-        accumulate_grad_batches=settings.accumulate,
-        check_val_every_n_epoch=settings.evaluate_every or None,
-        val_check_interval=None if settings.evaluate_every else 10**9,
-        num_sanity_val_steps=0,
-        log_every_n_steps=settings.log_every,
-        logger=[TensorBoardLogger(folder, "tensorboard", version=""), CSVLogger(folder, "csv")],
-        callbacks=[_ResumePoints(folder / "last.ckpt", settings.checkpoint_seconds), _Progress()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-    )
+    try:
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy="ddp" if settings.devices * settings.num_nodes > 1 else "auto",
+            precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
+            max_epochs=recipe.optimizer.epochs,
+            accumulate_grad_batches=settings.accumulate,
+            check_val_every_n_epoch=settings.evaluate_every or None,
+            val_check_interval=None if settings.evaluate_every else 10**9,
+            num_sanity_val_steps=0,
+            log_every_n_steps=settings.log_every,
+            logger=[TensorBoardLogger(folder, "tensorboard", version=""), CSVLogger(folder, "csv")],
+            plugins=[WholeCheckpoints()],
+            callbacks=[
+                _RunFolder(folder),
+                ResumePoints(folder, settings.checkpoint_seconds, stop),
+                _Progress(),
+            ],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        # Lightning's own words on devices and clusters, on one line.
+        raise RecipeError(f"these trainer settings do not fit this machine: {' '.join(str(error).split())}") from error
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1 and trainer.world_size == 1:
+        raise RecipeError(
+            f"srun started {tasks} tasks, and each would train this run by itself, since trainer.devices × "
+            "trainer.num_nodes is 1: give --trainer.devices (tasks of a node) and --trainer.num-nodes, or srun -n 1"
+        )
+    return trainer
 
 
 def _hush_lightning() -> None:
@@ -234,30 +271,23 @@ def _hush_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-class _ResumePoints(Callback):
-    """Writes the point to resume from: after epochs and, where those are long, between steps."""
+class _RunFolder(Callback):
+    """Writes what is run, and what came of it before that is measured."""
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        self.path = path
-        self.seconds = seconds
-        self.last = time.monotonic()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        done = batch_idx + 1
-        # Gradients gathered so far are not saved, so only after a step; the epoch's last is saved at its end.
-        if done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches:
-            self._save_if_due(trainer)
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Record the run: only now that all its processes have met, each having found that the settings fit."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_recipe(cast(ReIDModule, pl_module).recipe, self.folder / "recipe.json")
+            write_json(self.folder / "environment.json", _environment())
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_if_due(trainer, certainly=trainer.current_epoch + 1 == trainer.max_epochs)
-
-    def _save_if_due(self, trainer: pl.Trainer, certainly: bool = False) -> None:
-        due = certainly or time.monotonic() - self.last >= self.seconds
-        if trainer.strategy.broadcast(due):  # rank 0's clock decides for all
-            trainer.save_checkpoint(self.path)
-            self.last = time.monotonic()
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the model before its last evaluation."""
+        if trainer.state.fn == TrainerFn.FITTING and trainer.current_epoch + 1 == trainer.max_epochs:
+            _save_model(trainer, cast(ReIDModule, pl_module), self.folder)
 
 
 class _Progress(TQDMProgressBar):

@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM during a run: noted at once, obeyed at the next step, when there is a point to resume from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """A run that Ctrl-C or SIGTERM stopped; the message names its folder and the command that resumes it.
+
+    Attributes:
+        signum: the signal. A process that ends by it exits with 128 + ``signum``: 130 or 143.
+    """
+
+    def __init__(self, signum: int, folder: Path) -> None:
+        # A folder named like a recipe is told from it by its "./".
+        path = folder if folder.is_absolute() or len(folder.parts) > 1 else f"./{folder}"
+        reason = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        super().__init__(f"stopped by {reason}. Resume with: reprism train {path} --resume")
+        self.signum = signum
+
+
+class Stop(BaseException):
+    """Ends Lightning's loops. No KeyboardInterrupt: of those Lightning makes a bare exit with status 1."""
+
+
+class StopRequest:
+    """Takes note of SIGINT and SIGTERM. A second signal ends the run where it is.
+
+    Attributes:
+        signum: the signal that came; 0 before one did.
+        quiet: whether to say nothing, as all but one of several processes should.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self.quiet = False
+        self._process = os.getpid()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen inside, and give the signals back to whoever had them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may; whoever runs it sees to signals
+            return
+        before = [signal.getsignal(signum) for signum in _SIGNALS]
+        self.listen()
+        try:
+            yield
+        finally:
+            for signum, handler in zip(_SIGNALS, before, strict=True):
+                signal.signal(signum, handler)
+
+    def listen(self) -> None:
+        """Take the signals, again where Lightning took SIGTERM: it would stop between steps, and save nothing."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in _SIGNALS:
+                signal.signal(signum, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a worker process just forked
+        if self.signum:
+            raise Stop
+        self.signum = signum
+        if self.quiet:
+            return
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nStopping after this step, with a point to resume from. Once more: at once.\n")
+
+
+def leave_signals_to_the_run(_: int) -> None:
+    """Let a worker process live on where signals reach the whole group: the run may want a last batch of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not for ever: its own run ends it by SIGTERM too, if all else fails.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
