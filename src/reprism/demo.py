@@ -38,6 +38,7 @@ from reprism.training.recipes import (
     write_recipe,
 )
 from reprism.training.run import train
+from reprism.training.stopping import TrainingInterrupted
 
 if TYPE_CHECKING:
     from reprism.gallery.search import Match
@@ -153,7 +154,10 @@ def run_demo(
             untrained = _starting_network(recipe, dataset.num_train_identities)
             before = _measure(untrained, dataset, recipe, "before", progress)
         with clock.step("training"):
-            result = train(recipe, folder / "run", progress=progress)
+            try:
+                result = train(recipe, folder / "run", progress=progress)
+            except TrainingInterrupted as stop:
+                raise TrainingInterrupted(stop.signum, "A demo begins anew: nothing of this one is kept.") from None
         model_file = _settle(result.model, recipe, folder / "run", out.resolve() / "data")
         with clock.step("evaluating after"):
             after = _measure(load(model_file), dataset, recipe, "after", progress)

@@ -6,9 +6,13 @@ in ``run``, after the arguments were read. What is wrong with what the user gave
 """
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
 from reprism._version import __version__
 
@@ -50,8 +54,33 @@ First steps, without any data of your own:  reprism demo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 for an error that is explained, 2 for wrong usage."""
+    """Run the command line; returns the exit status.
+
+    0, 1 for an error that is explained, 2 for wrong usage, 130 and 143 where Ctrl-C and SIGTERM ended it, 141 where
+    nobody reads on what it prints.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command = " ".join(["reprism", *arguments[:1]])
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # that nobody reads on is found out here, not when the interpreter ends
+    except KeyboardInterrupt as stop:
+        print(f"\n{command}: {stop or 'stopped before it was finished; the same command begins or goes on again'}",
+              file=sys.stderr)  # fmt: skip
+        return 128 + getattr(stop, "signum", signal.SIGINT)
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + 13  # as a shell has it of SIGPIPE
+        # What the user gave is at fault, and the message says how; REPRISM_TRACEBACK=1 shows where it was found.
+        if os.environ.get("REPRISM_TRACEBACK"):
+            raise
+        print(f"{command}: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] == "--version":
         print(f"reprism {__version__}")
         return 0
@@ -66,12 +95,42 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    try:
-        run: Callable[[Sequence[str]], int] = import_module(f"reprism.cli.{name}").run
+    run: Callable[[Sequence[str]], int] = import_module(f"reprism.cli.{name}").run
+    if name == "serve":  # ends in order by itself
         return run(rest)
-    except (ValueError, OSError) as error:
-        # What the user gave is at fault, and the message says how; REPRISM_TRACEBACK=1 shows where it was found.
-        if os.environ.get("REPRISM_TRACEBACK"):
-            raise
-        print(f"reprism {name}: error: {error}", file=sys.stderr)
-        return 1
+    with _sigterm_interrupts():
+        return run(rest)
+
+
+class _Terminated(KeyboardInterrupt):
+    signum = signal.SIGTERM
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: tidied up, in one line."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(signum: int, _: FrameType | None) -> None:
+        if os.getpid() == process:
+            raise _Terminated
+        os._exit(128 + signum)  # a process forked from this one
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _nobody_reads() -> bool:
+    """Return whether the reader of what is printed has gone, such as ``head``; what is left then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

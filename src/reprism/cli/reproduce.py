@@ -12,6 +12,7 @@ from reprism.cli.output import progress_bars
 from reprism.paper.reproduce import QUOTED, Budget, needs, reproduce
 from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS
 from reprism.training.recipes import find_recipe
+from reprism.training.stopping import TrainingInterrupted
 
 
 @dataclass
@@ -81,7 +82,10 @@ def run(argv: Sequence[str]) -> int:
         recipe, arguments.backbone, arguments.attention_backbone, arguments.seeds, _weights(arguments.pretrained)
     )
     with progress_bars() as progress:
-        cells = reproduce(arguments.table, roots, arguments.out, budget, rows=arguments.rows, progress=progress)
+        try:
+            cells = reproduce(arguments.table, roots, arguments.out, budget, rows=arguments.rows, progress=progress)
+        except TrainingInterrupted as stop:
+            raise TrainingInterrupted(stop.signum, "The same command goes on from here.") from None
     print((arguments.out / f"{arguments.table}.md").read_text(encoding="utf-8"))
     failed = [cell for cell in cells if cell.failed]
     for cell in failed:

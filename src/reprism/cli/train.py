@@ -1,6 +1,5 @@
 """``reprism train``."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,13 +30,14 @@ def run(argv: Sequence[str]) -> int:
         f"folder of an earlier run.\nNamed recipes: {', '.join(RECIPES)}.\nThe defaults below are those of RECIPE."
     )
     named = bool(argv) and not argv[0].startswith("-")
-    recipe = find_recipe(argv[0]) if named else RECIPES["scr-market1501"]
-    # Resuming a run folder means that folder.
-    folder = Path(argv[0]) if named and Path(argv[0]).is_dir() else None
-    default = Arguments(recipe, out=folder)
+    # A name may be a recipe's and a folder's: to resume is to mean the folder, and to train the recipe.
+    folder = Path(argv[0]) if named and (argv[0] not in RECIPES or "--resume" in argv) else None
+    if folder is not None and not (folder / "recipe.json").is_file():
+        folder = None
+    recipe = find_recipe(str(folder / "recipe.json") if folder else argv[0]) if named else RECIPES["scr-market1501"]
     arguments = tyro.cli(
         Arguments,
-        default=default,
+        default=Arguments(recipe, out=folder),
         args=list(argv[named:]),
         prog="reprism train RECIPE",
         description=usage,
@@ -49,19 +49,27 @@ def run(argv: Sequence[str]) -> int:
         )
         return 2
 
-    from reprism.training.run import train
+    from reprism.training.resuming import DivergedError
+    from reprism.training.run import is_first_process, train
+    from reprism.training.stopping import TrainingInterrupted
 
     with progress_bars() as progress:
-        result = train(
-            arguments.recipe,
-            arguments.out or Path("runs") / arguments.recipe.name,
-            resume=arguments.resume,
-            progress=progress,
-        )
+        try:
+            result = train(
+                arguments.recipe,
+                arguments.out or Path("runs") / arguments.recipe.name,
+                resume=arguments.resume,
+                progress=progress if is_first_process() else None,
+            )
+        except (DivergedError, TrainingInterrupted):
+            if is_first_process():
+                raise
+            return 0  # the first says it, and fails, for all
+    if not is_first_process():
+        return 0
     metrics = result.metrics
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        for fault in metrics["unreadable"]:
-            print(f"set aside: {fault['path']}: {fault['reason']}")
-        print(f"mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} after {metrics['seconds']:.0f} s")
-        print(f"{result.folder / 'model.safetensors'}")
+    for fault in metrics["unreadable"]:
+        print(f"set aside: {fault['path']}: {fault['reason']}")
+    print(f"mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} after {metrics['seconds']:.0f} s")
+    print(f"{result.folder / 'model.safetensors'}")
     return 0

@@ -210,7 +210,7 @@ def _training(run: Path, trained: dict[str, Any]) -> list[_Piece]:
     return [
         report.side_by_side(*pictures),
         f"{trained['train_images']:,} images of {trained['train_identities']:,} people, {minutes:.1f} minutes"
-        + (" in the last of several sittings" if trained["resumed"] else ""),
+        + (" in several sittings" if trained["resumed"] else ""),
     ]
 
 

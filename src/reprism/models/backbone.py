@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,9 @@ def _build(name: str, pretrained: bool | str | Path) -> Any:  # timm's classes h
         near = difflib.get_close_matches(name, [RESIDUAL_ATTENTION56, *timm.list_models()], n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else " timm.list_models() lists the known ones."
         raise BackboneError(f"timm knows no backbone {name!r}.{hint}")
+    architecture, _, tag = name.partition(".")
+    if tag and name not in (known := timm.list_pretrained(f"{architecture}.*")):
+        raise BackboneError(f"timm has no weights {tag!r} for {architecture!r}; it has {', '.join(known) or 'none'}.")
     tagged = f"{name}.{PREFERRED_TAGS[name]}" if name in PREFERRED_TAGS else name
     if isinstance(pretrained, bool):
         try:
@@ -169,6 +173,12 @@ def _build_residual_attention(pretrained: bool | str | Path) -> ResidualAttentio
     return network
 
 
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file is of the safetensors format, whatever it is called: 8 bytes of length, then JSON."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a torch or safetensors file, never unpickling anything but tensors.
 
@@ -178,26 +188,33 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BackboneError(f"no weights at {path}: there is no such file")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or is_safetensors(path):
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to unpickle it nevertheless, which runs whatever code the file brings.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"holds more than tensors ({named[1]})" if named else "is damaged or no file of torch's"
         raise BackboneError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {error}). A file of plain tensors is "
-            "wanted: a torch state dict or safetensors."
+            f"{path} cannot be read as weights: it {holds}. Give a file of plain tensors: a state dict saved by "
+            "torch.save(model.state_dict(), ...), or safetensors."
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        reason = str(error).split(". ")[0].splitlines()  # torch goes on about its own internals
+        raise BackboneError(
+            f"{path} cannot be read as weights: it is damaged, or of another kind "
+            f"({reason[0] if reason else type(error).__name__}). Give a file of plain tensors: a torch state dict or "
+            "safetensors."
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BackboneError(f"{path} holds no state dict: a mapping of names to tensors is wanted")
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
+        raise BackboneError(f"{path} holds no state dict: expected a mapping of names to tensors")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from reprism._version import __version__
 from reprism.data.transforms import Preprocessing
 from reprism.files import whole_file
-from reprism.models.backbone import BackboneError, read_state_dict
+from reprism.models.backbone import BackboneError, is_safetensors, read_state_dict
 from reprism.models.network import PartNet, build_model
 from reprism.notation import Partition
 
@@ -43,7 +43,7 @@ def save(
 
     Args:
         model: the network; its weights are written as they are.
-        path: by custom ending in ``.safetensors``; an existing file is replaced.
+        path: any name, usually ending in ``.safetensors``; an existing file is replaced.
         recipe: the settings it was trained with, JSON-ready; kept in the header for the record.
         classifiers: whether to keep the training identities' classifiers, which descriptors do not need.
 
@@ -105,7 +105,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error})") from error
     if _HEADER_KEY not in metadata:
         raise CheckpointError(
@@ -115,7 +115,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         header = json.loads(metadata[_HEADER_KEY])
         found = header["format"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CheckpointError(f"the header of {path} is damaged ({error!r})") from error
     if found != _FORMAT:
         raise CheckpointError(
@@ -136,7 +136,7 @@ def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
         CheckpointError: the file is missing, damaged, of a newer format, or of no known layout.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" and path.is_file() and not is_safetensors(path):
         return _load_released(path, classifiers)
     try:
         header = read_header(path)
@@ -153,8 +153,9 @@ def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
             part_dim=header["part_dim"],
             size=preprocessing.size,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the header of {path} describes no network that can be built: {error}") from error
+    except Exception as error:  # whatever timm and torch make of fields that mean nothing
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"the header of {path} describes no network that can be built: {reason}") from error
     model.preprocessing = preprocessing
     _fill(model, safetensors.torch.load_file(path), path)
     return model.eval()
@@ -237,12 +238,24 @@ def _load_released(path: Path, classifiers: bool) -> PartNet:
             f"tensor is {next(iter(state))!r}). As starting weights of a backbone give it to "
             "build_model(pretrained=...)."
         )
+    try:
+        model, tensors = _released_network(state, classifiers)
+    except (ValueError, LookupError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} looks like the released SCR code's, but holds no whole network: {' '.join(str(error).split())}"
+        ) from error
+    _fill(model, tensors, path)
+    return model.eval()
+
+
+def _released_network(state: dict[str, Tensor], classifiers: bool) -> tuple[PartNet, dict[str, Tensor]]:
+    """Build the network of a released state dict; returns it, still untrained, with the tensors under our names."""
     partition = _released_partition(set(state))
     tensors = {}
     for key, value in state.items():
         ours = _our_key(key)
         if ours is None:
-            raise CheckpointError(f"{path} looks like the released SCR code's, but has an unknown tensor {key!r}")
+            raise ValueError(f"unknown tensor {key!r}")
         # Its 1×1 convolutions act on vectors: the same numbers as a linear map.
         tensors[ours] = value.flatten(1) if ours.endswith(".reduce.weight") else value
     first = partition.parts[0].name
@@ -252,5 +265,4 @@ def _load_released(path: Path, classifiers: bool) -> PartNet:
     for key in model.state_dict():
         if key.endswith("num_batches_tracked"):  # absent from files of old torch versions, and unused in eval mode
             tensors.setdefault(key, torch.tensor(0))
-    _fill(model, tensors, path)
-    return model.eval()
+    return model, tensors

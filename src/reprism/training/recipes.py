@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from reprism.data.video import VideoSettings
 from reprism.files import write_json
 from reprism.notation import Partition
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 SCR = "p1+p2(s2c2)+p3(s3c3)"
 
@@ -26,7 +31,26 @@ class RecipeError(ValueError):
     """No such recipe, or a recipe file that does not make one; the message names the field and the reason."""
 
 
-class _Settings(BaseModel):
+def _faults(error: ValidationError) -> str:
+    """Return what pydantic found wrong on one line: each field with the reason, without notes to programmers."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: "
+        + " ".join(fault["msg"].removeprefix("Value error, ").split())
+        for fault in error.errors()
+    )
+
+
+class _OneLine(ModelMetaclass):
+    """Says in one line what is wrong with the fields, where settings are made by a call, as the command line does."""
+
+    def __call__(self, *args: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*args, **fields)
+        except ValidationError as error:
+            raise RecipeError(_faults(error)) from error
+
+
+class _Settings(BaseModel, metaclass=_OneLine):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
 
@@ -228,8 +252,7 @@ def find_recipe(source: str) -> Recipe:
     try:
         return Recipe.model_validate(_merged(start, values))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{path} is no recipe: {faults}") from error
+        raise RecipeError(f"{path} is no recipe: {_faults(error)}") from error
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

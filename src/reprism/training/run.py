@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reprism.data import open_dataset
@@ -32,7 +33,7 @@ from reprism.precision import fastest_precision
 from reprism.training.module import ReIDModule
 from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
 from reprism.training.resuming import PREVIOUS, ResumePoints, WholeCheckpoints, resume_point
-from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted
+from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted, how_to_resume
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``."""
@@ -114,7 +115,7 @@ def train(
                 trainer.validate(module, verbose=False)
                 module.evaluations[-1]["epoch"] = recipe.optimizer.epochs
         except Stop:
-            raise TrainingInterrupted(stop.signum, folder) from None
+            raise TrainingInterrupted(stop.signum, how_to_resume(folder)) from None
         metrics = {
             **module.evaluations[-1],
             "evaluations": module.evaluations,
@@ -128,8 +129,17 @@ def train(
             write_json(folder / "metrics.json", metrics)
             (folder / PREVIOUS).unlink(missing_ok=True)
     if stop.signum:  # too late for the run, but not for what would follow it
-        raise TrainingInterrupted(stop.signum, folder)
+        raise TrainingInterrupted(stop.signum, how_to_resume(folder))
     return TrainingResult(folder, model.eval(), metrics)
+
+
+def is_first_process() -> bool:
+    """Return whether this process, of those that train together, is the one that writes and prints.
+
+    Lightning tells it from what torchrun, Slurm's srun or Lightning itself set in the environment; and knows it better
+    once the run has begun.
+    """
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _save_model(trainer: pl.Trainer, module: ReIDModule, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,18 +15,23 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """A run that Ctrl-C or SIGTERM stopped; the message names its folder and the command that resumes it.
+    """A run that Ctrl-C or SIGTERM stopped; the message says by what, and how to go on.
 
     Attributes:
         signum: the signal. A process that ends by it exits with 128 + ``signum``: 130 or 143.
     """
 
-    def __init__(self, signum: int, folder: Path) -> None:
-        # A folder named like a recipe is told from it by its "./".
-        path = folder if folder.is_absolute() or len(folder.parts) > 1 else f"./{folder}"
+    def __init__(self, signum: int, remedy: str) -> None:
         reason = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
-        super().__init__(f"stopped by {reason}. Resume with: reprism train {path} --resume")
+        super().__init__(f"stopped by {reason}. {remedy}")
         self.signum = signum
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return the command that resumes the run in a folder, as a sentence."""
+    # The "./" tells a folder from a recipe of the same name.
+    path = folder if folder.is_absolute() or len(folder.parts) > 1 else f"./{folder}"
+    return f"Resume with: reprism train {shlex.quote(str(path))} --resume"
 
 
 class Stop(BaseException):
