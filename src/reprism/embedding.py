@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from reprism.data.images import ImageSet, convert_image, read_image
+from reprism.data.images import ImageSet, convert_image, live_through_signals, read_image
 from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import normalise, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.models.checkpoint import fingerprint, load
 from reprism.models.network import PartNet
-from reprism.precision import Precision, autocast, fastest_precision
+from reprism.precision import Precision, autocast, fastest_precision, usable_device
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -106,7 +106,7 @@ class Embedder:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = usable_device(device)
         model = load(model, classifiers=False) if isinstance(model, str | Path) else copy.deepcopy(model)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
@@ -224,12 +224,13 @@ class Embedder:
         Raises:
             ImageError: a file is no readable picture; names it.
         """
-        loader = DataLoader(ImageSet(samples, self.resize), self.batch_size, num_workers=workers)
+        images = ImageSet(samples, self.resize)
+        loader = DataLoader(images, self.batch_size, num_workers=workers, worker_init_fn=live_through_signals)
         out = np.empty((len(samples), self.descriptor_dim), np.float32)
         done = 0
-        for images, _ in loader:
-            out[done : done + len(images)] = self.embed_ready(images).numpy()
-            done += len(images)
+        for batch, _ in loader:
+            out[done : done + len(batch)] = self.embed_ready(batch).numpy()
+            done += len(batch)
             if progress is not None:
                 progress(done, len(samples))
         return out
@@ -285,7 +286,8 @@ class Embedder:
         video = video or VideoSettings()
         frames = TrackletSet(tracklets, self.resize, video)
         out = np.empty((len(tracklets), video.runs * self.descriptor_dim), np.float32)
-        for done, (images, _) in enumerate(DataLoader(frames, batch_size=None, num_workers=workers)):
+        loader = DataLoader(frames, batch_size=None, num_workers=workers, worker_init_fn=live_through_signals)
+        for done, (images, _) in enumerate(loader):
             rows = torch.cat([self.embed_ready(some) for some in images.split(self.batch_size)])
             out[done] = pool_runs(rows, video).numpy()
             if progress is not None:

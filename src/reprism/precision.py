@@ -1,4 +1,4 @@
-"""Number formats by name, and which of them a device's hardware multiplies fastest."""
+"""Devices and number formats by name, and which of the latter a device's hardware multiplies fastest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """By the names that precisions go by."""
+
+
+def usable_device(name: torch.device | str | None = None) -> torch.device:
+    """Return a device by its name, such as ``cuda`` or ``cpu``; without one, a GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device, or PyTorch cannot use it.
+    """
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch that was built without
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}): leave it out, or give cpu") from error
+    return torch.device(device)
 
 
 def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:

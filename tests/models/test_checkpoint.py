@@ -3,15 +3,19 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 import torchvision
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import reprism
+from reprism.models.backbone import BackboneError
 from reprism.models.checkpoint import CheckpointError, fingerprint, read_header
 
 IMAGES = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
@@ -120,6 +124,90 @@ def test_bad_headers_are_explained(
     safetensors.torch.save_file(tensors, path, metadata={"reprism": json.dumps(header)})
     with pytest.raises(CheckpointError, match=says):
         reprism.load(path)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.bin", "model"])
+def test_a_model_is_known_by_its_content_whatever_it_is_called(
+    model: reprism.PartNet, tmp_path: Path, name: str
+) -> None:
+    again = reprism.load(reprism.save(model, tmp_path / name))
+    assert torch.equal(again(IMAGES).descriptor, model(IMAGES).descriptor)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=2),
+    max_leaves=4,
+)
+_FIELDS = ["format", "partition", "backbone", "num_classes", "part_dim", "preprocessing"]
+
+
+@given(field=st.sampled_from([None, *_FIELDS, "size", "mean", "std", "interpolation"]), value=_JSON)
+@example("backbone", "resnet10t.no_such_tag")
+@example("part_dim", -1)
+@example("part_dim", 10**15)
+@example(None, "not a mapping")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_header_is_a_models_or_is_explained(
+    model: reprism.PartNet, tmp_path: Path, field: str | None, value: Any
+) -> None:
+    path = reprism.save(model, tmp_path / "model.safetensors")
+    header = read_header(path)
+    if field is None:
+        header = value
+    elif field in _FIELDS:
+        header[field] = value
+    else:
+        header["preprocessing"][field] = value
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path, metadata={"reprism": json.dumps(header)})
+    said = str(path)
+    try:
+        reprism.load(path)
+    except CheckpointError as error:
+        said = str(error)
+    assert str(path) in said
+    assert "\n" not in said
+
+
+class Anything:
+    """More than a tensor."""
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({1: torch.zeros(1)}, "no state dict"),
+        ({"weight": Anything()}, r"holds more than tensors \(.*Anything\)"),
+        (nn.Linear(1, 1), r"holds more than tensors \(torch\.nn\.modules\.linear\.Linear\)"),
+        (b"", "damaged"),
+        (b"text" * 100, "damaged"),
+        (b"PK\x03\x04" + bytes(100), "damaged"),
+        (b"cos\nsystem\n(S'true'\ntR.", r"holds more than tensors \(os\.system\)"),
+        ({"reduction_p0.0.weight": torch.zeros(3, 3, 1, 1)}, "no whole network"),
+        ({"reduction_p1.0.weight": torch.zeros(())}, "no whole network"),
+        ({"reduction_p1_s2.0.weight": torch.zeros(3, 3, 1, 1)}, "no whole network"),
+    ],
+)
+def test_other_peoples_files_are_refused_in_one_line_without_advice_to_run_them(
+    tmp_path: Path, state: Any, says: str
+) -> None:
+    path = tmp_path / "weights.pth"
+    if isinstance(state, bytes):
+        path.write_bytes(state)
+    else:
+        torch.save(state, path)
+    with pytest.raises(CheckpointError, match=says) as error:
+        reprism.load(path)
+    assert "weights_only" not in str(error.value)
+    assert "\n" not in str(error.value)
+    with pytest.raises(BackboneError) as error:
+        reprism.build_model("p1", "resnet10t", pretrained=path)
+    assert "weights_only" not in str(error.value)
+
+
+def test_an_unknown_tag_of_weights_is_named_with_those_there_are() -> None:
+    with pytest.raises(BackboneError, match=r"no weights 'no_such_tag' for 'resnet10t'; it has resnet10t\.c3_in1k"):
+        reprism.build_model("p1", "resnet10t.no_such_tag")
 
 
 # --- the released code's layout, stated here by torchvision's modules and plain functions -----------------------------

@@ -7,7 +7,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from reprism.training.recipes import RECIPES, Recipe, RecipeError, find_recipe, write_recipe
+from reprism.training.recipes import (
+    RECIPES,
+    DataSettings,
+    ModelSettings,
+    Recipe,
+    RecipeError,
+    find_recipe,
+    write_recipe,
+)
 
 DATASETS = ["market1501", "dukemtmc", "cuhk03-labelled", "cuhk03-detected", "mars"]
 
@@ -69,6 +77,18 @@ def test_faulty_files_are_explained(tmp_path: Path, text: str, says: str) -> Non
     with pytest.raises(RecipeError, match=says) as error:
         find_recipe(str(path))
     assert str(path) in str(error.value)
+
+
+def test_settings_out_of_range_are_told_in_one_line() -> None:
+    with pytest.raises(RecipeError) as error:
+        DataSettings(flip=1.5, size=(0, 2))
+    assert str(error.value) == (
+        "size.0: Input should be greater than or equal to 1; flip: Input should be less than or equal to 1"
+    )
+    with pytest.raises(RecipeError, match=r"recipe: not a partition: .*\(character 4\)") as error:
+        ModelSettings(partition="p1(x2)")
+    assert "\n" not in str(error.value)
+    assert "pydantic" not in str(error.value)
 
 
 def test_unknown_names_get_the_nearest() -> None:

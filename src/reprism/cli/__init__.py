@@ -6,6 +6,7 @@ in ``run``, after the arguments were read. What is wrong with what the user gave
 """
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # that nobody reads on is found out here, not when the interpreter ends
     except KeyboardInterrupt as stop:
-        print(f"\n{command}: {stop or 'stopped before it was finished; the same command begins or goes on again'}",
+        print(f"\n{command}: {str(stop) or 'stopped before it was finished; the same command begins or goes on again'}",
               file=sys.stderr)  # fmt: skip
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except (ValueError, OSError) as error:
@@ -129,8 +130,11 @@ def _sigterm_interrupts() -> Iterator[None]:
 def _nobody_reads() -> bool:
     """Return whether the reader of what is printed has gone, such as ``head``; what is left then goes nowhere."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll (Windows), or no file behind stdout
+        return False
+    if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone

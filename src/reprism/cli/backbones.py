@@ -41,14 +41,13 @@ def run(argv: Sequence[str]) -> int:
         main=("partition", "size", "batch", "device", "out"),
     )
 
-    import torch
     from rich.console import Console
 
     from reprism.files import write_json
     from reprism.models.survey import measure
-    from reprism.precision import DTYPES, fastest_precision
+    from reprism.precision import DTYPES, fastest_precision, usable_device
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(usable_device(arguments.device))
     precision = fastest_precision(device) if arguments.precision == "auto" else arguments.precision
     title = f"{arguments.partition} at {arguments.size[0]}x{arguments.size[1]}, {precision}, {device}"
     table = figures_table(title, ("parameters", "GFLOP", "descriptor", "images/s"), label="backbone")

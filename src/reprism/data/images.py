@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -350,3 +351,13 @@ class ImageSet(Dataset[tuple[torch.Tensor, int]]):
 
     def _image(self, index: int) -> torch.Tensor:
         return read_image(self.samples[index].path) if self._decoded is None else self._decoded[index]
+
+
+def live_through_signals(_: int) -> None:
+    """Let a loader's worker process (``worker_init_fn``) live on where Ctrl-C and SIGTERM reach the whole group.
+
+    Its parent decides, which may want a last batch of it; and the worker has no traceback to print.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not for ever: its parent ends it by SIGTERM too, if all else fails.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from reprism.data.images import ImageSet
+from reprism.data.images import ImageSet, live_through_signals
 from reprism.data.records import Item, Tracklet
 from reprism.data.sampling import IdentityBatchSampler
 from reprism.data.tracklets import TrackletSet
@@ -24,7 +24,6 @@ from reprism.evaluation.protocols import evaluate_items
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet
 from reprism.training.recipes import OptimizerSettings, Recipe, RecipeError
-from reprism.training.stopping import leave_signals_to_the_run
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
@@ -114,7 +113,7 @@ class ReIDModule(pl.LightningModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=leave_signals_to_the_run,
+            worker_init_fn=live_through_signals,
             # Its own generator: seeding workers must not move the one that the network may draw from.
             generator=torch.Generator().manual_seed(self.recipe.seed),
         )
@@ -132,7 +131,7 @@ class ReIDModule(pl.LightningModule):
             Subset(items, share),
             None if self.is_video else self.recipe.data.eval_batch,
             num_workers=self._workers(),
-            worker_init_fn=leave_signals_to_the_run,
+            worker_init_fn=live_through_signals,
             generator=torch.Generator(),  # as above: an evaluation begun twice must not move the network's either
         )
 

@@ -81,10 +81,3 @@ class StopRequest:
             return
         # Not print: the signal may have come in the middle of one.
         os.write(2, b"\nStopping after this step, with a point to resume from. Once more: at once.\n")
-
-
-def leave_signals_to_the_run(_: int) -> None:
-    """Let a worker process live on where signals reach the whole group: the run may want a last batch of it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not for ever: its own run ends it by SIGTERM too, if all else fails.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
