@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ from reprism.models.checkpoint import CheckpointError
 from reprism.training import module as training_module
 from reprism.training import run
 from reprism.training.module import ReIDModule
-from reprism.training.recipes import Recipe, RecipeError
+from reprism.training.recipes import Recipe, RecipeError, write_recipe
 from reprism.training.resuming import DivergedError, WholeCheckpoints
 from reprism.training.run import train
 from reprism.training.stopping import TrainingInterrupted
@@ -98,6 +100,35 @@ def test_a_signal_saves_at_the_next_step_and_resuming_changes_nothing(
     assert same(weights(folder), weights(uninterrupted))
     whole, resumed = (json.loads((each / "metrics.json").read_text()) for each in (uninterrupted, folder))
     assert resumed["evaluations"] == whole["evaluations"]
+
+
+# As Ctrl-C at a terminal and scancel do it: the signal goes to worker processes too, in the middle of a step.
+GROUP = """
+import os, signal, sys
+from reprism.cli import main
+from reprism.training.module import ReIDModule
+step = ReIDModule.training_step
+def training_step(self, batch, batch_idx):
+    if self.trainer.global_step == 4:
+        os.killpg(0, signal.Signals[sys.argv[1]])
+    return step(self, batch, batch_idx)
+ReIDModule.training_step = training_step
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("signal_name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_to_the_whole_group_is_told_in_one_line(
+    people: Path, recipe_of: MakeRecipe, tmp_path: Path, signal_name: str, status: int
+) -> None:
+    write_recipe(recipe_of(people, data={"workers": 1}), tmp_path / "recipe.json")
+    command = [sys.executable, "-c", GROUP, signal_name, "train", "recipe.json", "--out", "run"]
+    done = subprocess.run(command, cwd=tmp_path, start_new_session=True, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    at_once, line = [line for line in done.stderr.splitlines() if line and not line.startswith("Epoch")]
+    assert at_once.startswith("Stopping after this step")
+    assert line.endswith("Resume with: reprism train ./run --resume")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 5
 
 
 @pytest.mark.parametrize("batch", [0, 2])

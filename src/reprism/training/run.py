@@ -47,7 +47,7 @@ class TrainingResult:
 
     Attributes:
         folder: the run folder: ``recipe.json``, ``environment.json``, ``metrics.json``, ``model.safetensors``,
-            ``last.ckpt`` (to resume from), ``tensorboard/``, ``csv/``.
+            ``last.ckpt`` (to resume from; while it runs, also ``previous.ckpt``), ``tensorboard/``, ``csv/``.
         model: the trained network.
         metrics: the contents of ``metrics.json``.
     """
