@@ -14,6 +14,7 @@ from scipy.io import loadmat
 
 from reprism.data import open_dataset
 from reprism.data.check import check_dataset
+from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered import (
     Camera,
     Person,
@@ -505,6 +506,7 @@ def test_cuhk03_np(tmp_path: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == ["detected", "labeled"]
     labelled, detected = files(root / "labeled"), files(root / "detected")
     assert labelled.keys() == detected.keys()
+    assert labelled.pop(DRAWN_MARK) == detected.pop(DRAWN_MARK)
     assert not set(labelled.values()) & set(detected.values()), "the boxes differ, whatever they are called"
     counts: Counter[str] = Counter()
     pids: dict[str, set[str]] = {}
