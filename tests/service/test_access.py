@@ -1,5 +1,6 @@
 """Who gets in: tokens, their scopes, and what guards a service without tokens."""
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -7,6 +8,7 @@ import os
 import pytest
 
 from reprism.service.access import SCOPES, Access, AccessError, check_host
+from reprism.service.api import create_app
 
 LONG = "a-token-that-is-long"
 
@@ -159,19 +161,106 @@ def test_without_tokens_only_this_machine(access):
         check_host(host, access)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:8000",
+        "localhost:8000",
+        "LOCALHOST",
+        "LocalHost:80",
+        "[::1]:8000",
+        "[::1]",
+        "127.0.0.1",
+        "localhost:1",
+    ],
+)
 def test_its_own_names_are_answered(serve, host):
-    assert serve().get("/healthz", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+    client = serve()
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+    for origin in (f"http://{host}", f"https://{host}", f"HTTP://{host.lower()}"):
+        assert client.get("/healthz", headers={"Host": host, "Origin": origin}).status_code == 200
+
+
+HOSTS = [
+    *("", " ", "evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0"),
+    *("evil.com@localhost", "localhost@evil.com", "localhost:pw@evil.com", "evil.com:80@127.0.0.1", "@localhost"),
+    *("localhost, evil.com", "evil.com, localhost", "localhost,localhost", "localhost evil.com", "localhost;evil.com"),
+    *("localhost.", "127.0.0.1.", "localhost.:8000", ".localhost", "127.0.0.1..", "127.1", "2130706433", "0x7f.0.0.1"),
+    *("localhost:", "localhost:80:80", "localhost:8000x", "localhost:-1", "localhost:+80", "localhost:123456"),
+    *("[::1", "::1", "::1]:8000", "[::1]evil.com", "[::1].evil.com", "[::1%25eth0]", "[::ffff:127.0.0.1]", "[0::1]"),
+    *("localhost/", "localhost/evil.com", "localhost?evil.com", "localhost#evil.com", "localhost\\evil.com"),
+    *("http://localhost", "//localhost", "localhost\tevil.com", "localhost:8000 ", "localhost%00", "127.0.0.\u0661"),
+]
+
+
+def answer_of(app, headers):
+    """The status of a request with these headers, as they come: no client or server has cleaned them up."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/healthz", "raw_path": b"/healthz", "query_string": b"", "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"]
+
+
+@pytest.fixture
+def unguarded(gallery, embedder):
+    return create_app(gallery, embedder)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_no_other_name_passes_for_its_own(unguarded, host):
+    assert answer_of(unguarded, [("Host", host)]) == 403
+    # Nor does an origin at such a place.
+    assert answer_of(unguarded, [("Host", "localhost"), ("Origin", f"http://{host}")]) == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "", "null", "localhost", "//localhost", "chrome-extension://localhost", "moz-extension://localhost",
+        "file://localhost", "ftp://localhost", "http:localhost", "http:///localhost", "http://localhost/",
+        "http://localhost:8000", "http://127.0.0.1", "http://evil.com@localhost", "http://localhost, http://evil.com",
+        "xhttp://localhost", "http://localhost http://evil.com", "http://localhost\n",
+    ],
+)  # fmt: skip
+def test_no_other_origin_passes_for_its_own(unguarded, origin):
+    assert answer_of(unguarded, [("Host", "localhost"), ("Origin", origin)]) == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Host", "localhost"), ("Host", "evil.example")],
+        [("Host", "evil.example"), ("Host", "localhost")],
+        [("Host", "localhost"), ("Host", "localhost")],
+        [("Host", "localhost"), ("Origin", "http://localhost"), ("Origin", "http://evil.example")],
+        [("Host", "localhost"), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Site", "cross-site")],
+        [
+            ("Host", "localhost"), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Mode", "cors"),
+        ],
+    ],
+)  # fmt: skip
+def test_of_several_headers_each_counts(unguarded, headers):
+    assert answer_of(unguarded, headers) == 403
 
 
 @pytest.mark.parametrize(
     "headers",
     [
         {"Host": "evil.example"},
-        {"Host": "evil.example:8000"},
-        {"Host": "127.0.0.1.evil.example"},
-        {"Host": "evil.example@127.0.0.1.evil.example"},
-        {"Host": "[::1"},
         {"Host": ""},
         {"Origin": "http://evil.example"},
         {"Origin": "http://127.0.0.1:9000"},

@@ -6,14 +6,14 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -30,6 +30,9 @@ TOKENS_VARIABLE = "REPRISM_TOKENS"
 
 LOCAL_HOSTS = ("127.0.0.1", "::1")
 """What a service without tokens may listen on: this machine's own addresses."""
+
+_LOCAL_AUTHORITY = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+"""A Host header, in lower case, by which a browser reaches this machine itself."""
 
 _SHORTEST = 16  # characters of a token
 _LONGEST_NAME = 64
@@ -209,9 +212,8 @@ class LocalOnly:
     send it requests without seeing the answers: Origin and Sec-Fetch-Site, which browsers add, tell.
     """
 
-    def __init__(self, app: ASGIApp, names: Iterable[str] = ("localhost", *LOCAL_HOSTS)) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.names = frozenset(names)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer 403, or pass the request on."""
@@ -220,17 +222,13 @@ class LocalOnly:
         return await self.app(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> str | None:
-        host = headers.get("host", "")
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
-            name = None
-        if name not in self.names:
+        hosts = [host.lower() for host in headers.getlist("host")]
+        if len(hosts) != 1 or not _LOCAL_AUTHORITY.fullmatch(hosts[0]):
             return "without tokens this service answers only to localhost: it was reached by another name"
-        origin = headers.get("origin")
-        foreign = origin is not None and origin.partition("://")[2] != host
+        own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
+        foreign = any(origin.lower() not in own for origin in headers.getlist("origin"))
         # A link on another page may lead here; nothing else of its may.
-        elsewhere = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if foreign or (elsewhere and headers.get("sec-fetch-mode") != "navigate"):
+        elsewhere = any(site not in ("none", "same-origin") for site in headers.getlist("sec-fetch-site"))
+        if foreign or (elsewhere and headers.getlist("sec-fetch-mode") != ["navigate"]):
             return "without tokens this service takes no requests from other sites' pages"
         return None
