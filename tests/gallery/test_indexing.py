@@ -51,6 +51,20 @@ def test_images_and_folders_are_found_by_their_absolute_paths(people, monkeypatc
     assert {(s.pid, s.camid, s.tracklet, s.source) for s in found} == {(None, None, None, "yard")}
 
 
+def test_a_loop_of_links_is_an_image_that_cannot_be_read(tmp_path, embedder):
+    Image.new("RGB", (32, 64)).save(tmp_path / "a.png")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "round").symlink_to("round")
+    found = find_sightings([tmp_path])
+    assert [Path(sighting.key).name for sighting in found] == ["a.png", "loop.jpg"]
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    outcome = index_images(gallery, embedder, found)
+    assert outcome.added == 1
+    assert outcome.unreadable == [(str(tmp_path / "loop.jpg"), "Too many levels of symbolic links")]
+    with pytest.raises(DataError, match=r"round is no image .*: it is a link that leads nowhere\."):
+        find_sightings([tmp_path / "round"])
+
+
 def test_names_say_who_and_where_and_junk_is_passed_over(people):
     found = find_sightings([people / "bounding_box_test"], naming="market1501")
     names = [Path(sighting.key).name for sighting in found]

@@ -98,8 +98,15 @@ def image_names(folder: Path) -> list[str]:
         return sorted(
             entry.name
             for entry in entries
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and not _is_folder(entry)
         )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links: an image that cannot be read, as it will be found out
+        return False
 
 
 def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str, within: Sequence[str] = ()) -> Path:

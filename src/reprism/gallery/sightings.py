@@ -83,13 +83,19 @@ def find_sightings(
         else:
             raise DataError(
                 f"{path} is no image ({', '.join(IMAGE_SUFFIXES)}), no table (.csv, .parquet) and no folder"
-                + ("." if path.exists() else ": there is no such file.")
+                + _absence(path)
             )
         for sighting in some:
             found.setdefault(sighting.key, sighting)
     if empty:
         raise ValueError("nothing to put in: give images, folders, or CSV or Parquet tables")
     return list(found.values())
+
+
+def _absence(path: Path) -> str:
+    if path.exists():
+        return "."
+    return ": it is a link that leads nowhere." if path.is_symlink() else ": there is no such file."
 
 
 def _absolute(path: Path) -> Path:
