@@ -104,6 +104,26 @@ def test_retention_goes_by_the_time_taken_or_else_by_the_time_added(tmp_path):
     assert len(gallery) == 1
 
 
+def test_what_would_go_is_what_goes(tmp_path):
+    """Rows that meet several conditions count once, however they are asked for."""
+    gallery = fill(tmp_path / "g", 2400)
+    ids = [row_id(f"secret-key-{n:05}") for n in range(1200)]
+    chosen = {"ids": [*ids, "unknown"], "pids": ["secret-pid-00001", "secret-pid-00400"]}
+    chosen["older_than"] = NOW - timedelta(days=2300, hours=1)
+    found = gallery.erasable(**chosen)
+    expected = {n for n in range(2400) if n < 1200 or n // 4 == 400 or (n % 2 and n > 2300)}
+    assert found.ids == sorted(row_id(f"secret-key-{n:05}") for n in expected)
+    assert found.paths == [gallery.get(row).path for row in found.ids[:3]] + found.paths[3:]
+    assert found.cameras == {f"c{c}": len([n for n in expected if n % 3 == c]) for c in range(3)}
+    assert found.identities["secret-pid-00400"] == 4
+    assert sum(found.identities.values()) == len(found) == len(expected)
+    times = [NOW - timedelta(days=n) for n in expected if n % 2]
+    assert (found.first, found.last) == (min(times), max(times))
+    assert len(gallery) == 2400
+    assert gallery.erase(**chosen, compact=False) == len(expected)
+    assert gallery.erasable(**chosen).ids == gallery.erasable().ids == []
+
+
 def test_nothing_is_erased_by_nothing(tmp_path):
     gallery = fill(tmp_path / "g", 20)
     assert gallery.erase() == 0

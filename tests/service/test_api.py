@@ -1,8 +1,10 @@
 """What the endpoints answer, compared with what the gallery and the network say themselves."""
 
+import asyncio
 import io
 import json
 import re
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +16,14 @@ import pytest
 from PIL import Image
 
 import reprism
+from reprism.embedding import DescriptorKind
 from reprism.evaluation.calibration import Calibration, CalibrationError
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.filters import Filter
 from reprism.gallery.rows import Entry
-from reprism.gallery.table import GalleryError
+from reprism.gallery.table import Gallery, GalleryError
 from reprism.service.api import create_app
+from reprism.service.operations import UnavailableError
 
 TIMES = [f"2026-03-{day:02}T08:00:00+01:00" for day in range(1, 13)]
 
@@ -196,7 +200,8 @@ def test_what_is_in_it_and_who_may_do_what(serve, gallery, pictures):
         ("/images/%00", 422),
         ("/page.js/../../api.py", 404),
         ("/..%2Fapi.py", 404),
-        ("/docs", 404),
+        ("/docs/", 404),
+        ("/swagger-ui.css.map", 404),
     ],
 )
 def test_no_path_leads_out(serve, pictures, path, status):
@@ -271,14 +276,23 @@ def test_an_image_is_erased_by_its_id(serve, gallery, pictures):
     assert {row.id for row in gallery.rows()} == {*ids} - {ids[2]}
 
 
-@pytest.mark.parametrize("pid", ["a/b", "o'neill; DROP TABLE rows", "..", "ünïcode ☂", " "])
-def test_any_identity_can_be_erased(serve, gallery, pictures, pid):
+@pytest.mark.parametrize(
+    "pid",
+    [
+        "a/b", "o'neill; DROP TABLE rows", "..", "ünïcode ☂", " ", "person-0\n", "\nperson-0", "\n", "a\r\nb",
+        "a\u2028b", "\x1b[2J", "\x00", "x" * 5000,
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_any_identity_can_be_erased(serve, gallery, embedder, pictures, tmp_path, pid):
     client = serve()
     fill(client, pictures, 2)
-    assert put(client, pictures[2], pid=pid).status_code == 201
+    gallery.add([Entry("by hand", described(embedder, pictures[2])[0], "by hand", pid=pid)])
     quoted = "".join(f"%{byte:02X}" for byte in pid.encode())
     assert client.delete(f"/identities/{quoted}").json() == {"erased": 1}
     assert {row.pid for row in gallery.rows()} == {"person-0"}
+    assert client.delete(f"/identities/{quoted}").status_code == 404
+    assert [line["what"] for line in audited(tmp_path)] == ["add"] * 4 + ["erase"] * 2
 
 
 def test_searches_go_on_while_people_are_erased(serve, gallery, pictures):
@@ -359,7 +373,9 @@ def test_outdated_rows_go_at_the_start_and_while_it_runs(serve, gallery, embedde
         time.sleep(0.05)
     assert {row.key for row in gallery.rows()} == {"new"}
     lines = audited(tmp_path)
-    assert [(line["who"], line["what"], line["erased"]) for line in lines] == [("retention", "erase", 1)] * 2
+    assert [(line["who"], line["what"], line.get("erased")) for line in lines] == [
+        ("retention", "erase", erased) for erased in (None, 1, None, 1)
+    ]
     limit = datetime.fromisoformat(lines[0]["older_than"])
     assert timedelta(days=30) <= datetime.now(UTC) - limit < timedelta(days=30, minutes=1)
 
@@ -388,14 +404,20 @@ def test_the_log_says_who_did_what_to_which_rows(serve, access, bearer, pictures
     client.delete("/identities/secret-name", headers=bearer("erase"))  # nobody is left: nothing happened
     client.post("/search", files={"image": b"no picture"}, headers=bearer("search"))
     lines = audited(tmp_path)
-    assert [(line["who"], line["what"], line["ids"]) for line in lines] == [
-        ("write", "add", [ids[0]]),
-        ("write", "add", [ids[1]]),
-        ("search", "search", [found[0]["id"]]),
-        ("erase", "erase", sorted(ids)),
+    assert [(line["who"], line["what"], line.get("state"), line.get("ids")) for line in lines] == [
+        ("write", "add", "begun", [ids[0]]),
+        ("write", "add", "done", None),
+        ("write", "add", "begun", [ids[1]]),
+        ("write", "add", "done", None),
+        ("search", "search", None, [found[0]["id"]]),
+        ("erase", "erase", "begun", sorted(ids)),
+        ("erase", "erase", "done", None),
     ]
-    assert lines[2]["matches"] == 1
-    assert lines[3]["erased"] == 2
+    events = [line["event"] for line in lines if "event" in line]
+    assert events[::2] == events[1::2]
+    assert len(set(events)) == 3
+    assert lines[4]["matches"] == 1
+    assert lines[6]["erased"] == 2
     assert all(before <= datetime.fromisoformat(line["at"]) + timedelta(seconds=1) for line in lines)
     text = (tmp_path / "audit.jsonl").read_text()
     assert "secret-name" not in text
@@ -404,18 +426,46 @@ def test_the_log_says_who_did_what_to_which_rows(serve, access, bearer, pictures
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o077 == 0
 
 
-def test_what_cannot_be_noted_is_not_answered(serve, pictures, monkeypatch):
+# ---- a gallery that is taken away ------------------------------------------------------------------------
+
+
+def everything(client, picture):
+    yield client.post("/search", files={"image": picture})
+    yield put(client, picture)
+    for path in ("/stats", "/metrics", "/session", "/images/" + "0" * 32, "/images/" + "0" * 32 + "/thumbnail"):
+        yield client.get(path)
+    for path in ("/images/" + "0" * 32, "/identities/ada"):
+        yield client.delete(path)
+
+
+def test_a_gallery_that_is_gone_is_said_to_be_until_it_is_back(serve, gallery, pictures, tmp_path, caplog):
     client = serve()
-    fill(client, pictures, 1)
+    fill(client, pictures, 2)
+    (tmp_path / "gallery").rename(tmp_path / "elsewhere")
+    for answer in everything(client, pictures[3]):
+        assert answer.status_code == 503
+        assert answer.json() == {"detail": "the gallery is missing: it was moved or deleted"}
+    with pytest.raises(UnavailableError):
+        asyncio.run(client.app.state.operations.upkeep())
+    assert client.get("/healthz").status_code == 200
+    assert not (tmp_path / "gallery").exists()
+    assert "Traceback" not in caplog.text
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    (tmp_path / "elsewhere").rename(tmp_path / "gallery")
+    assert [answer.status_code for answer in everything(client, pictures[3])] == [200, 201, 200, 200, 200, *[404] * 4]
+    assert len(client.post("/search", files={"image": pictures[0]}).json()["matches"]) == 3
 
-    def full(*_args, **_facts):
-        raise OSError("no space left on device")
 
-    monkeypatch.setattr("reprism.service.audit.AuditLog.write", full)
-    client._transport.raise_server_exceptions = False
-    answer = client.post("/search", files={"image": pictures[0]})
-    assert answer.status_code == 500
-    assert set(answer.json()) == {"detail"}
+def test_a_gallery_of_another_model_in_its_place_is_not_used(serve, gallery, pictures, tmp_path, caplog):
+    client = serve()
+    fill(client, pictures, 2)
+    width = gallery.dim
+    shutil.rmtree(tmp_path / "gallery")
+    Gallery.create(tmp_path / "gallery", DescriptorKind("ab" * 32, "p1(s2)", width, True))
+    for answer in everything(client, pictures[3]):
+        assert answer.status_code == 503
+        assert answer.json() == {"detail": "the gallery was replaced by one that this service cannot read"}
+    assert "holds descriptors of another model" in caplog.text
 
 
 # ---- around the endpoints --------------------------------------------------------------------------------
@@ -431,7 +481,7 @@ def test_figures_name_routes_and_never_what_was_sent(serve, pictures):
     text = client.get("/metrics").text
     for line in (
         'reprism_requests_total{method="GET",route="/images/{id}",status="200"} 1.0',
-        'reprism_requests_total{method="DELETE",route="/identities/{pid:path}",status="404"} 1.0',
+        'reprism_requests_total{method="DELETE",route="/identities/{pid:name}",status="404"} 1.0',
         'reprism_requests_total{method="GET",route="unknown",status="404"} 1.0',
         'reprism_request_seconds_count{method="POST",route="/images"} 1.0',
         "reprism_gallery_rows 1.0",
@@ -443,7 +493,19 @@ def test_figures_name_routes_and_never_what_was_sent(serve, pictures):
     assert id_ not in text
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/stats", "/no-such-path", "/images/zz", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/stats", "/images", "/search", "/docs", "/page.js", "/openapi.json"])
+def test_nothing_leads_to_where_the_host_header_says(serve, access, bearer, path):
+    client = serve(access=access)
+    for target in (f"{path}/", f"{path}//", f"/{path}"):
+        for method in ("GET", "POST", "DELETE"):
+            answer = client.request(
+                method, f"http://evil.example{target}", headers=bearer("search"), follow_redirects=False
+            )
+            assert answer.status_code in (404, 405)
+            assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/stats", "/no-such-path", "/images/zz", "/openapi.json"])
 def test_every_answer_forbids_what_the_page_does_not_need(serve, path):
     headers = serve().get(path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))

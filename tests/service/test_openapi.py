@@ -77,6 +77,8 @@ def test_it_does_what_it_says(schema, method, path, mode):
     takes = "parameters" in operation.definition.raw or "requestBody" in operation.definition.raw
     if mode is schemathesis.GenerationMode.NEGATIVE and not takes:
         pytest.skip("it takes nothing that could be wrong")
+    if mode is schemathesis.GenerationMode.NEGATIVE and path == "/identities/{pid}":
+        pytest.skip("any text is an identity")
 
     # A number in a form is text like any other: what was meant to be wrong is right. test_api.py has what is not.
     excluded = [schemathesis.checks.negative_data_rejection] if (method, path) == ("POST", "/images") else []

@@ -138,6 +138,12 @@ def rows_of(table: pa.Table) -> list[Row]:
     return [Row(**values) for values in table.select(list(ROW_COLUMNS)).to_pylist()]
 
 
+def counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How many rows have each value of a column, in the order of the values; nulls are not counted."""
+    found = column.drop_null().value_counts()
+    return dict(sorted((pair["values"].as_py(), pair["counts"].as_py()) for pair in found))
+
+
 def as_utc(moment: datetime) -> datetime:
     """The same moment in UTC.
 

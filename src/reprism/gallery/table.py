@@ -43,6 +43,7 @@ from reprism.gallery.rows import (
     Row,
     Storage,
     as_matrix,
+    counts,
     normalised,
     row_id,
     rows_of,
@@ -341,13 +342,12 @@ class Gallery:
         """
         facts = self._facts()
         columns = self._table.search().select(["pid", "camid", "time"]).to_arrow()
-        cameras = columns["camid"].drop_null().value_counts()
         span = pc.min_max(columns["time"])
         folder = local(self.uri)
         return {
             "rows": len(columns),
             "identities": pc.count_distinct(columns["pid"], mode="only_valid").as_py(),
-            "cameras": dict(sorted((pair["values"].as_py(), pair["counts"].as_py()) for pair in cameras)),
+            "cameras": counts(columns["camid"]),
             "first": span["min"].as_py(),
             "last": span["max"].as_py(),
             "bytes": None if folder is None else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
@@ -383,6 +383,7 @@ class Gallery:
     search = search.search
     calibrate = calibrating.calibrate_gallery
     check_calibration = calibrating.check_calibration
+    erasable = upkeep.erasable
     erase = upkeep.erase
     compact = upkeep.compact
     optimize = upkeep.optimize

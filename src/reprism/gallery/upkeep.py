@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reprism.gallery.compression import Projection
 from reprism.gallery.facts import (
@@ -24,7 +25,7 @@ from reprism.gallery.facts import (
     has_table,
 )
 from reprism.gallery.filters import moment, one_of
-from reprism.gallery.rows import DESCRIPTOR, as_matrix, vectors
+from reprism.gallery.rows import DESCRIPTOR, as_matrix, counts, vectors
 from reprism.gallery.search import EXACT_ROWS, PARTITION
 
 if TYPE_CHECKING:
@@ -36,6 +37,53 @@ _FOUR_BITS_FROM = 256  # columns
 
 
 # ---- taking out ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Erasable:
+    """The rows that an erasure would take out.
+
+    Attributes:
+        ids: Their ids, in order, each once.
+        paths: Their paths, in the same order.
+        identities: Rows of each known identity.
+        cameras: Rows of each known camera.
+        first, last: When the earliest and the latest was taken (UTC); None if no time is known.
+    """
+
+    ids: list[str]
+    paths: list[str]
+    identities: dict[str, int]
+    cameras: dict[str, int]
+    first: datetime | None
+    last: datetime | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def erasable(
+    gallery: Gallery, ids: Iterable[str] = (), pids: Iterable[str] = (), older_than: datetime | None = None
+) -> Erasable:
+    """Return what :func:`erase` would take out with the same arguments; changes nothing."""
+    columns = pa.schema([gallery._table.schema.field(name) for name in ("id", "path", "pid", "camid", "time")])
+    found = [
+        gallery._table.search().where(condition).select(columns.names).to_arrow()
+        for condition in _conditions(ids, pids, older_than)
+    ]
+    rows = pa.concat_tables([columns.empty_table(), *found])
+    # A row may meet several conditions.
+    _, once = np.unique(rows["id"].to_numpy(), return_index=True)
+    rows = rows.take(once)
+    span = pc.min_max(rows["time"])
+    return Erasable(
+        rows["id"].to_pylist(),
+        rows["path"].to_pylist(),
+        counts(rows["pid"]),
+        counts(rows["camid"]),
+        span["min"].as_py(),
+        span["max"].as_py(),
+    )
 
 
 def erase(
@@ -57,10 +105,7 @@ def erase(
     Returns:
         How many rows went.
     """
-    ids, pids = list(ids), list(pids)
-    conditions = [one_of("id", ids[at : at + ASKED_AT_ONCE]) for at in range(0, len(ids), ASKED_AT_ONCE)]
-    conditions += [one_of("pid", pids)] if pids else []
-    conditions += [] if older_than is None else [f"coalesce(time, added) < {moment(older_than)}"]
+    conditions = _conditions(ids, pids, older_than)
     erased = 0
     with gallery._writing():
         for condition in conditions:
@@ -72,6 +117,15 @@ def erase(
         if compact and has_table(gallery._connection, ERASING):
             _compact(gallery)
     return erased
+
+
+def _conditions(ids: Iterable[str], pids: Iterable[str], older_than: datetime | None) -> list[str]:
+    """What a row to be erased meets, in SQL: one of these."""
+    ids, pids = list(ids), list(pids)
+    conditions = [one_of("id", ids[at : at + ASKED_AT_ONCE]) for at in range(0, len(ids), ASKED_AT_ONCE)]
+    conditions += [one_of("pid", pids)] if pids else []
+    conditions += [] if older_than is None else [f"coalesce(time, added) < {moment(older_than)}"]
+    return conditions
 
 
 def compact(gallery: Gallery) -> None:

@@ -18,9 +18,9 @@ from reprism.evaluation.calibration import Calibration, CalibrationError
 from reprism.gallery.table import Gallery
 from reprism.service import routes
 from reprism.service.access import Access, LocalOnly, requires
-from reprism.service.audit import AuditLog
+from reprism.service.audit import AuditError, AuditLog
 from reprism.service.metrics import MeasuredApp, Metrics
-from reprism.service.operations import Operations
+from reprism.service.operations import Operations, UnavailableError
 from reprism.service.settings import ServiceSettings
 from reprism.service.web import SafeHeaders, page_routes
 from reprism.service.work import Admission, BusyError, GoneError
@@ -29,6 +29,7 @@ __all__ = ["ServiceSettings", "create_app"]
 
 _RETRY_AFTER = 1  # seconds
 _CLIENT_GONE = 499  # as others log it; nobody reads the answer
+_NOT_KEPT_UP = "outdated rows were not erased: %s"
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,10 @@ def create_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         operations = Operations(gallery, embedder, settings, audit, calibration, metrics.batches.observe)
         app.state.operations = operations
-        await operations.upkeep()
+        try:
+            await operations.upkeep()
+        except (AuditError, UnavailableError) as error:
+            _log.error(_NOT_KEPT_UP, error)
         upkeep = asyncio.create_task(_upkeep(operations))
         try:
             yield
@@ -85,9 +89,11 @@ def create_app(
         summary="Person re-identification: find a person in what other cameras saw.",
         version=__version__,
         lifespan=life,
-        # The usual documentation pages load scripts from elsewhere.
+        # FastAPI's own pages load scripts from elsewhere; /docs is among the page_routes.
         docs_url=None,
         redoc_url=None,
+        # It would lead to whatever the Host header says.
+        redirect_slashes=False,
     )
     app.state.access, app.state.metrics, app.state.admission = access, metrics, admission
     app.include_router(routes.open_to_all)
@@ -99,6 +105,8 @@ def create_app(
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(GoneError, _gone)
     app.add_exception_handler(CalibrationError, _uncalibrated)
+    app.add_exception_handler(UnavailableError, _unavailable)
+    app.add_exception_handler(AuditError, _not_noted)
     app.add_exception_handler(Exception, _failed)
     # The last is outermost.
     if not access.tokens:
@@ -113,8 +121,10 @@ async def _upkeep(operations: Operations) -> None:
         await asyncio.sleep(operations.settings.upkeep_seconds)
         try:
             await operations.upkeep()
-        except Exception:  # it is tried again, and meanwhile the service serves
-            _log.exception("outdated rows could not be erased")
+        except (AuditError, UnavailableError) as error:  # it is tried again, and meanwhile the service serves
+            _log.error(_NOT_KEPT_UP, error)
+        except Exception:
+            _log.exception(_NOT_KEPT_UP, "an unexpected error")
 
 
 async def _invalid(_: Request, error: Any) -> Response:
@@ -135,6 +145,16 @@ async def _uncalibrated(_: Request, error: Exception) -> Response:
 
 async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001
     return Response(status_code=_CLIENT_GONE)
+
+
+async def _unavailable(_: Request, error: Exception) -> Response:
+    _log.error("%s (%s)", error, " ".join(str(error.__cause__).split()))
+    return JSONResponse({"detail": str(error)}, 503)
+
+
+async def _not_noted(_: Request, error: Exception) -> Response:
+    _log.error("a request was refused: %s", error)
+    return JSONResponse({"detail": "the audit log cannot be written, so this was not done: see the service's log"}, 503)
 
 
 async def _failed(_: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette logs it

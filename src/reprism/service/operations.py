@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -19,8 +20,8 @@ from reprism.gallery.filters import Filter
 from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.search import Match
-from reprism.gallery.table import Gallery
-from reprism.service.audit import AuditLog
+from reprism.gallery.table import Gallery, GalleryError
+from reprism.service.audit import AuditError, AuditLog, Change
 from reprism.service.schemas import ImageFacts, SearchQuery
 from reprism.service.settings import ServiceSettings
 from reprism.service.uploads import Upload, decode_upload
@@ -32,6 +33,10 @@ _DECODERS, _READERS = 2, 4  # threads
 _ADDED_AT_ONCE, _ERASED_AT_ONCE = 256, 1024
 _GATHERED_AFTER = 100  # writes, each of which makes files of its own
 _ATTEMPTS = 5
+
+
+class UnavailableError(Exception):
+    """The gallery is not there, or it is another now; the message is for clients and names no path."""
 
 
 class Found(NamedTuple):
@@ -101,6 +106,8 @@ class Operations:
 
         Raises:
             HTTPException: the picture is none, too large or cannot be decoded.
+            AuditError: the search could not be noted.
+            UnavailableError: as of :meth:`read`.
         """
         started = time.perf_counter()
         ready, _ = await self._decoded(upload.content, thumbnail=False)
@@ -126,17 +133,22 @@ class Operations:
         return Found(matches, pictured, embedded - started, time.perf_counter() - embedded)
 
     async def read(self, read: Callable[[], R]) -> R:
-        """What a function reads from the gallery, in a thread; again, if an erasure took its files away meanwhile."""
+        """What a function reads from the gallery, in a thread; again, if an erasure took its files away meanwhile.
+
+        Raises:
+            UnavailableError: The gallery is not there, or it is another now.
+        """
 
         def attempt() -> R:
-            for _ in range(_ATTEMPTS - 1):
-                try:
-                    return read()
-                except (OSError, RuntimeError) as error:
-                    # LanceDB has no type of error of its own for this.
-                    if not isinstance(error, FileNotFoundError) and "Not found" not in str(error):
-                        raise
-            return read()
+            with self._available():
+                for _ in range(_ATTEMPTS - 1):
+                    try:
+                        return read()
+                    except (OSError, RuntimeError) as error:
+                        # LanceDB has no type of error of its own for this.
+                        if not isinstance(error, FileNotFoundError) and "Not found" not in str(error):
+                            raise
+                return read()
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, attempt)
 
@@ -150,6 +162,8 @@ class Operations:
 
         Raises:
             HTTPException: the picture is none, too large or cannot be decoded.
+            AuditError: the addition could not be noted; nothing came in.
+            UnavailableError: as of :meth:`read`.
         """
         key = f"upload:{upload.digest}"
         if await self.read(lambda: self.gallery.has([key])):
@@ -162,22 +176,28 @@ class Operations:
         return row_id(key), await asyncio.wrap_future(self._adding.submit((entry, who)))
 
     async def erase(self, who: str, *, id: str | None = None, pid: str | None = None) -> int:  # noqa: A002
-        """Take a row or an identity out, and its bytes off the disk; returns how many rows went."""
+        """Take a row or an identity out, and its bytes off the disk; returns how many rows went.
+
+        Raises:
+            AuditError: the erasure could not be noted; nothing was erased.
+            UnavailableError: as of :meth:`read`.
+        """
         # Once asked for it is done, also if the client goes away.
         return await asyncio.wrap_future(self._erasing.submit(_Erasure(who, id, pid)))
 
     async def upkeep(self) -> int:
-        """Erase what is older than is kept, and gather small files; returns how many rows went."""
+        """Erase what is older than is kept, and gather small files; returns how many rows went.
+
+        Raises:
+            AuditError: the erasure could not be noted; nothing was erased.
+            UnavailableError: as of :meth:`read`.
+        """
 
         def run() -> int:
-            erased = 0
-            if self.settings.retain is not None:
-                limit = datetime.now(UTC) - self.settings.retain
-                erased = self.gallery.erase(older_than=limit)
-                if erased and self._audit is not None:
-                    self._audit.write("retention", "erase", older_than=limit.isoformat(), erased=erased)
-            self.gallery.optimize(build=False)
-            return erased
+            with self._available():
+                erased = 0 if self.settings.retain is None else self._erase_outdated(self.settings.retain)
+                self.gallery.optimize(build=False)
+                return erased
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, run)
 
@@ -199,19 +219,41 @@ class Operations:
                 self._reading, lambda: audit.write(who, what, ids, **facts)
             )
 
+    @contextmanager
+    def _available(self) -> Iterator[None]:
+        """Tell a gallery that was taken away, or put in another's place, from other failures.
+
+        Raises:
+            UnavailableError: it was.
+        """
+        try:
+            self.gallery.check(self._embedder)  # another in its place may be of another model
+            yield
+        except GalleryError as error:
+            raise UnavailableError("the gallery was replaced by one that this service cannot read") from error
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, AuditError) or Gallery.exists(self.gallery.uri):
+                raise
+            raise UnavailableError("the gallery is missing: it was moved or deleted") from error
+
+    def _recording(self, changes: Sequence[Change]) -> AbstractContextManager[None]:
+        return nullcontext() if self._audit is None else self._audit.recording(changes)
+
     def _embed(self, images: Sequence[Tensor]) -> Sequence[np.ndarray]:
         self._observe_batch(len(images))
         return list(self._embedder.embed_ready(torch.stack(list(images))).numpy())
 
     def _add(self, given: Sequence[tuple[Entry, str]]) -> Sequence[bool]:
-        seen = self.gallery.has(entry.key for entry, _ in given)
-        self.gallery.add(entry for entry, _ in given)
-        new = []
-        for entry, who in given:
-            new.append(entry.key not in seen)
-            seen.add(entry.key)
-            if new[-1] and self._audit is not None:
-                self._audit.write(who, "add", [row_id(entry.key)])
+        with self._available():
+            seen = self.gallery.has(entry.key for entry, _ in given)
+            new, changes = [], []
+            for entry, who in given:
+                new.append(entry.key not in seen)
+                seen.add(entry.key)
+                if new[-1]:
+                    changes.append(Change(who, "add", [row_id(entry.key)]))
+            with self._recording(changes):
+                self.gallery.add(entry for entry, _ in given)
         self._writes += 1
         if self._writes % _GATHERED_AFTER == 0:
             self.gallery.optimize(build=False)
@@ -219,14 +261,25 @@ class Operations:
 
     def _erase(self, wanted: Sequence[_Erasure]) -> Sequence[int]:
         """Erase for several clients, and rewrite the table once for all of them."""
-        counts = []
-        for who, id_, pid in wanted:
-            ids = [id_] if id_ is not None else []
-            pids = [pid] if pid is not None else []
-            gone = ids or [row.id for row in self.gallery.rows(Filter(pids=tuple(pids)))]
-            counts.append(self.gallery.erase(ids=ids, pids=pids, compact=False))
-            if counts[-1] and self._audit is not None:
-                self._audit.write(who, "erase", gone, erased=counts[-1])
-        if any(counts):
-            self.gallery.compact()
-        return counts
+        with self._available():
+            changes: list[Change] = []
+            taken: set[str] = set()
+            for who, id_, pid in wanted:
+                found = self.gallery.erasable([] if id_ is None else [id_], [] if pid is None else [pid])
+                changes.append(Change(who, "erase", [row for row in found.ids if row not in taken]))
+                taken.update(found.ids)
+            with self._recording([change for change in changes if change.ids]):
+                for change in changes:
+                    # By ids: nothing goes that is not in the log, whoever adds meanwhile.
+                    change.outcome["erased"] = self.gallery.erase(change.ids, compact=False)
+                if taken:
+                    self.gallery.compact()
+        return [change.outcome["erased"] for change in changes]
+
+    def _erase_outdated(self, retain: timedelta) -> int:
+        limit = datetime.now(UTC) - retain
+        ids = self.gallery.erasable(older_than=limit).ids
+        change = Change("retention", "erase", ids, {"older_than": limit.isoformat()})
+        with self._recording([change] if ids else []):
+            change.outcome["erased"] = self.gallery.erase(ids)
+        return change.outcome["erased"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from starlette.convertors import Convertor, register_url_convertor
 
 from reprism.gallery.rows import Row
 from reprism.gallery.search import Match
@@ -38,6 +39,23 @@ Gate = Annotated[Admission, Depends(_admission)]
 Work = Annotated[Operations, Depends(_operations)]
 Who = Annotated[Holder, Depends(_holder)]
 Id = Annotated[RowId, Path(description="A row's id.")]
+Identity = Annotated[str, Path(description="An identity.", min_length=1, examples=["ada"])]
+"""Of any length: what was indexed from a table has no limit."""
+
+
+class _AnyName(Convertor[str]):
+    """The rest of a path, line breaks included. Starlette's ``path`` ends before them: ``ada%0A`` would be ``ada``."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _AnyName())
 
 open_to_all = APIRouter()
 searching = APIRouter(responses=problems(401, 403))
@@ -54,7 +72,7 @@ async def healthz() -> schemas.Health:
     return schemas.Health()
 
 
-@open_to_all.get("/session", tags=["service"], responses=problems(401))
+@open_to_all.get("/session", tags=["service"], responses=problems(401, 503))
 async def session(request: Request, work: Work) -> schemas.Session:
     """What whoever asks may do; without a token where tokens are asked for: nothing."""
     access: Access = request.app.state.access
@@ -120,12 +138,12 @@ async def stats(gate: Gate, work: Work) -> schemas.Statistics:
     "/metrics",
     tags=["service"],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
+    responses=problems(503) | {200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
 )
-def metrics(request: Request) -> Response:
+async def metrics(request: Request, work: Work) -> Response:
     """Figures for Prometheus. Where tokens are asked for, it needs one that may search."""
     figures: Metrics = request.app.state.metrics
-    return Response(figures.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(await work.read(figures.exposition), headers={"Content-Type": CONTENT_TYPE})
 
 
 # ---- write -----------------------------------------------------------------------------------------------
@@ -165,10 +183,8 @@ async def erase_image(gate: Gate, work: Work, who: Who, id: Id) -> schemas.Erase
     return schemas.Erased(erased=erased)
 
 
-@erasing.delete("/identities/{pid:path}", tags=["gallery"], responses=problems(404, 422, 503))
-async def erase_identity(
-    gate: Gate, work: Work, who: Who, pid: Annotated[schemas.Name, Path(description="An identity.", examples=["ada"])]
-) -> schemas.Erased:
+@erasing.delete("/identities/{pid:name}", tags=["gallery"], responses=problems(404, 422, 503))
+async def erase_identity(gate: Gate, work: Work, who: Who, pid: Identity) -> schemas.Erased:
     """Erase all rows of an identity: from every answer, and from the disk."""
     with gate.admit():
         erased = await work.erase(who.name, pid=pid)

@@ -193,7 +193,10 @@ _PROBLEMS = {
     413: ("Too many bytes or pixels", "the request is larger than the 10,485,760 bytes that are taken"),
     415: ("No form, or no picture", "this is no picture of a format that is taken: JPEG, PNG, WEBP"),
     422: ("Undecodable, or a value out of range", "the picture cannot be decoded: it is truncated or corrupt"),
-    503: ("Too many requests wait", "too many requests are waiting: try again in a moment"),
+    503: (
+        "Too many requests wait, or the gallery or the audit log cannot be used",
+        "too many requests are waiting: try again in a moment",
+    ),
 }
 
 
@@ -208,7 +211,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "content": {"application/json": {"example": {"detail": detail}}},
         }
     if 503 in found:
-        found[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+        found[503]["headers"] = {
+            "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds; where it is known."}
+        }
     return found
 
 
