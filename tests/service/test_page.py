@@ -462,7 +462,7 @@ def test_a_busy_service_and_none(opened: Callable[..., Any], entries: list[Entry
     page = opened()
     page.route(SEARCH, lambda route: route.fulfill(status=503, headers={"Retry-After": "7"}, json={"detail": "full"}))
     upload(page)
-    assert "busy" in page.inner_text("[role=alert]")
+    assert "cannot answer now" in page.inner_text("[role=alert]")
     assert "in 7 s" in page.inner_text("[role=alert]")
     page.unroute(SEARCH)
     with page.expect_response(SEARCH):
@@ -529,6 +529,45 @@ def test_names_are_text(serve: Callable[..., str], opened: Callable[..., Any], e
     assert page.evaluate("window.hacked") is None
     assert page.complaints == []
     assert hosts(page) == {urlsplit(page.url).netloc}
+
+
+@pytest.mark.parametrize("pid", ["ada\nlovelace", "ada\n", "\u2028", "../images/ada", "a?b#c", "%0A"], ids=ascii)
+def test_any_name_can_be_erased(
+    serve: Callable[..., str], opened: Callable[..., Any], entries: list[Entry], pid: str
+) -> None:
+    page = opened(serve([replace(entries[0], pid=pid), replace(entries[1], pid="ada")]))
+    upload(page)
+    wait_for(page, 2, ".matches li.card")
+    names = page.evaluate("[...document.querySelectorAll('.open')].map(e => e.lastChild.data)")
+    page.locator(".open").nth(names.index(pid)).click()
+    page.click("#erase-identity")
+    page.click("#confirm button[value=erase]")
+    page.wait_for_selector("#status:has-text('Erased: 1 row')")
+    assert [name for name, *_ in shown(page)] == ["ada"]
+
+
+# ---- the API's documentation -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1440, PHONE])
+@pytest.mark.parametrize("tokens", ["", TOKENS], ids=["open", "tokens"])
+def test_the_documentation_loads_nothing_from_elsewhere(
+    serve: Callable[..., str], new_page: Callable[..., Any], width: int, tokens: str
+) -> None:
+    url, page = serve(tokens=tokens), new_page(width)
+    page.goto(f"{url}docs")
+    # Every endpoint is there, and one can be tried out.
+    page.wait_for_selector(".opblock")
+    described = page.evaluate("fetch('openapi.json').then(answer => answer.json())")
+    assert page.locator(".opblock").count() == sum(map(len, described["paths"].values()))
+    page.click(".opblock-summary-path[data-path='/session'] >> xpath=ancestor::button")
+    page.click(".try-out__btn")
+    page.click(".execute")
+    page.wait_for_selector(".live-responses-table .response-col_status:has-text('200')")
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.complaints == []
+    assert hosts(page) == {urlsplit(url).netloc}
 
 
 # ---- for everyone ----------------------------------------------------------------------------------------

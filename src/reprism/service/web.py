@@ -1,4 +1,4 @@
-"""The page's files, and the headers that keep a browser from loading or showing anything else."""
+"""The pages' files, and the headers that keep a browser from loading or showing anything else."""
 
 from __future__ import annotations
 
@@ -34,14 +34,22 @@ _TYPES = {
 }
 
 
+_ADDRESSES = {"index.html": "/", "docs.html": "/docs"}
+_SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
+
+
 def page_routes() -> APIRouter:
-    """The page at ``/``, and each file beside it by its name: a request chooses among them, and names no path."""
+    """Return the routes of the pages: a request chooses among known files, and names no path.
+
+    The search page is at ``/``, the API's documentation at ``/docs``, and each file beside them at its name. Swagger UI
+    comes from the package fastapi-offline, so that a browser loads nothing from elsewhere.
+    """
     router = APIRouter(include_in_schema=False)
-    folder = files("reprism.service") / "page"
-    present = {file.name: file for file in folder.iterdir()} if folder.is_dir() else {}
-    for name, file in present.items():
-        if (kind := _TYPES.get(PurePath(name).suffix)) is not None:
-            router.add_api_route("/" if name == "index.html" else f"/{name}", _answer(file, kind))
+    folder, swagger = files("reprism.service") / "page", files("fastapi_offline") / "static"
+    present = [*folder.iterdir()] if folder.is_dir() else []
+    for file in [*present, *(swagger / name for name in _SWAGGER)]:
+        if (kind := _TYPES.get(PurePath(file.name).suffix)) is not None:
+            router.add_api_route(_ADDRESSES.get(file.name, f"/{file.name}"), _answer(file, kind))
     return router
 
 

@@ -34,7 +34,7 @@ const PROBLEMS = {
   413: "The picture is too large.",
   415: "This file is not a picture of a kind that the service reads.",
   422: "The service cannot use what it was given.",
-  503: "The service is busy.",
+  503: "The service cannot answer now.",
 };
 
 async function ask(path, options = {}) {
