@@ -8,14 +8,15 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import httpx2
 import pytest
 import trustme
+import uvicorn
 
 from reprism.cli import main
+from reprism.cli.serve import _announcement
 from reprism.gallery.table import Gallery
 
 TOKEN = "a-token-of-the-test"
@@ -36,35 +37,37 @@ def place(gallery):
     return str(gallery.uri)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@contextmanager
+def started(*options, log):
+    """A service in a process of its own, and what it printed first: where it is."""
+    command = [sys.executable, "-m", "reprism", "serve", "--port", "0", "--precision", "fp32", *options]
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    try:
+        line = process.stdout.readline()  # which comes once it listens
+        assert line, log.read_text()
+        yield process, line
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def test_it_serves_by_tls_and_ends_in_order(place, model_file, tokens, pictures, tmp_path):
-    port = free_port()
     authority, verify = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(verify)
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    command = [
-        sys.executable, "-m", "reprism", "serve", "--gallery", place, "--model", str(model_file), "--port", str(port),
-        "--tokens", str(tokens), "--host", "0.0.0.0", "--precision", "fp32",
+    options = [
+        "--gallery", place, "--model", str(model_file), "--tokens", str(tokens), "--host", "0.0.0.0",
         "--certificate", str(tmp_path / "certificate.pem"), "--key", str(tmp_path / "key.pem"),
     ]  # fmt: skip
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
+    with started(*options, log=tmp_path / "log") as (process, line):
+        host, port = re.search(r"^Serving at https://(\S+):(\d+)/, and at every other address", line).groups()
+        assert host == socket.gethostname()
         with httpx2.Client(base_url=f"https://127.0.0.1:{port}", timeout=300, verify=verify) as client:
-            while True:
-                try:
-                    assert client.get("/healthz").json() == {"status": "ok"}
-                    break
-                except httpx2.TransportError:
-                    assert process.poll() is None, (tmp_path / "log").read_text()
-                    time.sleep(0.1)
+            assert client.get("/healthz").json() == {"status": "ok"}
             assert client.post("/search", files={"image": pictures[0]}).status_code == 401
             for pid, picture in zip(("ada", "a/b", "%2e%2e"), pictures[:3], strict=True):
                 answer = client.post("/images", files={"image": picture}, data={"pid": pid}, headers=HEADERS)
@@ -81,18 +84,43 @@ def test_it_serves_by_tls_and_ends_in_order(place, model_file, tokens, pictures,
             assert client.get("/stats", headers=HEADERS).json()["rows"] == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait() in (0, -signal.SIGTERM)
-    finally:
-        process.kill()
-        process.wait()
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
     assert TOKEN not in log
     assert "identities" not in log  # identities that were erased stand in no log
     assert {row.pid for row in Gallery.open(place).rows()} == {"ada"}
     lines = [json.loads(line) for line in (tmp_path / "gallery.audit.jsonl").read_text().splitlines()]
-    assert [(line["who"], line["what"]) for line in lines] == [
+    assert [(line["who"], line["what"]) for line in lines if line.get("state") != "done"] == [
         *[("alice", "add")] * 3, ("alice", "search"), *[("alice", "erase")] * 2,
     ]  # fmt: skip
+
+
+def test_it_says_where_it_is_and_how_to_stop_it(place, model_file, tmp_path):
+    with started("--gallery", place, "--model", str(model_file), log=tmp_path / "log") as (process, line):
+        address = re.search(r"^Serving at (http://127\.0\.0\.1:\d+/)\. .* Press Ctrl-C to stop\.$", line)[1]
+        assert f"{address}docs" in line
+        assert httpx2.get(f"{address}docs", timeout=300).status_code == 200
+        # The port is taken now.
+        port = address.rstrip("/").rpartition(":")[2]
+        assert main(["serve", "--gallery", place, "--model", str(model_file), "--port", port]) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert process.stdout.read() == "Stopped.\n"
+    assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "certificate", "expected"),
+    [
+        ("127.0.0.1", None, "http://127.0.0.1:81/"),
+        ("::1", None, "http://[::1]:81/"),
+        ("example.org", "c.pem", "https://example.org:81/"),
+        ("::", "c.pem", f"https://{socket.gethostname()}:81/"),
+    ],
+)
+def test_the_address_is_one_to_click(host, certificate, expected):
+    config = uvicorn.Config("app", host=host, port=81, ssl_certfile=certificate)
+    assert _announcement(config, 81).startswith(f"Serving at {expected}")
 
 
 @pytest.mark.parametrize(
@@ -114,13 +142,13 @@ def test_it_does_not_start_otherwise(place, model_file, monkeypatch, capsys, opt
     def start(*_args, **_options):
         raise AssertionError("it started")
 
-    monkeypatch.setattr("uvicorn.run", start)
+    monkeypatch.setattr("uvicorn.Server.run", start)
     assert main(["serve", "--gallery", place, "--model", str(model_file), *options]) == 1
     assert words in capsys.readouterr().err
 
 
 def test_tokens_that_everyone_can_read_are_refused(place, model_file, tokens, monkeypatch, capsys):
-    monkeypatch.setattr("uvicorn.run", lambda *_args, **_options: pytest.fail("it started"))
+    monkeypatch.setattr("uvicorn.Server.run", lambda _: pytest.fail("it started"))
     command = ["serve", "--gallery", place, "--model", str(model_file), "--tokens", str(tokens)]
     tokens.chmod(0o644)
     assert main(command) == 1
@@ -132,22 +160,23 @@ def test_tokens_that_everyone_can_read_are_refused(place, model_file, tokens, mo
 
 
 def test_the_environments_tokens_open_it_to_others(place, model_file, monkeypatch):
-    started = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: started.update(options, app=app))
+    configs = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server: configs.append(server.config))
     monkeypatch.setenv("REPRISM_TOKENS", f'bob = {{token = "{TOKEN}", scopes = ["search"]}}')
     assert main(["serve", "--gallery", place, "--model", str(model_file), "--host", "0.0.0.0"]) == 0
-    assert started["host"] == "0.0.0.0"
-    assert started["access_log"] is False
-    assert started["app"].state.access.holder_of(f"Bearer {TOKEN}").name == "bob"
+    (config,) = configs
+    assert config.host == "0.0.0.0"
+    assert config.access_log is False
+    assert config.app.state.access.holder_of(f"Bearer {TOKEN}").name == "bob"
 
 
 def test_without_options_it_keeps_to_this_machine(place, model_file, monkeypatch):
-    started = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: started.update(options, app=app))
+    configs = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server: configs.append(server.config))
     monkeypatch.delenv("REPRISM_TOKENS", raising=False)
     assert main(["serve", "--gallery", place, "--model", str(model_file)]) == 0
-    assert started["host"] == "127.0.0.1"
-    assert not started["app"].state.access.tokens
+    assert configs[0].host == "127.0.0.1"
+    assert not configs[0].app.state.access.tokens
 
 
 def test_help_and_the_package_stay_light():

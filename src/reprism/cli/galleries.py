@@ -37,6 +37,20 @@ def open_gallery(
     return gallery, embedder
 
 
+def audit_path(gallery: str, given: Path | None) -> Path:
+    """Return where a gallery's audit log lies: where the user says, or else ``GALLERY.audit.jsonl`` beside it.
+
+    Raises:
+        ValueError: the gallery lies in object storage, and no path is given.
+    """
+    if given is not None:
+        return given
+    if "://" in gallery:
+        raise ValueError(f"{gallery} has no folder beside it for the audit log: name a file by --audit FILE")
+    folder = Path(gallery).absolute()
+    return folder.with_name(f"{folder.name}.audit.jsonl")
+
+
 def parse_moment(text: str, flag: str) -> datetime:
     """A moment in ISO 8601; one without a time zone is taken for UTC, as in the tables that are indexed.
 

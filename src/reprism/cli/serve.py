@@ -1,63 +1,75 @@
 """``reprism serve``."""
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import tyro
-
+from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Precision
-from reprism.cli.galleries import open_gallery, parse_duration
+from reprism.cli.galleries import audit_path, open_gallery, parse_duration
 
+if TYPE_CHECKING:
+    import uvicorn
+
+_EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 _GRACE = 30  # seconds that requests under way have left when the service is told to end
 
 
 @dataclass
 class Arguments:
-    """Serve a gallery over HTTP: an API (described at /openapi.json), and a page to search it in a browser.
+    """Serve a gallery over HTTP: an API (described at /docs), and a page to search it in a browser.
 
-    Without tokens it can be reached from this machine only. To open it to others, give each of them a token, and keep
-    the tokens from being overheard: by --certificate and --key, or behind a proxy that does TLS.
+    Without tokens the service can be reached from this machine only. To open it to others, give each of them a token,
+    and encrypt the connection: with --certificate and --key, or behind a proxy that does TLS.
     """
 
     gallery: str
-    """What reprism index made."""
+    """Gallery that reprism index created."""
     model: Path | None = None
-    """The model it was made with; by custom the file that it noted."""
+    """Model file that the gallery was made with (default: the one noted in the gallery)."""
     host: str = "127.0.0.1"
-    """The address to listen on; another than this machine's own needs tokens."""
+    """Address to listen on. Any address but this machine's own needs tokens."""
     port: int = 8000
+    """Port to listen on; 0 takes a free one."""
     tokens: Path | None = None
-    """A TOML file with a table for each holder: [alice] token = "…" (or sha256 = "…"), scopes = ["search", "write",
-    "erase"]. Others on this machine must not be able to read it. REPRISM_TOKENS may hold the same text instead."""
+    """TOML file with a table for each holder: [alice] token = "…" (or sha256 = "…"), scopes = ["search", "write",
+    "erase"]. Others on this machine must not be able to read it. REPRISM_TOKENS can hold the same text instead."""
     certificate: Path | None = None
-    """For TLS: the certificate (PEM)."""
+    """Certificate for TLS (PEM file)."""
     key: Path | None = None
-    """For TLS: its key (PEM)."""
+    """Key of the certificate (PEM file)."""
     audit: Path | None = None
-    """Where to note who searched, added and erased, and which rows; by custom GALLERY.audit.jsonl, beside it."""
+    """File that notes who searched, added and erased which rows (default: GALLERY.audit.jsonl, beside the gallery)."""
     calibration: Path | None = None
-    """calibration.json, to give each match the probability that it is right; of this gallery's distances."""
+    """Calibration of this gallery's distances (reprism calibrate): each match then has the probability that it is right."""
     retain: str | None = None
-    """Erase rows older than this, such as 30d (or h, w), at the start and every hour."""
+    """Erase rows older than this age (30d, 12h, 4w), at the start and every hour (default: keep them)."""
     thumbnails: bool = True
-    """Whether to keep a small picture of what is put in."""
+    """Keep a small picture of each image that is added."""
     queue: int = 64
-    """Requests at work or waiting; more are told to come back."""
+    """Maximum queued and running requests; further ones get 503."""
     max_bytes: int = 10 * 2**20
-    """Largest upload."""
+    """Maximum size of an upload, in bytes."""
     max_pixels: int = 2**25
-    """Largest picture decoded."""
+    """Maximum pixels of a picture; larger ones are not decoded."""
     batch_size: int = 16
-    """Pictures that the network takes at a time, if so many wait."""
+    """Maximum pictures that the network takes at once."""
     precision: Precision = "auto"
     device: Device = None
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism serve`` until it is told to end; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism serve")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism serve",
+        example="reprism serve --gallery gallery\nreprism serve --gallery gallery --host 0.0.0.0 --tokens tokens.toml",
+        main=("gallery", "host", "port", "tokens", "calibration"),
+    )
     try:
         import uvicorn
 
@@ -92,8 +104,8 @@ def run(argv: Sequence[str]) -> int:
         precision=arguments.precision,
         device=arguments.device,
     )
-    with AuditLog(_audit_path(arguments)) as audit:
-        uvicorn.run(
+    with AuditLog(audit_path(arguments.gallery, arguments.audit)) as audit:
+        config = uvicorn.Config(
             create_app(gallery, embedder, settings, calibration, access=access, audit=audit),
             host=arguments.host,
             port=arguments.port,
@@ -104,14 +116,34 @@ def run(argv: Sequence[str]) -> int:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE,
+            log_level="warning",
         )
+        return _listen(config)
+
+
+def _listen(config: "uvicorn.Config") -> int:
+    """Serve until told to end, and print the address once requests are answered; returns the exit status."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(_announcement(config, self.servers[0].sockets[0].getsockname()[1]), flush=True)
+
+    server = Server(config)
+    try:
+        server.run()
+    except KeyboardInterrupt:  # the usual way to stop it; requests under way have been answered
+        print("Stopped.")
+    except SystemExit:  # what went wrong at the start is in the log
+        return 1
     return 0
 
 
-def _audit_path(arguments: Arguments) -> Path:
-    if arguments.audit is not None:
-        return arguments.audit
-    if "://" in arguments.gallery:
-        raise ValueError(f"{arguments.gallery} has no folder beside it for the audit log: say where by --audit FILE")
-    folder = Path(arguments.gallery)
-    return folder.absolute().with_name(f"{folder.absolute().name}.audit.jsonl")
+def _announcement(config: "uvicorn.Config", port: int) -> str:
+    """Say where the service is, and how to stop it."""
+    everywhere = config.host in _EVERYWHERE
+    host = socket.gethostname() if everywhere else config.host
+    address = f"{'https' if config.is_ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
+    others = ", and at every other address of this machine" if everywhere else ""
+    return f"Serving at {address}{others}. The API is described at {address}docs. Press Ctrl-C to stop."
