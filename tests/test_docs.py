@@ -69,7 +69,8 @@ def place(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.mark.parametrize("page", ["datasets.md", "evaluation.md", "paper.md", "search.md"])
-def test_commands(page: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands(page: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reprism.cli.erase._confirmed", lambda: True)
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").replace("/data/", f"{place}/").splitlines()
     commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("reprism ")]
     assert commands

@@ -8,8 +8,8 @@ import pytest
 from reprism.cli import main
 
 COMMANDS = [
-    ["backbones"], ["calibrate"], ["compare"], ["convert"], ["demo"], ["explain"], ["index"], ["optimize"],
-    ["report"],
+    ["backbones"], ["calibrate"], ["compare"], ["convert"], ["demo"], ["erase"], ["explain"], ["index"], ["optimize"],
+    ["report"], ["serve"],
 ]  # fmt: skip
 _MOST = 6  # options before those that matter less, --help included
 

@@ -169,10 +169,10 @@ def test_optimize_compress_and_erase(indexed, people, tmp_path, capsys):
     pid = next(row.pid for row in gallery.rows())
     of_pid = len([row for row in gallery.rows() if row.pid == pid])
     count = len(gallery)
-    assert main(["erase", str(tmp_path / "g"), "--pid", pid]) == 0
+    assert main(["erase", str(tmp_path / "g"), "--pid", pid, "--yes"]) == 0
     assert f"{of_pid} rows erased, {count - of_pid} left" in capsys.readouterr().out
     assert main(["erase", str(tmp_path / "g"), "--older-than", "30d"]) == 0
-    assert main(["erase", str(tmp_path / "g"), "--older-than", "2999-01-01"]) == 0
+    assert main(["erase", str(tmp_path / "g"), "--older-than", "2999-01-01", "--yes"]) == 0
     assert len(gallery) == 0
 
 
