@@ -44,7 +44,7 @@ class Arguments:
     audit: Path | None = None
     """File that notes who searched, added and erased which rows (default: GALLERY.audit.jsonl, beside the gallery)."""
     calibration: Path | None = None
-    """Calibration of this gallery's distances (reprism calibrate). Adds to each match its probability of being right."""
+    """Calibration of this gallery's distances (reprism calibrate); gives each match its probability of being right."""
     retain: str | None = None
     """Erase rows older than this age (30d, 12h, 4w), at the start and every hour (default: keep them)."""
     thumbnails: bool = True
