@@ -85,7 +85,11 @@ def test_train_help_shows_the_recipes_own_defaults(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [(["nonsense"], 2, "no command 'nonsense'"), (["train"], 2, "name a recipe first"),
-     (["train", "scr-markt1501"], 1, "Did you mean scr-market1501"),
+     (["trian"], 2, "no command 'trian'. Did you mean 'train'?"),
+     (["data", "chek"], 2, "no action 'chek'. Did you mean 'check'?"),
+     (["data", "check", "Market", "/tmp"], 1, "Did you mean 'market1501'?"),
+     (["reproduce", "tabel3"], 1, "Did you mean 'table3'?"),
+     (["train", "scr-markt1501"], 1, "Did you mean 'scr-market1501'?"),
      (["train", "scr-market1501"], 1, "--data.root"),
      (["evaluate", "absent.safetensors", "--data", "market1501"], 1, "NAME:DIR"),
      (["evaluate", "absent.safetensors", "--data", "nothing:/tmp"], 1, "Unknown data set 'nothing'"),
@@ -123,7 +127,7 @@ def test_render_train_evaluate(
     assert main(["evaluate", "runs/scr-market1501/model.safetensors", "--data", "market1501:people",
                  "--precision", "fp32", "--device", "cpu"]) == 0  # fmt: skip
     shown = capsys.readouterr().out
-    result = json.loads(Path("evaluation.json").read_text())
+    result = json.loads(Path("evaluation-scr-market1501-market1501-people.json").read_text())
     assert result["mAP"] == pytest.approx(recorded["mAP"], abs=1e-4)
     assert {"rank1", "rank5", "rank10", "rank20", "mINP", "num_queries", "lost_queries", "protocol"} <= result.keys()
     assert f"{100 * result['mAP']:.1f}" in shown
@@ -200,9 +204,9 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
     assert main(["evaluate", "model.safetensors", "--data", "market1501:market1501", "cuhk03,boxes=detected:cuhk03",
                  "cuhk03,protocol=classic,split=2:cuhk03", "mars:mars", "mars,protocol=without-queries:mars",
                  "--video.frames", "4", "--video.runs", "2", "--comparison", "all-pairs",
-                 "--device", "cpu", "--workers", "0"]) == 0  # fmt: skip
+                 "--device", "cpu", "--workers", "0", "--out", "all.json"]) == 0  # fmt: skip
     shown = capsys.readouterr().out
-    results = json.loads(Path("evaluation.json").read_text())
+    results = json.loads(Path("all.json").read_text())
     assert [result["data"] for result in results] == ["market1501", "cuhk03", "cuhk03", "mars", "mars"]
     assert [result["trials"] for result in results] == [1, 1, 10, 1, 1]
     assert "one gallery item of each identity by another camera, 10 trials" in results[2]["protocol"]
@@ -225,8 +229,8 @@ def test_the_protocol_says_what_was_done_not_what_the_data_set_suggests(
     classic, market = "cuhk03,protocol=classic:cuhk03", f"market1501:{people}"
     for data, shots, said in ((classic, "0", False), (classic, "3", True), (market, "1", True), (market, "0", False)):
         assert main(["evaluate", "model.safetensors", "--data", data, "--single-gallery-shot", shots,
-                     "--device", "cpu", "--workers", "0"]) == 0  # fmt: skip
-        result = json.loads(Path("evaluation.json").read_text())
+                     "--device", "cpu", "--workers", "0", "--out", "it.json", "--overwrite"]) == 0  # fmt: skip
+        result = json.loads(Path("it.json").read_text())
         assert (f"one gallery item of each identity by another camera, {shots} trials" in result["protocol"]) == said
     assert main(["evaluate", "model.safetensors", "--data", classic, "--ranked-lists", "x", "--device", "cpu",
                  "--workers", "0"]) == 1  # fmt: skip
@@ -274,8 +278,10 @@ def test_reranking_expansion_and_calibration(
     model.train()(torch.randn(8, 3, 32, 16))
     reprism.save(model, "model.safetensors")
     data = ["model.safetensors", "--data", f"market1501:{people}", "--device", "cpu", "--precision", "fp32"]
-    assert main(["evaluate", *data, "--rerank", "--k1", "5", "--k2", "2", "--expand-queries", "3"]) == 0
-    result = json.loads(Path("evaluation.json").read_text())
+    assert (
+        main(["evaluate", *data, "--rerank", "--k1", "5", "--k2", "2", "--expand-queries", "3", "--out", "r.json"]) == 0
+    )
+    result = json.loads(Path("r.json").read_text())
     for words in ("re-ranked (k1 5, k2 2, lambda 0.3)", "queries expanded by their 3 nearest"):
         assert words in result["protocol"]
     embedder = reprism.Embedder("model.safetensors", precision="fp32", device="cpu")
@@ -333,3 +339,35 @@ def test_ranked_lists_and_comparison(
     assert "compare/index.html" in capsys.readouterr().out
     assert "one.safetensors: mAP" in Path("compare/index.html").read_text()
     assert main(["evaluate", "one.safetensors", *data, "--ranked-lists", "x", "--rerank"]) == 1
+
+
+def test_figures_are_named_after_model_and_data_and_never_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], people: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(32, 16))
+    reprism.save(model, "runs/stripes only/model.safetensors")
+    reprism.save(model, "other.safetensors")
+    options = ["--device", "cpu", "--workers", "0", "--data", f"market1501:{people}"]
+    run = "runs/stripes only/model.safetensors"
+    names = []
+    for command in ([run, *options], [run, *options], ["other.safetensors", *options, f"market1501:{people}/"]):
+        assert main(["evaluate", *command]) == 0
+        shown = capsys.readouterr().out
+        (line,) = [line for line in shown.splitlines() if line.startswith("figures in ")]
+        names.append(line.removeprefix("figures in "))
+    assert names == [
+        "evaluation-stripes-only-market1501-market.json",
+        "evaluation-stripes-only-market1501-market-2.json",
+        "evaluation-other-market1501-market.json",
+    ]
+    assert all(json.loads(Path(name).read_text()) for name in names)
+    # Two data sets of the same name are told apart as they were given, whole.
+    assert f"market1501:{people}/:singlequery" in "".join(shown.split())
+    Path("mine.json").write_text("precious")
+    assert main(["evaluate", run, *options, "--out", "mine.json"]) == 1
+    assert "mine.json exists: give --overwrite" in capsys.readouterr().err
+    assert Path("mine.json").read_text() == "precious"
+    assert main(["evaluate", run, *options, "--out", "mine.json", "--overwrite"]) == 0
+    assert json.loads(Path("mine.json").read_text())["checkpoint"] == run

@@ -225,3 +225,11 @@ def test_a_tracklet_of_nothing_and_mixed_items_are_refused(embedder: reprism.Emb
 def test_a_broken_frame_is_named(embedder: reprism.Embedder, walk: Tracklet) -> None:
     with pytest.raises(ImageError, match=r"absent\.png"):
         embedder.embed_tracklets([Tracklet(walk.folder, ("0.png", "absent.png"), 1, 1)])
+
+
+def test_an_embedder_and_its_network_print_in_a_line() -> None:
+    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", 751, part_dim=8, size=(64, 32))
+    name = "PartNet('p1(s2)' on mobilenetv3_small_050, 64×32 images, 24 columns, 751 classes)"
+    assert repr(model) == name
+    embedder = reprism.Embedder(model, flip=False, precision="fp32", device="cpu")
+    assert repr(embedder) == f"Embedder({name}, without mirrored image, fp32, cpu)"

@@ -115,6 +115,10 @@ class Embedder:
         self.resize = resize(model.preprocessing)
         self._normalise = normalise(model.preprocessing)
 
+    def __repr__(self) -> str:
+        flip = "with" if self.flip else "without"
+        return f"Embedder({self.model!r}, {flip} mirrored image, {self.precision}, {self.device})"
+
     @property
     def descriptor_dim(self) -> int:
         """Columns of a descriptor."""

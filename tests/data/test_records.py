@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import reprism
-from reprism.data import LOADERS, DataError, ReIDDataset, Sample, open_dataset
+from reprism.data import LOADERS, DataError, ReIDDataset, Sample, Tracklet, open_dataset
 
 
 def dataset(*train_pids):
@@ -69,6 +69,17 @@ def test_options_reach_the_loader(monkeypatch):
 
 def test_a_data_error_is_a_value_error():
     assert issubclass(DataError, ValueError)
+
+
+def test_a_data_set_prints_its_counts_and_no_samples():
+    data = dataset(*range(2000), 5)
+    assert repr(data) == (
+        "ReIDDataset('some', 'root': 2,001 train images of 1,999 identities, 3 query images of 2 identities, "
+        "3 gallery images of 2 identities)"
+    )
+    walk = Tracklet(Path("walks/0001"), tuple(f"F{i:03}.jpg" for i in range(900)), 1, "gate")
+    assert repr(walk) == "Tracklet('walks/0001', 900 frames, pid=1, camid='gate')"
+    assert "1 query tracklets of 1 identities" in repr(ReIDDataset("walks", Path("root"), (walk,), (walk,), (walk,)))
 
 
 def test_the_names_are_public():

@@ -137,6 +137,36 @@ def test_filters_groups_threshold_and_probability(indexed, query, capsys, tmp_pa
     assert {m["id"] for m in matches("--rerank")} == {m["id"] for m in everything}
 
 
+def test_a_camera_that_is_to_be_left_out_need_not_be_there(indexed, query, capsys):
+    command = ["search", query, "--gallery", str(indexed / "g"), "--json", "--not-camera", "garage"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)[0]["matches"]
+    assert "--not-camera leaves nothing out" in shown.err
+    assert "there are 1, 2, 3." in shown.err
+
+
+def test_a_folder_is_searched_for_with_all_its_images_in_order(indexed, people, tmp_path, capsys):
+    pictures = sorted((people / "query").glob("*.jpg"))[:3]
+    for picture, name in zip(pictures, ("b.jpg", "a.jpg", "below/c.JPG"), strict=True):
+        (tmp_path / "wanted" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "wanted" / name).write_bytes(picture.read_bytes())
+    (tmp_path / "wanted" / "notes.txt").write_text("no picture")
+    (tmp_path / "wanted" / "._a.jpg").write_text("macOS leaves these")
+
+    def answers(*inputs):
+        command = ["search", *map(str, inputs), "--gallery", str(indexed / "g"), "--json", "--top", "2"]
+        assert main(command) == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = answers(tmp_path / "wanted")
+    assert [answer["query"] for answer in found] == [
+        str(tmp_path / "wanted" / name) for name in ("a.jpg", "b.jpg", "below/c.JPG")
+    ]
+    one_by_one = answers(pictures[1], pictures[0], pictures[2])
+    assert [answer["matches"] for answer in found] == [answer["matches"] for answer in one_by_one]
+
+
 def test_a_page_holds_its_pictures(indexed, query, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["search", query, query, "--gallery", str(indexed / "g"), "--top", "4", "--html", str(page)]) == 0
@@ -207,6 +237,10 @@ def test_mistakes_are_explained(indexed, query, tmp_path, capsys):
         (["search", query, "--gallery", str(tmp_path)], "no gallery at"),
         (["search", query, "--gallery", gallery, "--after", "noon"], "--after 'noon'"),
         (["search", query, "--gallery", gallery, "--top", "0"], "top is 0"),
+        (["search", query, "--gallery", gallery, "--camera", "1", "garage"], "'garage'; there are 1, 2, 3."),
+        (["search", query, "--gallery", gallery, "--pid", "anna"], "has no identity 'anna'"),
+        (["search", query, "--gallery", gallery, "--source", "may"], "nothing from the source 'may'"),
+        (["search", str(tmp_path), "--gallery", gallery], "holds no image (.jpg"),
         (["search", str(tmp_path / "gone.jpg"), "--gallery", gallery], "no such file"),
         (["erase", gallery], "say what to erase"),
         (["erase", gallery, "--older-than", "soon"], "--older-than 'soon'"),

@@ -16,6 +16,7 @@ from importlib import import_module
 from types import FrameType
 
 from reprism._version import __version__
+from reprism.terminal import did_you_mean
 
 COMMANDS = {
     "demo": "Draw people, train on them, evaluate, and show what came out; five minutes, nothing else needed.",
@@ -92,7 +93,8 @@ def _run(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         print(
-            f"reprism: no command {name!r}; there are {', '.join(COMMANDS)} (see reprism --help)",
+            f"reprism: no command {name!r}.{did_you_mean(name, COMMANDS)} There are {', '.join(COMMANDS)} "
+            "(see reprism --help)",
             file=sys.stderr,
         )
         return 2

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from reprism.cli.datasets import open_named
 from reprism.cli.output import figures_table, progress_bars
+from reprism.terminal import did_you_mean
 
 
 @dataclass
@@ -68,6 +69,8 @@ def run(argv: Sequence[str]) -> int:
         lines = (f"  {name:<8} {(action.__doc__ or '').splitlines()[0]}" for name, action in actions.items())
         text = "usage: reprism data ACTION [OPTIONS]\n\nactions:\n" + "\n".join(lines)
         asked = bool(argv) and argv[0] in ("-h", "--help")
+        if argv and not asked:
+            text = f"reprism data: no action {argv[0]!r}.{did_you_mean(argv[0], actions)}\n\n{text}"
         print(text, file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     return actions[argv[0]](argv[1:])

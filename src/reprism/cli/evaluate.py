@@ -1,5 +1,6 @@
 """``reprism evaluate``."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
-from reprism.cli.datasets import open_named
+from reprism.cli.datasets import named_data, open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
-from reprism.cli.output import metrics_table, progress_bars
+from reprism.cli.output import metrics_table, progress_bars, unused
 from reprism.data import ReIDDataset
 
 if TYPE_CHECKING:
@@ -60,8 +62,10 @@ class Arguments:
     expand_queries: int = 0
     """Average query expansion: join each query with so many of its nearest gallery items before the search."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
-    out: Path = Path("evaluation.json")
-    """Where the figures go as JSON."""
+    out: Path | None = None
+    """JSON file for the figures (default: evaluation-MODEL-DATA.json, with a number where that exists)."""
+    overwrite: bool = False
+    """Replace the file that --out names, if it exists."""
     ranked_lists: Path | None = None
     """Folder for pictures of the hardest queries' ranked lists, and a page of them."""
     shown: int = 10
@@ -80,6 +84,9 @@ def run(argv: Sequence[str]) -> int:
     if arguments.single_gallery_shot is not None and arguments.single_gallery_shot < 0:
         raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: wanted is a number of trials, or 0")
 
+    if arguments.out is not None and arguments.out.exists() and not arguments.overwrite:
+        raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")
+
     from reprism.data.check import require_evaluable
     from reprism.evaluation.protocols import require_multi_query
     from reprism.files import write_json
@@ -97,14 +104,34 @@ def run(argv: Sequence[str]) -> int:
     embedder = load_embedder(arguments.checkpoint, arguments.embedding)
     results = [_evaluate(dataset, embedder, arguments) for dataset in datasets]
     console = Console()
-    console.print(metrics_table(results))
-    for result in results:
-        console.print(f"[bold]{result['data']}[/bold]: {result['protocol']}", highlight=False)
+    names = _row_names(arguments.data)
+    console.print(metrics_table(results, names, console.width))
+    for name, result in zip(names, results, strict=True):
+        console.print(f"[bold]{escape(name)}[/bold]: {escape(result['protocol'])}", highlight=False)
         for path in result["lost_queries"][:10]:
             console.print(f"  lost (no other camera saw this person): {path}", highlight=False, markup=False)
-    write_json(arguments.out, results[0] if len(results) == 1 else results)
-    console.print(f"figures in {arguments.out}", highlight=False)
+    out = arguments.out or unused(Path(_file_name(arguments.checkpoint, arguments.data)))
+    write_json(out, results[0] if len(results) == 1 else results)
+    console.print(f"figures in {out}", highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _row_names(data: Sequence[str]) -> list[str]:
+    """Name each data set for a table: by its name alone, if no two have the same, or as it was given."""
+    names = [named_data(text)[0] for text in data]
+    return names if len(set(names)) == len(names) else list(data)
+
+
+def _file_name(checkpoint: Path, data: Sequence[str]) -> str:
+    """Name the file of figures after the model and the data: ``evaluation-cpu-minutes-market1501-people.json``.
+
+    A run's model is named after its folder.
+    """
+    model = checkpoint.absolute().parent.name if checkpoint.name == "model.safetensors" else checkpoint.stem
+    named = [(name, Path(root).absolute().stem) for name, root, _ in map(named_data, data)]
+    parts = [model, *dict.fromkeys(part for pair in named for part in pair)]
+    readable = re.sub(r"[^\w.-]+", "-", "-".join(parts))
+    return f"evaluation-{readable[:120]}.json"
 
 
 def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``reprism search``."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ import tyro
 from reprism.cli.embedding import Device, Precision
 from reprism.cli.galleries import open_gallery, parse_moment
 from reprism.cli.output import figures_table
+from reprism.data.folders import IMAGE_SUFFIXES, image_names
+from reprism.terminal import did_you_mean
 
 if TYPE_CHECKING:
     from reprism.gallery.search import Match
+    from reprism.gallery.table import Gallery
 
 
 @dataclass
@@ -22,7 +26,7 @@ class Arguments:
     """Find the people of some pictures in a gallery: a table for each picture, or JSON, or a page with pictures."""
 
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures of one person each, cropped as a detector does."""
+    """Pictures of one person each, cropped as a detector does; folders, searched with all that lies in them."""
     gallery: str
     """What reprism index made."""
     model: Path | None = None
@@ -66,7 +70,8 @@ def run(argv: Sequence[str]) -> int:
     """Run ``reprism search``; returns the exit status."""
     arguments = tyro.cli(Arguments, args=list(argv), prog="reprism search")
     if not arguments.images:
-        raise ValueError("give one or more pictures to search for")
+        raise ValueError("give one or more pictures, or folders of pictures, to search for")
+    pictures = _pictures(arguments.images)
 
     from reprism.evaluation.calibration import Calibration
     from reprism.evaluation.part_scale import NO_SCALE
@@ -89,10 +94,11 @@ def run(argv: Sequence[str]) -> int:
         precision=arguments.precision,
         device=arguments.device,
     )
+    _check_filters(gallery, arguments)
     if calibration is not None:
         gallery.check_calibration(calibration)  # before pictures are embedded
     found = gallery.search(
-        embedder.embed(arguments.images),
+        embedder.embed(pictures),
         arguments.top,
         where,
         threshold=arguments.threshold,
@@ -101,7 +107,7 @@ def run(argv: Sequence[str]) -> int:
         rerank=arguments.rerank,
         exact=arguments.exact or None,
     )
-    queries = [str(path) for path in arguments.images]
+    queries = [str(path) for path in pictures]
     if arguments.html is not None:
         write_search_page(arguments.html, gallery, list(zip(queries, found, strict=True)))
     if arguments.json:
@@ -118,6 +124,48 @@ def run(argv: Sequence[str]) -> int:
     if arguments.html is not None:
         print(arguments.html)
     return 0
+
+
+def _pictures(given: Sequence[Path]) -> list[Path]:
+    """Return the pictures as they were given, and in the place of a folder the images below it, sorted by path.
+
+    Raises:
+        ValueError: a folder holds no image.
+    """
+    pictures: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            pictures.append(path)
+            continue
+        found = [Path(place) / name for place, _, _ in os.walk(path) for name in image_names(Path(place))]
+        if not found:
+            raise ValueError(f"the folder {path} holds no image ({', '.join(IMAGE_SUFFIXES)}): nothing to search for")
+        pictures += sorted(found)
+    return pictures
+
+
+def _check_filters(gallery: "Gallery", arguments: Arguments) -> None:
+    """Refuse a filter that no row can pass, because of a name that the gallery does not have.
+
+    Raises:
+        ValueError: no row is of such a camera, identity or source.
+    """
+    from reprism.gallery.filters import Filter
+
+    if named := {*arguments.camera, *arguments.not_camera}:
+        cameras = gallery.stats()["cameras"]
+        there = f"there are {', '.join(cameras)}" if cameras else "no row has a camera"
+        for camera in sorted(named - cameras.keys()):
+            text = f"{gallery.uri} has no camera {camera!r}; {there}.{did_you_mean(camera, cameras)}"
+            if camera in arguments.camera:
+                raise ValueError(text)
+            # The query's own camera need not be in the gallery: nothing is wrong, unless it was misspelt.
+            print(f"reprism search: --not-camera leaves nothing out: {text}", file=sys.stderr)
+    for pid in arguments.pid:
+        if not gallery.rows(Filter(pids=(pid,)), limit=1):
+            raise ValueError(f"{gallery.uri} has no identity {pid!r}")
+    if arguments.source is not None and not gallery.rows(Filter(source=arguments.source), limit=1):
+        raise ValueError(f"{gallery.uri} has nothing from the source {arguments.source!r}")
 
 
 def _show(query: str, matches: "Sequence[Match]") -> None:
@@ -142,7 +190,9 @@ def _show(query: str, matches: "Sequence[Match]") -> None:
         "image": [match.path for match in matches],
     }
     shown = {title: cells for title, cells in columns.items() if any(cells)}
-    table = figures_table(escape(query), list(shown))
+    *figures, path = shown
+    table = figures_table(escape(query), figures)
+    table.add_column(path, overflow="fold", min_width=16)
     for cells in zip(*shown.values(), strict=True):
         table.add_row(*map(escape, cells))
     console.print(table)

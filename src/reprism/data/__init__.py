@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from os import PathLike
@@ -10,6 +9,7 @@ from typing import Any
 
 from reprism.data import cuhk03, dukemtmc, market1501, mars, own
 from reprism.data.records import DataError, ReIDDataset, Sample, Tracklet
+from reprism.terminal import did_you_mean
 
 __all__ = ["LOADERS", "DataError", "ReIDDataset", "Sample", "Tracklet", "open_dataset"]
 
@@ -42,8 +42,7 @@ def open_dataset(
         DataError: The folder does not hold the data set.
     """
     if name not in LOADERS:
-        close = difflib.get_close_matches(name.lower(), LOADERS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, LOADERS)
         raise ValueError(f"Unknown data set {name!r}.{hint} Known: {', '.join(sorted(LOADERS))}.")
     loader = LOADERS[name]
     parameters = list(inspect.signature(loader).parameters)[1:]

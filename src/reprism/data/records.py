@@ -61,6 +61,9 @@ class Tracklet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        return f"Tracklet({str(self.folder)!r}, {len(self)} frames, pid={self.pid!r}, camid={self.camid!r})"
+
     @property
     def path(self) -> Path:
         """The first frame, which stands for the tracklet in messages and reports."""
@@ -100,6 +103,14 @@ class ReIDDataset:
     protocol: str = ""
     single_shot_trials: int = field(default=0, kw_only=True)
     multi_query: tuple[Item, ...] = field(default=(), kw_only=True)
+
+    def __repr__(self) -> str:
+        unit = "tracklets" if self.is_video else "images"
+        parts = (
+            f"{len(items):,} {name} {unit} of {len({item.pid for item in items} - {JUNK, DISTRACTOR}):,} identities"
+            for name, items in (("train", self.train), ("query", self.query), ("gallery", self.gallery))
+        )
+        return f"ReIDDataset({self.name!r}, {str(self.root)!r}: {', '.join(parts)})"
 
     @cached_property
     def train_labels(self) -> dict[Label, int]:

@@ -72,6 +72,14 @@ class PartNet(nn.Module):
             {part.name: part_classifier(part_dim, num_classes) for part in partition.parts} if num_classes else {}
         )
 
+    def __repr__(self) -> str:
+        """Name the network; ``print(model.trunk)``, ``.branches`` and ``.heads`` show the layers."""
+        height, width = self.preprocessing.size
+        return (
+            f"PartNet({str(self.partition)!r} on {self.backbone}, {height}×{width} images, "
+            f"{self.descriptor_dim:,} columns, {self.num_classes:,} classes)"
+        )
+
     @property
     def descriptor_dim(self) -> int:
         """Columns of the descriptor: part_dim times the number of parts."""

@@ -15,6 +15,7 @@ from typing import Any
 from reprism.data import open_dataset
 from reprism.files import write_json, write_whole
 from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS, Experiment, Row, Table
+from reprism.terminal import did_you_mean
 from reprism.training.recipes import Recipe, released, scr
 
 Progress = Callable[[str, int, int], None]
@@ -176,7 +177,7 @@ def reproduce(
         ValueError: no such table, no such row, or starting weights that do not fit its networks.
     """
     if name not in TABLES:
-        raise ValueError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+        raise ValueError(f"there is no table {name!r}; there are {', '.join(TABLES)}.{did_you_mean(name, TABLES)}")
     table, folder = TABLES[name], Path(folder)
     chosen = [row for row in table.rows if not rows or any(part.lower() in row.method.lower() for part in rows)]
     if not chosen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from reprism.data.video import VideoSettings
 from reprism.files import write_json
 from reprism.notation import Partition
+from reprism.terminal import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -212,9 +212,22 @@ _CPU_HOUR = Recipe(
     trainer=TrainerSettings(evaluate_every=0),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER), _CPU_HOUR)}
-"""The named recipes: the paper's, the released code's variants of them, and ``cpu-hour``, the best that two CPU cores
-train in an hour on 500 identities (docs/benchmarks.md)."""
+_CPU_MINUTES = Recipe(
+    name="cpu-minutes",
+    # Both cores are busy with the network; a worker process would only take turns with it.
+    data=DataSettings(size=(96, 48), cache="ram", workers=0),
+    model=ModelSettings(partition="p1+p2(s2c2)", backbone="resnet10t", part_dim=64, pretrained=False),
+    optimizer=OptimizerSettings(epochs=25, lr=4e-3, schedule="cosine", warmup=1),
+    # fp32: on CPUs mixed precision gains nothing for a network this small, and figures compare better.
+    trainer=TrainerSettings(precision="fp32", evaluate_every=5, log_every=2),
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER), _CPU_HOUR, _CPU_MINUTES)
+}
+"""The named recipes: the paper's, the released code's variants of them, and two for two CPU cores (docs/benchmarks.md).
+``cpu-hour`` is the best that they train in an hour on 500 identities; ``cpu-minutes`` trains a small network from
+random weights on drawn people, as ``reprism demo`` does."""
 
 
 def find_recipe(source: str) -> Recipe:
@@ -233,11 +246,9 @@ def find_recipe(source: str) -> Recipe:
     if path.is_dir():
         path /= "recipe.json"
     if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
-        close = difflib.get_close_matches(source, RECIPES, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
         raise RecipeError(
-            f"no recipe {source!r}: it is neither a named one, nor a YAML or JSON file, nor a run folder.{hint} "
-            f"Named are: {', '.join(RECIPES)}."
+            f"no recipe {source!r}: it is neither a named one, nor a YAML or JSON file, nor a run folder."
+            f"{did_you_mean(source, RECIPES)} Named are: {', '.join(RECIPES)}."
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
@@ -247,7 +258,9 @@ def find_recipe(source: str) -> Recipe:
         raise RecipeError(f"{path} holds no recipe: a mapping of field names to values is wanted")
     base = values.pop("recipe", None)
     if base is not None and base not in RECIPES:
-        raise RecipeError(f"{path} changes the recipe {base!r}, which is none of {', '.join(RECIPES)}")
+        raise RecipeError(
+            f"{path} changes the recipe {base!r}, which is none of {', '.join(RECIPES)}.{did_you_mean(base, RECIPES)}"
+        )
     start = RECIPES[base].model_dump() if base is not None else {"name": path.stem}
     try:
         return Recipe.model_validate(_merged(start, values))

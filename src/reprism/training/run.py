@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
@@ -31,6 +31,7 @@ from reprism.models.checkpoint import save
 from reprism.models.network import PartNet, build_model
 from reprism.precision import fastest_precision
 from reprism.training.module import ReIDModule
+from reprism.training.progress import TrainingProgress
 from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
 from reprism.training.resuming import PREVIOUS, ResumePoints, WholeCheckpoints, resume_point
 from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted, how_to_resume
@@ -250,7 +251,7 @@ def _trainer(recipe: Recipe, folder: Path, stop: StopRequest) -> pl.Trainer:
             callbacks=[
                 _RunFolder(folder),
                 ResumePoints(folder, settings.checkpoint_seconds, stop),
-                _Progress(),
+                TrainingProgress(),
             ],
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -298,15 +299,6 @@ class _RunFolder(Callback):
         """Save the model before its last evaluation."""
         if trainer.state.fn == TrainerFn.FITTING and trainer.current_epoch + 1 == trainer.max_epochs:
             _save_model(trainer, cast(ReIDModule, pl_module), self.folder)
-
-
-class _Progress(TQDMProgressBar):
-    """The bar, without the number of the log folder."""
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        items = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        return items
 
 
 def _environment() -> dict[str, Any]:
