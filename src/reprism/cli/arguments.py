@@ -27,6 +27,7 @@ def parse(
     example: str,
     main: Sequence[str] = (),
     default: T | None = None,
+    about: str | None = None,
 ) -> T:
     """Read a command's arguments.
 
@@ -37,12 +38,13 @@ def parse(
         example: Commands that work as they stand, one a line. The help begins with them.
         main: Names of the fields that the help lists first.
         default: Values that differ from the dataclass's own.
+        about: Help in place of the dataclass's docstring.
 
     Raises:
         SystemExit: the arguments ask for help (status 0), or are wrong (status 2, explained on standard error).
     """
     if {"-h", "--help"} & {*argv}:
-        print(_introduction(inspect.cleandoc(kind.__doc__ or ""), example))
+        print(_introduction(inspect.cleandoc(about or kind.__doc__ or ""), example))
     registry = ConstructorRegistry()
     registry.struct_rule(_plain_help(kind, main))
     values: dict[str, Any] = {} if default is None else {"default": default}
@@ -52,7 +54,9 @@ def parse(
 def _introduction(about: str, example: str) -> str:
     """The first sentence, the example, then the rest, as wide as the terminal."""
     width = max(40, shutil.get_terminal_size().columns)
-    first, *others = [textwrap.fill(" ".join(text.split()), width) for text in about.split("\n\n")]
+    first, *others = [
+        textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False) for text in about.split("\n\n")
+    ]
     heading = "Examples:" if "\n" in example else "Example:"
     return "\n\n".join([first, f"{heading}\n{textwrap.indent(example, '  ')}", *others]) + "\n"
 
@@ -112,7 +116,7 @@ def _metavar(kind: Any, default: Any) -> str | None:
     """What stands for the value of an option that may be left out: its type, without ``None``."""
     if default is not None or get_origin(kind) not in (Union, UnionType):
         return None
-    kinds = [one for one in get_args(kind) if one is not NoneType]
+    kinds = [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(kind) if one is not NoneType]
     if len(kinds) != 1:
         return None
     if get_origin(kinds[0]) is Literal:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset
 from reprism.cli.galleries import open_gallery
@@ -22,31 +23,36 @@ if TYPE_CHECKING:
 class Arguments:
     """Make a gallery's descriptors narrower, by principal components. There is no way back.
 
-    What is searched for later is made narrower alike. Distances change: calibrations and thresholds made before hold no
-    longer, and reprism calibrate --gallery makes new ones. Per-part shares of a distance are lost: columns belong to no
-    part any more. With labelled data, prints what it costs.
+    Later searches use the same components. Distances change: calibrations and thresholds made before no longer hold,
+    and reprism calibrate --gallery makes new ones. Parts can no longer be compared. With --data, prints the cost.
     """
 
     gallery: tyro.conf.Positional[str]
-    """What reprism index made."""
+    """Gallery that reprism index created."""
     dim: int = 512
     """Columns to keep."""
     whitening: float = 0.0
-    """How far to make all components equally long, 0 (not) to 1 (quite). Look at what it costs first."""
+    """Divide components by this power of their standard deviation, 0 (off) to 1. See its cost by --dry-run first."""
     data: str | None = None
-    """NAME:DIR, as in reprism evaluate: labelled data, to say what it costs in mAP."""
+    """Labelled data set as NAME:DIR, to measure the cost in mAP (default: not measured)."""
     fit: Literal["gallery", "train"] = "gallery"
-    """Whose components: of the gallery's own rows, or of the training part of --data."""
+    """Fit the components to the gallery's own rows, or to the train split of --data."""
     dry_run: bool = False
-    """Say what it costs, and change nothing."""
+    """Print the cost, and change nothing."""
     model: Path | None = None
-    """The model that the gallery was made with; by custom the file that it noted. Only wanted with --data."""
+    """Model file that the gallery was made with, used with --data (default: the one noted in the gallery)."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism compress``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism compress")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism compress",
+        example="reprism compress gallery --dim 256 --data market1501:people --dry-run",
+        main=("dim", "data", "fit", "dry_run", "whitening"),
+    )
     if arguments.fit == "train" and arguments.data is None:
         raise ValueError("--fit train wants --data NAME:DIR: the training part of it")
 

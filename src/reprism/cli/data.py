@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.output import figures_table, progress_bars
 from reprism.terminal import did_you_mean
@@ -18,48 +19,48 @@ from reprism.terminal import did_you_mean
 
 @dataclass
 class Check:
-    """Count images, identities, cameras and tracklets of a data set's parts beside the published counts.
+    """Check a data set: count its splits beside the published counts, and list what will go wrong.
 
-    Missing images are listed, and with --decode unreadable ones; people seen by one camera only or in few images;
-    and the queries that will be lost, with the reason. Ends with status 1 if a count differs, an image is missing or
+    Lists missing images (and unreadable ones with --decode), people seen by one camera only or in few images, and
+    queries that will be lost, with the reason. Ends with status 1 if a count differs, an image is missing or
     unreadable, or the data cannot be used: no valid query, no gallery, fewer identities than a batch holds.
     """
 
     name: tyro.conf.Positional[str]
-    """The data set: market1501, dukemtmc, cuhk03, mars, csv or folder; options of its loader after commas, such as
+    """Data set: market1501, dukemtmc, cuhk03, mars, csv or folder. Options of its loader follow after commas:
     cuhk03,boxes=detected."""
     root: tyro.conf.Positional[str]
-    """Its folder; of csv, the table."""
+    """Folder of the data set; for csv, the table."""
     decode: bool = False
-    """Decode every image: minutes for the known data sets, where listing them takes seconds."""
+    """Decode every image. It takes minutes for the known data sets; listing them takes seconds."""
     ids_per_batch: int = 8
-    """P: identities in a training batch, at most as many as there are to train on."""
+    """Identities in a training batch (P), to check that there are enough."""
     images_per_id: int = 4
-    """K: list the people to train on with fewer images than a batch shows of each."""
+    """Images of each identity in a training batch (K), to list people with fewer."""
     split_by_identity: float | None = None
-    """Data of your own without a split: the share of the identities to train with."""
+    """Share of the identities to train with, in your own data without a split (default: none)."""
     seed: int = 0
-    """Of that division."""
+    """Random seed of --split-by-identity."""
     json: bool = False
     """Print JSON."""
 
 
 @dataclass
 class Render:
-    """Draw a data set of rendered people: no photograph of anyone is needed to try everything."""
+    """Draw a data set of people, to try everything without a photograph of anyone."""
 
     layout: tyro.conf.Positional[Literal["market1501", "cuhk03", "cuhk03-np", "mars"]]
-    """The layout it is written in; cuhk03 is the file cuhk-03.mat, cuhk03-np the folders made from it."""
+    """Layout to write: cuhk03 is the file cuhk-03.mat, cuhk03-np the folders made from it."""
     folder: tyro.conf.Positional[Path]
-    """Where to; must not exist or be empty."""
+    """Folder to write. It must not exist yet, or be empty."""
     train_identities: int | None = None
-    """People to train on; by custom 32, of mars 8."""
+    """Number of people to train on (default: 32; mars: 8)."""
     test_identities: int | None = None
-    """Other people, to look for; by custom 32, of mars 8."""
+    """Number of other people, to search for (default: 32; mars: 8)."""
     height: int = 128
-    """Of the images, in pixels; they are half as wide."""
+    """Height of the images in pixels; they are half as wide."""
     seed: int = 0
-    """The same seed draws the same people."""
+    """Random seed: the same seed draws the same people."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -78,7 +79,13 @@ def run(argv: Sequence[str]) -> int:
 
 def _check(argv: Sequence[str]) -> int:
     """Count what a data set holds, beside what was published, and say what will go wrong with it."""
-    arguments = tyro.cli(Check, args=list(argv), prog="reprism data check")
+    arguments = parse(
+        Check,
+        argv,
+        "reprism data check",
+        example="reprism data check market1501 /data/Market-1501",
+        main=("decode", "json", "split_by_identity", "ids_per_batch", "images_per_id"),
+    )
 
     from reprism.data.check import check_dataset
 
@@ -141,7 +148,13 @@ def _print_check(found: dict[str, Any]) -> None:
 
 def _render(argv: Sequence[str]) -> int:
     """Draw a data set of rendered people, in the layout of a real one."""
-    arguments = tyro.cli(Render, args=list(argv), prog="reprism data render")
+    arguments = parse(
+        Render,
+        argv,
+        "reprism data render",
+        example="reprism data render market1501 people",
+        main=("train_identities", "test_identities", "height", "seed"),
+    )
 
     from reprism.data.rendered_cuhk03 import render_cuhk03, render_cuhk03_np
     from reprism.data.rendered_layouts import render_market1501, render_mars

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from reprism.cli.arguments import parse
 from reprism.cli.datasets import named_data, open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
 from reprism.cli.output import metrics_table, progress_bars, unused
@@ -25,58 +26,63 @@ if TYPE_CHECKING:
 class Arguments:
     """Rank a data set's gallery for its queries with a trained network.
 
-    A gallery image of the query's person and camera is ignored for that query; a query that no other camera saw
-    is lost, and counted. Every result states the protocol it was measured by. The network may have been trained
-    on other data than it is tested on.
+    A gallery image of the query's person and camera is ignored for that query. A query that no other camera saw is
+    lost, and counted. Every result states its protocol. The network may have been trained on other data.
     """
 
     checkpoint: tyro.conf.Positional[Path]
-    """A model that reprism train wrote, or a state dict of the released SCR code."""
+    """Model file: written by reprism train, or a state dict of the released SCR code."""
     data: tuple[str, ...]
-    """NAME:DIR of one data set or of several, such as market1501:/data/Market-1501; with the options of its
-    loader, such as cuhk03,boxes=detected,protocol=classic:/data/cuhk03."""
+    """One or more data sets as NAME:DIR, such as market1501:/data/Market-1501. Options of the loader follow the name:
+    cuhk03,boxes=detected,protocol=classic:/data/cuhk03."""
     ap: Literal["step", "trapezoid"] = "step"
-    """Average precision: mean of k/rank_k, or by trapezoids as the original MATLAB code has it."""
+    """Average precision: the mean of k/rank_k (step), or the original MATLAB code's trapezoids."""
     lost: Literal["exclude", "zero"] = "exclude"
-    """What a lost query counts for in the means: nothing, or zero."""
+    """Exclude lost queries from the means, or count them as zero."""
     multi_query: bool = False
-    """Average the descriptors of one person in one camera before the search: of Market-1501 those in gt_bbox."""
+    """Average the descriptors of one person in one camera before the search (Market-1501: those in gt_bbox)."""
     single_gallery_shot: int | None = None
-    """Rank one gallery item of each identity, so many times over; by custom what the data set's protocol says
-    (10 for the classic one of CUHK03, 0, that is the whole gallery, for others)."""
+    """Rank one random gallery item of each identity, this many times; 0 ranks the whole gallery (default: 10 for the
+    classic protocol of CUHK03, 0 for others)."""
     split_by_identity: float | None = None
-    """Data of your own without a split: the share of the identities that is left out, to train with."""
+    """Share of the identities to leave out for training, in your own data without a split (default: none)."""
     seed: int = 0
-    """Of that division, and of single-gallery-shot trials."""
+    """Random seed of --split-by-identity and --single-gallery-shot."""
     comparison: Literal["concatenate", "all-pairs"] = "concatenate"
-    """Of tracklets: one distance over their runs side by side (the paper's), or the sum of those between every
-    run of the one and every run of the other (the released code's)."""
+    """Compare tracklets by one distance over their segments side by side (the paper's way), or by the sum of the
+    distances between every two segments (the released code's way)."""
     rerank: bool = False
-    """Re-rank by k-reciprocal neighbours (CVPR 2017)."""
+    """Re-rank by k-reciprocal neighbours (Zhong et al., CVPR 2017)."""
     k1: int = 20
-    """Of re-ranking: neighbours that reciprocity is asked of."""
+    """Neighbours tested for reciprocity in re-ranking."""
     k2: int = 6
-    """Of re-ranking: neighbours whose vectors are averaged."""
+    """Neighbours whose vectors are averaged in re-ranking."""
     lambda_value: float = 0.3
-    """Of re-ranking: the weight of the original distance."""
+    """Weight of the original distance in re-ranking, 0 to 1."""
     expand_queries: int = 0
-    """Average query expansion: join each query with so many of its nearest gallery items before the search."""
+    """Average each query with this many of its nearest gallery items before the search; 0: off."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
     out: Path | None = None
     """JSON file for the figures (default: evaluation-MODEL-DATA.json, with a number where that exists)."""
     overwrite: bool = False
     """Replace the file that --out names, if it exists."""
     ranked_lists: Path | None = None
-    """Folder for pictures of the hardest queries' ranked lists, and a page of them."""
+    """Folder for pictures of the hardest queries' ranked lists, and a page of them (default: none written)."""
     shown: int = 10
-    """How many queries these show."""
+    """Number of queries in --ranked-lists."""
     top: int = 10
-    """How many matches of each."""
+    """Number of matches shown for each query in --ranked-lists."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism evaluate``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism evaluate")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism evaluate",
+        example="reprism evaluate runs/scr-market1501/model.safetensors --data market1501:people",
+        main=("data", "rerank", "multi_query", "ranked_lists", "out"),
+    )
     if arguments.ranked_lists is not None and (arguments.rerank or min(arguments.shown, arguments.top) < 1):
         raise ValueError(
             "--ranked-lists shows searches as they are, not with --rerank; --shown and --top are 1 or more"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.datasets import named_data
 from reprism.cli.output import progress_bars
 from reprism.paper.reproduce import QUOTED, Budget, needs, reproduce
@@ -25,34 +26,40 @@ class Arguments:
     """
 
     table: tyro.conf.Positional[str] = ""
-    """table1 to table9, or table10: the network's relatives, trained alike."""
+    """Table to measure: table1 to table9, or table10 (related networks, trained in the same way)."""
     list: bool = False
-    """Print every table and row, and the data that each needs."""
+    """List every table and row, and the data that each needs."""
     data: tuple[str, ...] = ()
-    """NAME:DIR of the data sets at hand, such as market1501:/data/Market-1501 mars:/data/MARS. Rows that need
-    others are not run, and say so."""
+    """Data sets at hand as NAME:DIR, such as market1501:/data/Market-1501 mars:/data/MARS. Rows that need others are
+    not run, and say so."""
     rows: tuple[str, ...] = ()
-    """Only the rows whose method contains one of these."""
+    """Measure only rows whose method contains one of these texts (default: all)."""
     recipe: str = "scr-market1501"
-    """Settings of everything that a row does not set itself: a named recipe, or a file."""
+    """Recipe (a name or a file) for everything that a row does not set itself."""
     epochs: int | None = None
-    """Of every training, milestones in proportion; 500 in the paper."""
+    """Epochs of every training, with milestones in proportion (default: the recipe's; the paper trains 500)."""
     backbone: str = RESNET50
-    """In the place of ResNet-50."""
+    """Backbone to use in place of ResNet-50."""
     attention_backbone: str = SENET
-    """In the place of SE-ResNet-50."""
+    """Backbone to use in place of SE-ResNet-50."""
     pretrained: tuple[str, ...] = ()
-    """BACKBONE=FILE: ImageNet weights from local files in timm's layout, one for each network, such as
-    resnet50=resnet50.pth legacy_seresnet50=senet.pth. By default timm downloads them."""
+    """ImageNet weights in local files (timm's layout), as BACKBONE=FILE, one for each network: resnet50=resnet50.pth
+    legacy_seresnet50=senet.pth (default: timm downloads them)."""
     seeds: int = 1
-    """Runs of everything; the table gives mean and standard deviation."""
+    """Runs of every training; the table gives mean and standard deviation."""
     out: Path = Path("reproduce")
     """Folder for runs and tables."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism reproduce``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=[*argv], prog="reprism reproduce")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism reproduce",
+        example="reprism reproduce --list\nreprism reproduce table3 --data market1501:/data/Market-1501 --seeds 3",
+        main=("data", "rows", "epochs", "seeds", "out"),
+    )
 
     if arguments.list:
         for name, table in TABLES.items():

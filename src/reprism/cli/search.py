@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Precision
 from reprism.cli.galleries import open_gallery, parse_moment
 from reprism.cli.output import figures_table
@@ -23,52 +24,61 @@ if TYPE_CHECKING:
 
 @dataclass
 class Arguments:
-    """Find the people of some pictures in a gallery: a table for each picture, or JSON, or a page with pictures."""
+    """Find the people of some pictures in a gallery.
+
+    Prints a table for each picture, or JSON, and writes a page with pictures if asked to (--html).
+    """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures of one person each, cropped as a detector does; folders, searched with all that lies in them."""
+    """Pictures of one person each, cropped as a detector crops them, or folders of such (with subfolders)."""
     gallery: str
-    """What reprism index made."""
+    """Gallery that reprism index created."""
     model: Path | None = None
-    """The model it was made with; by custom the file that it noted."""
+    """Model file that the gallery was made with (default: the one noted in the gallery)."""
     top: int = 20
-    """How many matches of each, at most."""
+    """Maximum matches for each picture."""
     camera: tuple[str, ...] = ()
-    """Only in these cameras."""
+    """Search only these cameras (default: all)."""
     not_camera: tuple[str, ...] = ()
-    """Not in these cameras."""
+    """Leave out these cameras (default: none)."""
     pid: tuple[str, ...] = ()
-    """Only these identities."""
+    """Search only these identities (default: all)."""
     source: str | None = None
-    """Only from this source."""
+    """Search only this source, as named by reprism index --source (default: all)."""
     after: str | None = None
-    """Taken then or later (ISO 8601; without a zone, UTC)."""
+    """Search only what was taken at this time or later (ISO 8601, UTC unless it names a zone)."""
     before: str | None = None
-    """Taken earlier than that."""
+    """Search only what was taken before this time."""
     threshold: float | None = None
-    """The largest distance of a match, 0 … 2; reprism calibrate finds one for a wanted false match rate."""
+    """Maximum distance of a match, 0 to 2 (default: no limit). reprism calibrate finds one for a false match rate."""
     calibration: Path | None = None
     """calibration.json of this gallery's distances (reprism calibrate). Each match then has the probability that it is
     right, and its parts are measured among pictures of the same person too."""
     group_by: Literal["pid", "tracklet"] | None = None
-    """Show the best match of each identity or track only."""
+    """Show only the best match of each identity or tracklet (default: every match)."""
     rerank: bool = False
-    """Order the nearest hundred by k-reciprocal re-ranking."""
+    """Order the nearest 100 by k-reciprocal re-ranking."""
     exact: bool = False
-    """Compare with every row, however many there are."""
+    """Compare with every row instead of using the index."""
     json: bool = False
     """Print JSON: a list of {"query": path, "matches": [{"rank", "distance", "path", "camid", "pid", …}]}."""
     html: Path | None = None
-    """Write a page with the pictures, which needs no other file."""
+    """HTML file to write: a page with the pictures, which needs no other file (default: none written)."""
     batch_size: int = 64
-    """Pictures at a time."""
+    """Pictures per batch."""
     precision: Precision = "auto"
     device: Device = None
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism search``; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=list(argv), prog="reprism search")
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism search",
+        example="reprism search people/query/*.jpg --gallery gallery --top 5 --html matches.html",
+        main=("gallery", "top", "html", "camera", "calibration"),
+    )
     if not arguments.images:
         raise ValueError("give one or more pictures, or folders of pictures, to search for")
     pictures = _pictures(arguments.images)

@@ -8,39 +8,50 @@ from typing import Annotated
 
 import tyro
 
+from reprism.cli.arguments import parse
 from reprism.cli.output import progress_bars
 from reprism.training.recipes import RECIPES, Recipe, find_recipe
 
 
 @dataclass
 class Arguments:
-    """A recipe's settings, and where the run goes."""
+    """A recipe's settings, and the run folder."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     out: Path | None = None
-    """The run folder; by custom runs/NAME."""
+    """Run folder (default: runs/NAME)."""
     resume: bool = False
-    """Go on with the run in that folder, exactly where it stopped (or was killed)."""
+    """Continue the run in that folder exactly where it stopped or was killed."""
+
+
+_ABOUT = f"""Train a network as a recipe says.
+
+RECIPE is a named recipe, a YAML or JSON file, or the folder of an earlier run. The defaults below are RECIPE's. Named
+recipes: {", ".join(RECIPES)}.
+
+The settings that matter most: --data.root (folder of the data set), --data.name (which data set it is),
+--optimizer.epochs, --model.pretrained (a file of weights, or False) and --out (run folder). A run that was
+stopped continues with --resume.
+"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism train``; returns the exit status."""
-    usage = (
-        "reprism train RECIPE --data.root DIR [OPTIONS]\n\nRECIPE is a named recipe, a YAML or JSON file, or the "
-        f"folder of an earlier run.\nNamed recipes: {', '.join(RECIPES)}.\nThe defaults below are those of RECIPE."
-    )
     named = bool(argv) and not argv[0].startswith("-")
     # A name may be a recipe's and a folder's: to resume is to mean the folder, and to train the recipe.
     folder = Path(argv[0]) if named and (argv[0] not in RECIPES or "--resume" in argv) else None
     if folder is not None and not (folder / "recipe.json").is_file():
         folder = None
     recipe = find_recipe(str(folder / "recipe.json") if folder else argv[0]) if named else RECIPES["scr-market1501"]
-    arguments = tyro.cli(
+    arguments = parse(
         Arguments,
+        argv[named:],
+        "reprism train RECIPE",
+        example="reprism train scr-market1501 --data.root /data/Market-1501\n"
+        "reprism train runs/scr-market1501 --resume",
+        main=("out", "resume"),
         default=Arguments(recipe, out=folder),
-        args=list(argv[named:]),
-        prog="reprism train RECIPE",
-        description=usage,
+        about=_ABOUT,
     )
     if not named:
         print(

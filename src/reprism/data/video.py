@@ -15,13 +15,12 @@ class VideoSettings:
     """How a tracklet becomes one descriptor.
 
     Attributes:
-        frames: How many frames are looked at.
-        sampling: Which: ``even``, ``random`` (in order) or ``all``.
-        runs: Into how many runs of consecutive frames they are cut, as even as possible, longer ones first; each gives
-            a descriptor. 3 is the paper's temporal partition pooling, 1 is plain temporal pooling.
-        pooling: A run's descriptor is the ``mean`` of its frames' descriptors (each of length 1), or their ``max``,
-            column by column.
-        seed: Of ``random``.
+        frames: Number of frames to use of a tracklet.
+        sampling: Choice of these frames: ``even``, ``random`` (in order) or ``all``.
+        runs: Number of segments of consecutive frames, each with a descriptor of its own. 3 is the paper's temporal
+            partition pooling, 1 is plain temporal pooling.
+        pooling: Join the descriptors of a segment's frames by their ``mean``, or by their ``max`` column by column.
+        seed: Random seed of ``random``.
 
     Raises:
         ValueError: A number is out of range, or a name unknown.

@@ -55,38 +55,38 @@ class _Settings(BaseModel, metaclass=_OneLine):
 
 
 class DataSettings(_Settings):
-    """Which images, how many at a time, and how they are varied."""
+    """Images, batches and augmentation."""
 
     name: str = "market1501"
-    """Data set, by the name that reprism.open_dataset knows it by."""
+    """Name of the data set, as reprism.open_dataset takes it."""
     root: Path | None = None
-    """Folder the data set lies in."""
+    """Folder of the data set."""
     options: dict[str, str] = {}
-    """What the data set's loader takes beside its folder, such as: boxes labelled."""
+    """Options of the data set's loader, such as: boxes labelled."""
     size: tuple[Positive, Positive] = (384, 192)
-    """Height and width in pixels that images are resized to."""
+    """Height and width of the network's images, in pixels."""
     ids_per_batch: Positive = 8
-    """P: identities in a batch, on each device."""
+    """Identities in a batch, on each device (P)."""
     images_per_id: Positive = 4
-    """K: images of each identity in a batch."""
+    """Images of each identity in a batch (K)."""
     flip: Fraction = 0.5
     """Probability of mirroring a training image."""
     erasing: Fraction = 0.0
     """Probability of erasing a random rectangle of a training image."""
     pad_crop: NotNegative = 0
-    """Pixels that a training image is padded by before a crop of its size is cut from it."""
+    """Pixels to pad a training image by, before a random crop of its old size; 0: off."""
     color_jitter: Fraction = 0.0
-    """Largest relative change of a training image's brightness, contrast and saturation."""
+    """Maximum relative change of a training image's brightness, contrast and saturation."""
     cache: Literal["none", "ram"] = "none"
-    """ram: decode every training image once, before training, and keep it in memory (24 kB each at 128x64)."""
+    """ram decodes every training image once and keeps it in memory (24 kB each at 128x64)."""
     on_error: Literal["raise", "skip"] = "raise"
-    """What an unreadable image does: stop with its name, or be set aside and reported at the end."""
+    """Stop at an unreadable image (raise), or set it aside and report it at the end (skip)."""
     workers: NotNegative | None = None
-    """Processes that decode and augment beside the network; by custom 1 on a CPU, up to 8 beside a GPU."""
+    """Processes that decode and augment images (default: 1 on a CPU, up to 8 with a GPU)."""
     eval_batch: Positive = 64
-    """Images at a time in evaluation."""
+    """Images per batch in evaluation."""
     video: VideoSettings = VideoSettings()
-    """Of video data sets: which frames a tracklet is evaluated by, and how they are joined."""
+    """How a tracklet becomes one descriptor in evaluation."""
 
 
 class ModelSettings(_Settings):
@@ -95,11 +95,11 @@ class ModelSettings(_Settings):
     partition: str = SCR
     """Branches and parts, such as p1+p2(s2c2)+p3(s3c3)."""
     backbone: str = "resnet50.tv_in1k"
-    """Name of a timm network, or residual_attention56."""
+    """timm network, or residual_attention56."""
     part_dim: Positive = 256
     """Width of every part's feature."""
     pretrained: bool | Path = True
-    """ImageNet weights: True (timm downloads them), False (random), or a local file of weights in timm's layout."""
+    """Starting weights: True (timm downloads ImageNet's), False (random), or a local file in timm's layout."""
 
     @model_validator(mode="after")
     def _partition_parses(self) -> ModelSettings:
@@ -111,28 +111,28 @@ class LossSettings(_Settings):
     """The total loss (paper equation 3)."""
 
     ce_weight: Amount = 2.0
-    """Lambda: weight of the mean cross-entropy."""
+    """Weight of the mean cross-entropy (lambda)."""
     triplet_weight: Amount = 1.0
     """Weight of the mean triplet loss; 0 trains without it."""
     margin: Amount = 1.2
     """Margin of the triplet loss."""
     label_smoothing: Fraction = 0.0
-    """Of the cross-entropy."""
+    """Label smoothing of the cross-entropy."""
 
 
 class OptimizerSettings(_Settings):
-    """Adam and how its learning rate goes."""
+    """Adam and its learning rate schedule."""
 
     epochs: Positive = 500
-    """Epochs; in each, every identity is shown once with K of its images."""
+    """Epochs. In each, every identity is shown once with K of its images."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
-    """Learning rate at its highest."""
+    """Peak learning rate."""
     weight_decay: Amount = 5e-4
     """L2 regularisation of every parameter."""
     amsgrad: bool = True
-    """Whether Adam uses AMSGrad."""
+    """Use AMSGrad."""
     schedule: Literal["steps", "cosine"] = "steps"
-    """steps: multiplied by gamma at each milestone. cosine: down to zero along half a cosine."""
+    """steps multiplies the rate by gamma at each milestone; cosine lowers it to zero along half a cosine."""
     milestones: tuple[float, ...] = (300, 400)
     """Epochs after which the learning rate is multiplied by gamma."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -142,35 +142,35 @@ class OptimizerSettings(_Settings):
 
 
 class TrainerSettings(_Settings):
-    """Devices, precision and habits of the training loop."""
+    """Devices, precision, evaluation and checkpoints."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Kind of device."""
     devices: Positive = 1
-    """Devices per machine; beyond one, they train by distributed data parallelism."""
+    """Devices per machine. More than one train by distributed data parallelism."""
     num_nodes: Positive = 1
-    """Machines."""
+    """Number of machines."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Mixed precision of the maps (heads and losses are float32); auto: the fastest that the hardware has."""
+    """Number format of the feature maps (heads and losses stay float32); auto takes the fastest the hardware has."""
     accumulate: Positive = 1
-    """Batches whose gradients are added before a step."""
+    """Batches whose gradients are added up for one step."""
     evaluate_every: NotNegative = 50
-    """Epochs between evaluations on query and gallery; 0: only after the last."""
+    """Epochs between evaluations on query and gallery; 0 evaluates after the last one only."""
     flip_test: bool = True
-    """Whether evaluation adds the mirrored image's descriptor."""
+    """Add the mirrored image's descriptor in evaluation."""
     checkpoint_seconds: Amount = 300
-    """Least time between two points to resume from; 0: one after every step."""
+    """Minimum seconds between resume points; 0 saves after every step."""
     log_every: Positive = 10
-    """Steps between two lines of the logs."""
+    """Steps between log lines."""
 
 
 class Recipe(_Settings):
     """A training run: same recipe, seed, versions and machine give the same weights."""
 
     name: str = "scr-market1501"
-    """What the run is called."""
+    """Name of the run."""
     seed: NotNegative = 0
-    """Seed of starting weights, batches and augmentation."""
+    """Random seed of starting weights, batches and augmentation."""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
