@@ -5,7 +5,9 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,6 +38,21 @@ def test_help_needs_no_torch_and_names_every_command() -> None:
     assert run.stdout.rstrip().endswith("False False")
     for command in COMMANDS:
         assert f"\n  {command} " in run.stdout
+
+
+def test_a_warning_is_one_line_without_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: list[str]) -> int:
+        warnings.warn("this looks odd", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("reprism.cli.import_module", lambda _: SimpleNamespace(run=run))
+    with warnings.catch_warnings():  # pytest keeps warnings to itself otherwise
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *shown: sys.stderr.write(warnings.formatwarning(*shown[:4]))
+        assert main(["optimize", "gallery"]) == 0
+    assert capsys.readouterr().err == "reprism optimize: warning: this looks odd\n"
 
 
 def test_import_needs_no_torch() -> None:
@@ -250,8 +267,8 @@ def test_multi_query_describes_each_query_by_its_boxes_or_says_that_there_are_no
     )
     evaluate = ["evaluate", "model.safetensors", "--data", "market1501:m", "--multi-query", "--device", "cpu",
                 "--precision", "fp32", "--workers", "0"]  # fmt: skip
-    assert main(evaluate) == 0
-    result = json.loads(Path("evaluation.json").read_text())
+    assert main([*evaluate, "--out", "boxes.json"]) == 0
+    result = json.loads(Path("boxes.json").read_text())
     assert "each query the mean of the hand-drawn boxes of its person and camera" in result["protocol"]
     embedder = reprism.Embedder("model.safetensors", precision="fp32", device="cpu")
     data = reprism.open_dataset("market1501", root)

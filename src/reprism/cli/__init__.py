@@ -10,10 +10,12 @@ import select
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
+from typing import Any
 
 from reprism._version import __version__
 from reprism.terminal import did_you_mean
@@ -65,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = " ".join(["reprism", *arguments[:1]])
     try:
         try:
-            return _run(arguments)
+            with _plain_warnings(command):
+                return _run(arguments)
         finally:
             sys.stdout.flush()  # that nobody reads on is found out here, not when the interpreter ends
     except KeyboardInterrupt as stop:
@@ -103,6 +106,21 @@ def _run(arguments: list[str]) -> int:
         return run(rest)
     with _sigterm_interrupts():
         return run(rest)
+
+
+@contextmanager
+def _plain_warnings(command: str) -> Iterator[None]:
+    """Write warnings meant for users without the line of code that gave them."""
+    before = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *where: Any) -> str:
+        return f"{command}: warning: {message}\n" if category is UserWarning else before(message, category, *where)
+
+    warnings.formatwarning = plain  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 class _Terminated(KeyboardInterrupt):
