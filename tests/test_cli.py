@@ -40,9 +40,7 @@ def test_help_needs_no_torch_and_names_every_command() -> None:
         assert f"\n  {command} " in run.stdout
 
 
-def test_a_warning_is_one_line_without_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: list[str]) -> int:
         warnings.warn("this looks odd", stacklevel=1)
         return 0
