@@ -37,6 +37,12 @@ def finished(tmp_path_factory):
     return out, metrics, calls
 
 
+def test_the_demo_trains_the_recipe_of_the_readme():
+    made, named = DemoSettings().recipe(Path("people"), 0), find_recipe("cpu-minutes")
+    assert made.model_copy(update={"name": named.name, "data": named.data}) == named
+    assert made.data.model_copy(update={"root": None}) == named.data
+
+
 def test_metrics_hold_before_after_and_seconds(finished):
     out, metrics, _ = finished
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))

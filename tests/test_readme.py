@@ -20,6 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_commands_then_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -34,12 +35,11 @@ def test_commands_then_code(
             with pytest.raises(SystemExit):
                 main([*command, "--help"])
             continue
-        expanded = [
-            path for word in command for path in (sorted(map(str, tmp_path.glob(word))) if "*" in word else [word])
-        ]
-        assert main(expanded) == 0
+        # One epoch tries the command; what all of them give is in docs/benchmarks.md.
+        shorter = ["--optimizer.epochs", "1"] if command[0] == "train" else []
+        assert main([*command, *shorter]) == 0
     assert "data:image" in Path("matches.html").read_text()
-    images, tracklets = json.loads(Path("evaluation.json").read_text())
+    images, tracklets = json.loads(Path("evaluation-cpu-minutes-market1501-people-mars-walks.json").read_text())
     assert images["num_queries"] > tracklets["num_queries"] > tracklets["num_lost_queries"] == 1
     capsys.readouterr()
     (code,) = blocks("python")
@@ -61,6 +61,7 @@ def test_every_partition_parses() -> None:
         assert str(Partition.parse(text)) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((Path(__file__).parents[1] / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_examples_run(example: Path, tmp_path: Path) -> None:
     if example.stem == "track_video":
