@@ -100,7 +100,7 @@ def test_a_small_gallery_says_that_parts_are_not_compared(indexed, people, tmp_p
 
 def test_a_calibration_measures_the_parts(indexed, people, tmp_path, capsys):
     out = tmp_path / "calibration.json"
-    command = ["calibrate", str(indexed / "m.safetensors"), "--data", f"market1501:{people}", "--bootstrap", "5"]
+    command = ["calibrate", str(indexed / "m.safetensors"), "--data", f"market1501:{people}"]
     assert main([*command, "--out", str(out), "--device", "cpu"]) == 0
     capsys.readouterr()
     picture = str(sorted((people / "bounding_box_test").glob("0*_c1*.jpg"))[-1])

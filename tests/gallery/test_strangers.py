@@ -8,6 +8,7 @@ import pytest
 
 from reprism.embedding import DescriptorKind
 from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.part_scale import PartScale
 from reprism.gallery.rows import Entry
 from reprism.gallery.strangers import part_scale
@@ -161,7 +162,8 @@ def test_a_calibrations_scale_goes_before_the_gallerys_own(tmp_path):
     gallery = gallery_of(entries, tmp_path / "g")
     pairs = np.linspace(0.01, 0.02, 900).reshape(300, 3)
     scale = PartScale.of_distances(PARTITION, pairs, pairs[:60])
-    calibration = Calibration((), (), -8.0, 3.0, 0.0, (), {}, {}, {}, parts=scale)
+    fitted_on = FittedOn(KIND.fingerprint, KIND.flip)
+    calibration = Calibration((), (), -8.0, 3.0, 0.0, (), {}, {}, {}, fitted_on=fitted_on, parts=scale)
     matches = gallery.search(entries[0].descriptor, top=150, calibration=calibration)[0]
     shares = np.array([list(match.shares.values()) for match in matches])
     assert [match.parts for match in matches] == scale.agreement(shares)

@@ -18,6 +18,7 @@ from reprism.models.depthwise import (
     phased_grad_input,
     speed_up_depthwise,
 )
+from reprism.precision import fastest_precision
 
 CHANNELS = 6
 
@@ -133,7 +134,9 @@ def test_as_near_to_the_truth_as_torch(
         torchs = (own[key].double() - expected).norm() / expected.norm()
         # Rounding the result once costs 2⁻⁹ at most (float32: sums in another order, a few 10⁻⁷).
         assert error <= 1.05 * torchs + 1e-6, f"{key}: {error:.2e}, torch {torchs:.2e}"
-        assert error < (1e-6 if dtype == torch.float32 else 2**-8)
+        # Where bfloat16 is emulated, torch rounds sums on the way too.
+        half = 2**-8 if fastest_precision("cpu") == "bf16" else 2**-7
+        assert error < (1e-6 if dtype == torch.float32 else half)
 
 
 def network() -> nn.Sequential:
@@ -165,6 +168,8 @@ def test_a_network_keeps_names_values_and_copies() -> None:
         found = gradients(other, x, autocast=True)
         assert found.keys() == expected.keys()
         for key, value in expected.items():
+            if key == "1.bias":
+                continue  # batch normalisation takes it away again: its gradient is rounding and nothing else
             # The norm, not element by element: gradients passed on in bfloat16 are rounded at every layer.
             assert (found[key] - value).norm() <= 2**-6 * value.norm() + 1e-4, key
     assert speed_up_depthwise(fast) is fast

@@ -365,7 +365,7 @@ def test_outdated_rows_go_at_the_start_and_while_it_runs(serve, gallery, embedde
 
     see("old", 31)
     see("new", 29)
-    client = serve(retain=timedelta(days=30), upkeep_seconds=0.05)
+    serve(retain=timedelta(days=30), upkeep_seconds=0.05)
     assert {row.key for row in gallery.rows()} == {"new"}
     see("late", 40)
     until = time.monotonic() + 300

@@ -92,7 +92,7 @@ def test_settings_out_of_range_are_told_in_one_line() -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="Did you mean scr-market1501"):
+    with pytest.raises(RecipeError, match="Did you mean 'scr-market1501'"):
         find_recipe("scr-market")
     with pytest.raises(ValidationError):
         Recipe.model_validate({"data": {"flip": 1.5}})

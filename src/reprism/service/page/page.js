@@ -183,7 +183,7 @@ function summary(found, asked) {
   const seconds = (found.seconds.embed + found.seconds.search).toFixed(2);
   const order = asked.has("rerank") ? " Re-ranked: the order need not be that of the distances." : "";
   const count = counted(found.matches.length, "match", "matches");
-  return `${count} by ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
+  return `${count} from ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
 }
 
 async function forgetThumbnails() {
