@@ -87,9 +87,7 @@ def test_parts_of_the_nearest_are_told_beside_strangers(run: Path, page: str, pe
         nearest = np.where(own, np.inf, pairs[asked].sum(1)).argmin()
         assert np.sqrt(pairs[asked, nearest].sum()) == pytest.approx(float(distance), abs=1e-3)
         for part, cell in enumerate(cells):
-            farther, verdict = re.fullmatch(
-                r"nearer than (\d+) of 100 strangers: (agrees|differs|unclear)", cell
-            ).groups()
+            verdict, farther = re.fullmatch(r"(agrees|differs|unclear), (\d+) of 100", cell).groups()
             counted = 100 * (pairs[strangers][:, part] >= pairs[asked, nearest, part]).mean()
             assert float(farther) == pytest.approx(counted, abs=1.5)
             assert verdict != "agrees" or int(farther) >= 94

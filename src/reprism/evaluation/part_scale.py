@@ -58,9 +58,14 @@ class PartAgreement:
     verdict: Verdict
 
     @property
+    def nearer_than(self) -> int:
+        """Return than how many of 100 pairs of strangers it is nearer."""
+        return math.floor(100 - self.strangers)
+
+    @property
     def words(self) -> str:
-        """The percentile among strangers in words."""
-        return f"nearer than {math.floor(100 - self.strangers)} of 100 strangers"
+        """Return the percentile among strangers in words."""
+        return f"nearer than {self.nearer_than} of 100 strangers"
 
 
 @dataclass(frozen=True)

@@ -307,11 +307,12 @@ def _parts_of_nearest(ranked: Ranked, lists: Sequence[RankedList]) -> list[_Piec
         return []
     nearest = [ranked.parts(one)[0] for one in lists]
     rows = [
-        (name, *(f"{parts[name].words}: {parts[name].verdict}" for parts in nearest)) for name in ranked.scale.strangers
+        (name, *(f"{parts[name].verdict}, {parts[name].nearer_than} of 100" for parts in nearest))
+        for name in ranked.scale.strangers
     ]
     return [
-        "How well each part of the nearest image agrees with the query. Strangers are pairs of different people in "
-        "these data, seen by different cameras.",
+        "Whether each part of the nearest image agrees with the query, and how many of 100 pairs of strangers are "
+        "farther apart in it. Strangers are different people in these data, seen by different cameras.",
         _Table(("part", *(f"query {number}" for number in range(1, len(lists) + 1))), rows),
     ]
 
