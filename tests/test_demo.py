@@ -13,6 +13,8 @@ from reprism.data import open_dataset
 from reprism.demo import DemoSettings, run_demo, search_demo
 from reprism.training.recipes import find_recipe
 
+pytestmark = pytest.mark.slow
+
 TINY = DemoSettings(
     train_identities=8,
     test_identities=4,

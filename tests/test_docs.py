@@ -68,6 +68,7 @@ def place(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["datasets.md", "evaluation.md", "paper.md", "search.md"])
 def test_commands(page: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reprism.cli.erase._confirmed", lambda: True)

@@ -545,6 +545,7 @@ def test_batches_do_not_depend_on_workers_cache_or_the_start(samples):
     assert same(run(in_memory, workers=1, start=1), whole[1:])
 
 
+@pytest.mark.slow
 def test_spawned_workers_share_the_pixels(samples):
     labels = [sample.pid for sample in samples]
     dataset = ImageSet(samples, AUGMENTED, labels, cache="ram")

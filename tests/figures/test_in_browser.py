@@ -14,6 +14,8 @@ from reprism.figures.run_report import write_report
 from reprism.training.recipes import Recipe
 from reprism.training.run import train
 
+pytestmark = pytest.mark.slow
+
 PHONE, DESKTOP, A4 = 390, 1280, 794  # CSS pixels
 
 

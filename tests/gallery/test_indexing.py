@@ -234,6 +234,7 @@ def test_an_error_in_writing_is_raised(tmp_path, people, embedder, monkeypatch):
         index_images(gallery, embedder, find_sightings([people / "query"]))
 
 
+@pytest.mark.slow
 def test_killed_while_indexing_and_run_again(tmp_path, people, model_file, embedder):
     command = [sys.executable, "-m", "reprism", "index", str(people / "bounding_box_train"), "--model", str(model_file)]
     command += ["--gallery", str(tmp_path / "g"), "--batch-size", "4", "--precision", "fp32", "--device", "cpu"]

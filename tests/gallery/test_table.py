@@ -172,6 +172,7 @@ def start_writer(root):
     return writer
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_every_entry_is_in_once(tmp_path):
     """Writers are killed as they go; what is there is always whole, and one more run completes it."""
     root, rng, kills = tmp_path / "g", random.Random(0), 0
@@ -194,6 +195,7 @@ def test_killed_at_any_moment_every_entry_is_in_once(tmp_path):
     np.testing.assert_allclose(gallery.descriptors([row_id(f"/crops/{i}.jpg") for i in range(600)]), want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_take_turns(tmp_path):
     gallery = Gallery.create(tmp_path / "g", KIND)
     writers = [start_writer(tmp_path / "g") for _ in range(3)]

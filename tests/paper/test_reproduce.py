@@ -17,6 +17,8 @@ from reprism.paper.tables import TABLES
 from reprism.training import run as training
 from reprism.training.recipes import SCR, LossSettings, Recipe
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 recipe: scr-market1501
 data: {size: [128, 32], ids_per_batch: 4, images_per_id: 2, workers: 0}

@@ -30,6 +30,8 @@ from reprism.gallery.table import Gallery
 from reprism.service.access import Access
 from reprism.service.api import ServiceSettings, create_app
 
+pytestmark = pytest.mark.slow  # a browser draws every page
+
 PHONE = 390  # CSS pixels
 SEED, PEOPLE, CAMERAS = 5, 4, ("gate", "hall", "yard")
 START = datetime(2024, 5, 3, 8, tzinfo=UTC)

@@ -53,6 +53,7 @@ def started(*options, log):
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_it_serves_by_tls_and_ends_in_order(place, model_file, tokens, pictures, tmp_path):
     authority, verify = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(verify)

@@ -32,6 +32,8 @@ from reprism.training.stopping import TrainingInterrupted
 
 MakeRecipe = Callable[..., Recipe]
 
+pytestmark = pytest.mark.slow  # runs that are stopped and go on
+
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(folder / "model.safetensors")

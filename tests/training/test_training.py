@@ -150,6 +150,7 @@ run.train(find_recipe(folder + ".json"), folder, resume=resume)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_then_resume_ends_with_the_same_weights(whole_run: Path, people: Path, tmp_path: Path) -> None:
     """One run, killed four times: in the first epoch, while writing, at an epoch's first step, at the last step."""
     folder = tmp_path / "run"
@@ -245,6 +246,7 @@ with open(f"{sys.argv[1]}.rank{rank}", "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_end(people: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     recipe = tiny(people, trainer={"devices": 2, "evaluate_every": 1}, optimizer={"epochs": 2},
