@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of a calibration cover the truth: ``python benchmarks/calibration.py``.
+"""Measure how often the 95 % intervals of a calibration cover the truth: ``python benchmarks/calibration.py``.
 
 People are drawn again and again from a population whose rates are known in closed form, and calibrated; counted is how
 often the intervals cover the rates that the reported threshold has in that population. Beside them: intervals that

@@ -71,7 +71,7 @@ def keep(name: str, *shots: bytes) -> None:
 
 
 def part(page: Page, top: float, height: float) -> bytes:
-    """What a page shows from ``top`` on, in CSS pixels."""
+    """Return a screenshot of a page from ``top`` on, in CSS pixels."""
     return page.screenshot(full_page=True, clip={"x": 0, "y": top, "width": 1200, "height": height})
 
 

@@ -1,4 +1,4 @@
-"""What people are told: near misses of names, durations, and whether a terminal can draw bars."""
+"""Near misses of names, durations, and whether a terminal can draw bars."""
 
 from __future__ import annotations
 

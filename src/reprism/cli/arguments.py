@@ -113,7 +113,7 @@ def _flag_hint(default: str) -> str:
 
 
 def _metavar(kind: Any, default: Any) -> str | None:
-    """What stands for the value of an option that may be left out: its type, without ``None``."""
+    """Name the value of an option that may be left out: its type, without ``None``."""
     if default is not None or get_origin(kind) not in (Union, UnionType):
         return None
     kinds = [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(kind) if one is not NoneType]

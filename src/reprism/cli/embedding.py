@@ -38,7 +38,7 @@ class EmbeddingSettings:
     precision: Precision = "auto"
     device: Device = None
     video: VideoSettings = field(default_factory=VideoSettings)
-    """How a tracklet becomes one descriptor."""
+    """Frames of a tracklet, and how their descriptors become one."""
 
 
 EmbeddingOptions = Annotated[EmbeddingSettings, tyro.conf.arg(name="")]

@@ -13,7 +13,7 @@ from reprism.data.market1501 import NAMING
 from reprism.data.records import DISTRACTOR, JUNK, DataError
 
 ROLES = {"junk": JUNK, "distractor": DISTRACTOR}
-"""What an image can be instead of a person to find: values of a column ``role``, and the identity that each means."""
+"""Values of a column ``role`` beside a person to find, and the identity that each means."""
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _DIGITS = re.compile(r"(\d+)", re.ASCII)
@@ -77,7 +77,7 @@ def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[
     try:
         header = next(reader, None)
         if not header:
-            raise DataError(f"{path} is empty; wanted is a header with {' and '.join(needed)}.")
+            raise DataError(f"{path} is empty: expected a header with {' and '.join(needed)}.")
         yield "header", header
         for values in reader:
             if values:

@@ -270,7 +270,7 @@ def calibrate(
 
 
 def _passes(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
-    """What is called in the first half of the work, and in the second."""
+    """Return the callbacks of the first half of the work and of the second."""
     if progress is None:
         return None, None
     return (

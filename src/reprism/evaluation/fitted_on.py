@@ -1,4 +1,4 @@
-"""What a calibration was fitted on, and so what it may be used on."""
+"""Record what a calibration was fitted on, which is all that it may be used on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from reprism.data.video import VideoSettings
 
 Rows = Literal["images", "segments", "pooled", "mixed"]
-"""What descriptors are of: ``images``; tracklets, their ``segments`` side by side; tracklets ``pooled`` as a gallery
+"""Kinds of descriptors: ``images``; tracklets, their ``segments`` side by side; tracklets ``pooled`` as a gallery
 has them, the mean of the frames' descriptors brought to length 1; or ``mixed``, images and pooled tracklets."""
 
 _IN_WORDS = {
@@ -21,7 +21,7 @@ _IN_WORDS = {
 
 @dataclass(frozen=True)
 class Segments:
-    """How tracklets were described, where their segments lie side by side.
+    """The settings by which tracklets were described, their segments side by side.
 
     Attributes:
         frames, sampling, runs, pooling: As in :class:`reprism.data.video.VideoSettings`.

@@ -26,7 +26,7 @@ from scipy.stats import beta, t
 from reprism.evaluation.pair_counts import LabelledRows, PeopleCounts
 
 LEVEL = 0.95
-"""How often an interval is to cover the truth."""
+"""Share of intervals that should cover the truth."""
 
 Interval = tuple[float, float]
 
@@ -67,7 +67,7 @@ def different_people_interval(rows: LabelledRows, counts: PeopleCounts) -> Inter
 
 
 def _met_together(rows: LabelledRows, counts: PeopleCounts) -> np.ndarray:
-    """Of every two people of whom a pair was accepted, how many pairs there are."""
+    """Count all pairs of every two people of whom a pair was accepted."""
     asking, asked = rows.met
     met = np.zeros(len(counts.first))
     for column in range(asking.shape[1]):

@@ -40,7 +40,7 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Histograms:
-    """What one pass over all pairs leaves.
+    """Counts of one pass over all pairs.
 
     Attributes:
         same, different: Pairs by distance, ``BINS`` each.

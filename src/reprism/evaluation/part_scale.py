@@ -1,4 +1,4 @@
-"""How well each part of a match agrees, on one scale for all matches: percentiles among pairs of strangers."""
+"""Measure how well each part of a match agrees, on one scale for all matches: percentiles among pairs of strangers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_SCALE = (
     f"Parts are not compared: that takes at least {FEWEST_STRANGERS} pairs of strangers in the gallery, or a "
     "calibration (reprism calibrate)."
 )
-"""What is said where there are shares of the distance, but no scale."""
+"""Message where there are shares of the distance, but no scale."""
 
 _NAMED = 4  # differing parts in a summary
 _LEVELS = np.linspace(0, 100, 201)  # percentiles kept of each part
@@ -43,7 +43,7 @@ _BLOCK = 2**20  # numbers of pairs of descriptors at a time
 
 @dataclass(frozen=True)
 class PartAgreement:
-    """How well one part of two descriptors agrees.
+    """The agreement of one part of two descriptors.
 
     Attributes:
         strangers: Percentile among strangers, 0 … 100: how many percent of their pairs are nearer in this part.

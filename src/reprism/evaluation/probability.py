@@ -1,4 +1,4 @@
-"""How probable it is that a match at some distance is right: a logistic curve, checked on people it has not seen."""
+"""Fit the probability that a match at some distance is right, and check it on people that the fit has not seen."""
 
 from __future__ import annotations
 

@@ -25,16 +25,16 @@ LEGEND = (
     "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, identity "
     "and camera."
 )
-"""What a ranked list shows, in words."""
+"""Legend of a ranked list."""
 
 BARS = (
     "Bars: how far apart each part is, compared with pairs of strangers. A short bar is nearer than almost all of "
     "them, a full one farther. Filled: agrees; hollow: unclear; striped: differs."
 )
-"""What the bars of parts show, in words."""
+"""Legend of the bars of parts."""
 
 NO_BARS = "No bars: there are too few pairs of strangers seen by different cameras to compare parts with."
-"""What is said in their place."""
+"""Legend where there is no scale for bars."""
 
 LEAST_WIDTH = 620
 """CSS pixels below which the words in such a picture could not be read."""
@@ -63,7 +63,7 @@ class Ranked:
 
     @cached_property
     def scale(self) -> PartScale | None:
-        """How far apart strangers, and pictures of one person, are in each part; None where there are too few pairs."""
+        """Return the scale that parts are measured by; None where there are too few pairs."""
         items = self.dataset.query, self.dataset.gallery
         return PartScale.fit(self.query, self.gallery, *items, self.partition, self.runs)
 

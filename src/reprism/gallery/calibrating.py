@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reprism.gallery.table import Gallery
 
 Queries = Literal["images", "tracklets"]
-"""What a gallery is searched for: images, or tracklets pooled as its own are."""
+"""Kinds of queries of a gallery: images, or tracklets pooled as its own are."""
 
 _IMAGE, _POOLED = "frames = 1", "frames > 1"
 _BLOCK = 2**25  # bytes of descriptors at a time
@@ -116,7 +116,7 @@ def _fitted_on(gallery: Gallery, queries: Queries, rows: Rows) -> FittedOn:
 
 
 def _rows(gallery: Gallery) -> Rows | None:
-    """What a gallery's rows are of; None while it is empty."""
+    """Return the kind of a gallery's rows; None while it is empty."""
     images, pooled = (
         len(gallery._table.search().where(kind).select(["id"]).limit(1).to_arrow()) for kind in (_IMAGE, _POOLED)
     )

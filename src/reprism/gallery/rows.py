@@ -139,7 +139,7 @@ def rows_of(table: pa.Table) -> list[Row]:
 
 
 def counts(column: pa.ChunkedArray) -> dict[str, int]:
-    """How many rows have each value of a column, in the order of the values; nulls are not counted."""
+    """Count the rows of each value of a column, in the order of the values; nulls are not counted."""
     found = column.drop_null().value_counts()
     return dict(sorted((pair["values"].as_py(), pair["counts"].as_py()) for pair in found))
 

@@ -1,4 +1,4 @@
-"""What the parts of a gallery's matches are measured by: how far apart strangers are in each part."""
+"""Find how far apart strangers in a gallery are in each part, by which the parts of its matches are measured."""
 
 from __future__ import annotations
 

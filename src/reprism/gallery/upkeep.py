@@ -120,7 +120,7 @@ def erase(
 
 
 def _conditions(ids: Iterable[str], pids: Iterable[str], older_than: datetime | None) -> list[str]:
-    """What a row to be erased meets, in SQL: one of these."""
+    """Return SQL conditions; a row to be erased meets one of them."""
     ids, pids = list(ids), list(pids)
     conditions = [one_of("id", ids[at : at + ASKED_AT_ONCE]) for at in range(0, len(ids), ASKED_AT_ONCE)]
     conditions += [one_of("pid", pids)] if pids else []

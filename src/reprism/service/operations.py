@@ -133,7 +133,7 @@ class Operations:
         return Found(matches, pictured, embedded - started, time.perf_counter() - embedded)
 
     async def read(self, read: Callable[[], R]) -> R:
-        """What a function reads from the gallery, in a thread; again, if an erasure took its files away meanwhile.
+        """Call a function that reads the gallery in a thread; again, if an erasure took its files away meanwhile.
 
         Raises:
             UnavailableError: The gallery is not there, or it is another now.

@@ -77,7 +77,7 @@ class Image(BaseModel):
 
 
 class PartAgreement(BaseModel):
-    """How well one part agrees, on a scale that is the same for all matches."""
+    """The agreement of one part, on a scale that is the same for all matches."""
 
     model_config = ConfigDict(from_attributes=True)
 

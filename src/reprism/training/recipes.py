@@ -86,7 +86,7 @@ class DataSettings(_Settings):
     eval_batch: Positive = 64
     """Images per batch in evaluation."""
     video: VideoSettings = VideoSettings()
-    """How a tracklet becomes one descriptor in evaluation."""
+    """Frames of a tracklet, and how their descriptors become one, in evaluation."""
 
 
 class ModelSettings(_Settings):
