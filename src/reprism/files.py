@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,18 +34,20 @@ def whole_file(path: str | PathLike[str], *, previous: str | PathLike[str] | Non
         OSError: it cannot be written, such as on a full disk; names ``path``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # A name of its own: two processes may write the same file at once.
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with aside.open("wb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+        # By its name: safetensors puts a file of its own, which others may not read, in the place of the opened one.
+        aside.chmod(mode & 0o777)
+        sync_file(aside)
         if previous is not None and path.exists():
             path.replace(previous)
         aside.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         aside.unlink(missing_ok=True)
         # torch.save hides the system's reason behind one of its own; and neither says which file.
@@ -54,14 +57,45 @@ def whole_file(path: str | PathLike[str], *, previous: str | PathLike[str] | Non
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can: Windows opens no folders, some shares sync none."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def sync_file(path: str | PathLike[str]) -> None:
+    """Bring a file's content to the disk.
+
+    Raises:
+        OSError: it cannot be, such as on a full or failing disk.
+    """
+    # Windows syncs only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: str | PathLike[str]) -> None:
+    """Bring a folder's names to the disk, where the system can: Windows opens no folders, some shares sync none.
+
+    Raises:
+        OSError: the system can, and it failed.
+    """
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: str | PathLike[str]) -> None:
+    """Make a folder, and those that it lies in, where they are not there; their names are on the disk afterwards."""
+    folder = Path(folder).absolute()
+    missing = [some for some in (folder, *folder.parents) if not some.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for some in reversed(missing):
+        sync_folder(some.parent)
 
 
 def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
@@ -76,21 +110,28 @@ def write_json(path: str | PathLike[str], values: Any) -> None:
 
 
 @contextmanager
-def one_at_a_time(path: str | PathLike[str]) -> Iterator[None]:
+def one_at_a_time(path: str | PathLike[str], *, wait: bool = True) -> Iterator[None]:
     """Wait until no other thread or process is inside with the same ``path``: a file made for this, and left there.
 
     The system lets go of it when a process ends, however that comes about. Where it has no such locks (Windows),
     nobody waits.
+
+    Args:
+        path: the file.
+        wait: whether to wait for another to leave.
+
+    Raises:
+        BlockingIOError: another is inside, and ``wait`` is false.
     """
     with Path(path).open("ab") as file:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
 @contextmanager
 def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
-    """A folder beside ``root`` to fill; it takes that name if all goes well, and is removed if not.
+    """A folder beside ``root`` to fill; it takes that name when all of it is on the disk, and is removed if that fails.
 
     Raises:
         FileExistsError: ``root`` exists, and is not an empty folder; or came to, while this one was filled.
@@ -100,13 +141,16 @@ def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
         what = "is not empty" if root.is_dir() else "is a file"
         raise FileExistsError(f"{root} exists and {what}: remove it, or choose another root")
     unfinished = root.absolute().with_name(f".{root.absolute().name}.{uuid.uuid4().hex[:8]}.unfinished")
-    unfinished.mkdir(parents=True)
+    make_folder(unfinished)
     try:
         yield unfinished
+        if hasattr(os, "sync"):
+            os.sync()  # one call for all: of tens of thousands of small files each alone would take minutes
         try:
             if root.exists():
                 root.rmdir()  # renaming onto an empty folder is not possible on every system
             unfinished.rename(root)
+            sync_folder(unfinished.parent)
         except OSError as error:
             if root.is_dir():  # another process has filled it meanwhile
                 raise FileExistsError(f"{root} has been made by another process meanwhile") from error

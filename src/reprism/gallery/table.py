@@ -1,15 +1,15 @@
 """A gallery: descriptors of images and tracklets in a Lance table; putting them in and looking them up.
 
 The table lies in a folder, or in object storage (``s3://…``). It says by which model its descriptors were made, and
-takes none of another. What changes it appears whole or not at all, whenever the process ends. On a local disk processes
-that write wait for each other; readers never wait, and see what was there when they began. In object storage let one
-process write at a time.
+takes none of another. What changes it appears whole or not at all, whenever the process or the machine stops
+(:mod:`reprism.gallery.durability`). On a local disk processes that write wait for each other; readers never wait, and
+see what was there when they began. In object storage let one process write at a time.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reprism.embedding import DescriptorKind, Embedder
-from reprism.files import one_at_a_time
+from reprism.files import make_folder
 from reprism.gallery import calibrating, search, upkeep
 from reprism.gallery.compression import Projection
+from reprism.gallery.durability import LOCK, Disk, recover
 from reprism.gallery.facts import (
     ASKED_AT_ONCE,
     ERASING,
@@ -58,8 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Gallery", "GalleryError"]
 
-_LOCK = ".writing"
-
 
 class Gallery:
     """People seen by cameras, searchable by descriptor. Made by :meth:`create` and :meth:`open`."""
@@ -68,6 +67,7 @@ class Gallery:
         self.uri = uri
         self._connection = connection
         self._table = table
+        self._disk = Disk(local(uri))
         self._projections: dict[str, Projection] = {}
         self._part_scale: tuple[int, PartScale | None] | None = None  # of a version of the table
 
@@ -101,21 +101,22 @@ class Gallery:
         if cls.exists(uri):
             raise GalleryError(f"{uri} is a gallery already: open it, or choose another place")
         folder = local(uri)
-        # Of these, an attempt that was killed may have left the beginnings.
-        ours = {f"{ROWS}.lance", _LOCK}
-        if (
-            folder is not None
-            and folder.exists()
-            and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours)
-        ):
+        # Of these, an attempt that was cut off may have left the beginnings.
+        ours = {f"{ROWS}.lance", LOCK}
+        if folder and folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours):
             raise GalleryError(f"{uri} exists and holds something else: choose a place of the gallery's own")
         connection = connect(uri)
         note = None if model is None else str(Path(model).absolute())
         facts = Facts(kind, storage, kind.dim, model=note)
-        try:
-            table = connection.create_table(ROWS, schema=facts.schema)
-        except ValueError as error:  # made by another process meanwhile
-            raise GalleryError(f"{uri} is a gallery already: open it, or choose another place") from error
+        if folder is not None:
+            make_folder(folder)
+        with Disk(folder).writing():
+            if folder is not None and not cls.exists(uri):
+                shutil.rmtree(folder / f"{ROWS}.lance", ignore_errors=True)
+            try:
+                table = connection.create_table(ROWS, schema=facts.schema)
+            except ValueError as error:  # made by another process meanwhile
+                raise GalleryError(f"{uri} is a gallery already: open it, or choose another place") from error
         return cls(str(uri), connection, table)
 
     @classmethod
@@ -123,23 +124,30 @@ class Gallery:
         """Whether there is a gallery."""
         folder = local(uri)
         if folder is not None:
-            return any((folder / f"{ROWS}.lance" / "_versions").glob("*.manifest"))
+            # An empty one is what a power cut leaves of a creation.
+            manifests = (folder / f"{ROWS}.lance" / "_versions").glob("*.manifest")
+            return any(path.stat().st_size for path in manifests)
         return has_table(connect(uri), ROWS)
 
     @classmethod
     def open(cls, uri: str | PathLike[str], embedder: Embedder | DescriptorKind | None = None) -> Gallery:
-        """A gallery that exists.
+        """Open a gallery that exists.
+
+        If the machine stopped while it was written, the last version that is whole on the disk is opened, and a warning
+        says so: all that a call confirmed by returning is in it.
 
         Args:
             uri: Where it is.
             embedder: What will make descriptors for it. Without it nothing is checked but widths.
 
         Raises:
-            GalleryError: there is none, it is of a newer format, or its descriptors are of another model or of other
-                settings; both are named.
+            GalleryError: there is none, it is of a newer format, none of its versions can be read, or its descriptors
+                are of another model or of other settings; both are named.
         """
         if not cls.exists(uri):
             raise GalleryError(f"no gallery at {uri}: make one with Gallery.create or `reprism index`")
+        if (folder := local(uri)) is not None:
+            recover(folder)
         connection = connect(uri)
         gallery = cls(str(uri), connection, connection.open_table(ROWS))
         gallery._facts()
@@ -250,7 +258,7 @@ class Gallery:
         rows = normalised((entry.descriptor for entry in chosen), self.descriptor_dim, "the descriptor of entry")
         if not chosen:
             return 0
-        with self._writing():
+        with self._disk.writing():
             facts, projection = self._facts(), self.projection
             table = to_arrow(chosen, projection.apply(rows) if projection else rows, facts.schema)
             result = self._table.merge_insert("id").when_not_matched_insert_all().execute(table)
@@ -338,7 +346,8 @@ class Gallery:
             ``rows``, ``identities`` (known ones), ``cameras`` (camera: rows), ``first`` and ``last`` (times taken, UTC,
             or None), ``bytes`` (on disk; None in object storage), ``index`` (``kind``, ``indexed`` and ``unindexed``
             rows; None without one), ``fingerprint``, ``partition``, ``flip``, ``storage``, ``dim``,
-            ``descriptor_dim``, and ``erasing`` (whether an erasure was interrupted before its bytes were gone).
+            ``descriptor_dim``, and ``erasing`` (whether an erasure or another rewrite was interrupted before the bytes
+            that it removes were gone).
         """
         facts = self._facts()
         columns = self._table.search().select(["pid", "camid", "time"]).to_arrow()
@@ -389,7 +398,3 @@ class Gallery:
     optimize = upkeep.optimize
     compress = upkeep.compress
     fit = upkeep.fit
-
-    def _writing(self) -> AbstractContextManager[None]:
-        folder = local(self.uri)
-        return nullcontext() if folder is None else one_at_a_time(folder / _LOCK)

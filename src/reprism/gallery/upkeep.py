@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 2**25  # bytes of descriptors at a time when the table is read through
 _VERSIONS_KEPT = timedelta(hours=1)  # readers that began within it still find their files
+_ALL_KEPT = timedelta(days=36_500)
+_INDICES = b"indices"
 _FOUR_BITS_FROM = 256  # columns
 
 
@@ -107,13 +110,14 @@ def erase(
     """
     conditions = _conditions(ids, pids, older_than)
     erased = 0
-    with gallery._writing():
+    with gallery._disk.writing():
         for condition in conditions:
             if count := gallery._table.count_rows(condition):
-                # Stays until the bytes are gone, so that an erasure that was interrupted is finished later.
-                gallery._connection.create_table(ERASING, schema=pa.schema([("nothing", pa.null())]), exist_ok=True)
+                if not erased:
+                    _begin_rewrite(gallery)
                 gallery._table.delete(condition)
                 erased += count
+        gallery._disk.confirm()
         if compact and has_table(gallery._connection, ERASING):
             _compact(gallery)
     return erased
@@ -134,16 +138,48 @@ def compact(gallery: Gallery) -> None:
     The table is written anew beside the old one, and takes its place in one step; the indices that there were are
     built again. A search that another process began before may fail.
     """
-    with gallery._writing():
+    with gallery._disk.writing():
         _compact(gallery)
 
 
 def _compact(gallery: Gallery) -> None:
     # LanceDB's own compaction leaves a file alone of which less than a tenth is deleted, and never cleans an index.
-    indexed = [found.name for found in gallery._table.list_indices()]
+    _begin_rewrite(gallery)
     _rewrite(gallery, gallery._facts())
-    _index(gallery, vector=VECTOR_INDEX in indexed, scalar=bool(indexed))
+    _end_rewrite(gallery)
+
+
+def _begin_rewrite(gallery: Gallery) -> None:
+    """Note that bytes are to be removed, and which indices there are; whoever finds the note finishes the rewrite.
+
+    The table that is the note stays until the bytes are gone and the indices are there again, however often the process
+    is killed meanwhile.
+    """
+    noted, there = _noted_indices(gallery), {found.name for found in gallery._table.list_indices()}
+    if noted is None:  # there is none; or, of a creation that was cut off, one that cannot be read
+        gallery._connection.drop_table(ERASING, ignore_missing=True)
+    if noted is None or not there <= noted:
+        note = json.dumps(sorted(there | (noted or set()))).encode()
+        schema = pa.schema([("nothing", pa.null())], metadata={_INDICES: note})
+        gallery._connection.create_table(ERASING, schema=schema, mode="create" if noted is None else "overwrite")
+
+
+def _end_rewrite(gallery: Gallery) -> None:
+    """Build the indices that there were when the rewrite began, and remove the note of it."""
+    indices = _noted_indices(gallery) or set()
+    _index(gallery, vector=VECTOR_INDEX in indices, scalar=bool(indices))
+    gallery._disk.confirm()
     gallery._connection.drop_table(ERASING, ignore_missing=True)
+
+
+def _noted_indices(gallery: Gallery) -> set[str] | None:
+    if not has_table(gallery._connection, ERASING):
+        return None
+    try:
+        metadata = gallery._connection.open_table(ERASING).schema.metadata or {}
+    except (RuntimeError, ValueError):
+        return None
+    return set(json.loads(metadata.get(_INDICES, b"[]")))
 
 
 def _rewrite(gallery: Gallery, facts: Facts, change: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
@@ -164,6 +200,9 @@ def _rewrite(gallery: Gallery, facts: Facts, change: Callable[[np.ndarray], np.n
 
 
 def _clean(gallery: Gallery, kept: timedelta, *, sure: bool) -> None:
+    """Gather small files and take rows into indices; once that is on the disk, remove versions older than ``kept``."""
+    gallery._table.optimize(cleanup_older_than=_ALL_KEPT)
+    gallery._disk.confirm()
     with warnings.catch_warnings():
         # Of readers of older versions: said in the docstrings of who calls this.
         warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0")
@@ -187,7 +226,7 @@ def optimize(gallery: Gallery, *, build: bool = True) -> None:
     Args:
         build: Whether to build indices that are not there; those that are, are refreshed either way.
     """
-    with gallery._writing():
+    with gallery._disk.writing():
         if has_table(gallery._connection, ERASING):
             _compact(gallery)
         _clean(gallery, _VERSIONS_KEPT, sure=False)
@@ -239,7 +278,7 @@ def compress(
     """
     if (dim is None) == (projection is None):
         raise ValueError("give either the columns to keep (dim) or a projection fitted elsewhere")
-    with gallery._writing():
+    with gallery._disk.writing():
         facts = gallery._facts()
         if facts.projection is not None:
             raise GalleryError(f"{gallery.uri} is compressed already, to {facts.dim} columns: index anew for others")
@@ -248,11 +287,11 @@ def compress(
         assert projection is not None  # noqa: S101 - the check above
         if projection.source_dim != facts.dim:
             raise ValueError(f"the projection is of {projection.source_dim} columns, the gallery of {facts.dim}")
-        indexed = [found.name for found in gallery._table.list_indices()]
+        _begin_rewrite(gallery)
         _store(gallery, projection)
         narrow = replace(facts, dim=projection.dim, projection=projection.digest)
         _rewrite(gallery, narrow, projection.apply)
-        _index(gallery, vector=VECTOR_INDEX in indexed, scalar=bool(indexed))
+        _end_rewrite(gallery)
     return projection
 
 
