@@ -1,4 +1,6 @@
 import copy
+import io
+import os
 import struct
 import threading
 import time
@@ -9,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
-from reprism.data import images
+from reprism.data import image_checks, images
 from reprism.data.images import (
     DecodedImages,
     ImageError,
@@ -298,23 +302,120 @@ def test_pillow_set_to_pass_off_halves_is_refused(tmp_path, monkeypatch):
         read_image(path)
 
 
-def test_running_out_of_memory_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+def test_running_out_of_memory_is_the_error_of_that_image(tmp_path, monkeypatch):
+    """One image that takes more than there is must not end a run over a million others."""
     path = save(tmp_path / "a.png", noise())
 
     def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(images.ImageOps, "exif_transpose", fail)
-    with pytest.raises(MemoryError):
-        read_image(path)
+    assert refusal(path) == "it takes more memory to decode than there is"
 
 
 def test_an_unreadable_image_is_tried_once(tmp_path, monkeypatch):
     opened = []
     original = Image.open
     monkeypatch.setattr(images.Image, "open", lambda *a, **k: (opened.append(a), original(*a, **k))[1])
-    refusal(tmp_path / "missing.jpg")
+    path = tmp_path / "text.jpg"
+    path.write_text("text")
+    refusal(path)
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 2**25), (2**25, 1), (1, 101), (404, 4), (2**15 + 1, 2**10)])
+def test_an_image_too_long_or_too_thin_is_refused_by_its_header(tmp_path, width, height):
+    reason = refusal(png_of_claimed_size(tmp_path / "thin.png", width, height))
+    assert reason.startswith(f"{width}×{height}")
+    assert ("100 times as long" in reason) == (max(width, height) <= 2**15)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 100), (400, 4), (2**15, 330)])
+def test_an_image_at_those_limits_is_read(tmp_path, width, height):
+    assert read_image(save(tmp_path / "thin.png", noise(height, width))).shape == (3, height, width)
+
+
+def progressive(count, width=64, height=64):
+    """A progressive JPEG with a scan for the means of blocks, and ``count`` without any content for the rest."""
+    buffer = io.BytesIO()
+    Image.new("L", (width, height), 128).save(buffer, "jpeg", progressive=True)
+    content = buffer.getvalue()
+    second = content.index(b"\xff\xda", content.index(b"\xff\xda") + 2)
+    header = struct.pack(">HHBBBBBB", 0xFFDA, 8, 1, 1, 0, 1, 63, 0)
+    return content[:second] + header * count + b"\xff\xd9"
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
+    """72 kB of them take this decoder seconds, and 10 MB half an hour."""
+    assert decode_image(progressive(99)).shape == (3, 64, 64)
+    path = tmp_path / "scans.jpg"
+    path.write_bytes(progressive(100))
+    assert "101 scans" in refusal(path)
+    with pytest.raises(ImageError, match="10,001 scans"):
+        decode_image(progressive(10_000))
+    with Image.open(path) as opened, pytest.raises(ImageError, match="101 scans"):
+        convert_image(opened)
+
+
+@pytest.mark.parametrize("size", [10, 11, 12, 13])
+def test_scans_are_counted_wherever_the_file_is_divided_for_reading(monkeypatch, size):
+    monkeypatch.setattr(image_checks, "_READ_AT_ONCE", size)
+    with pytest.raises(ImageError, match="201 scans"):
+        decode_image(progressive(200))
+
+
+@given(
+    quality=st.integers(1, 100), progressive=st.booleans(), subsampling=st.sampled_from(["4:4:4", "4:2:0"]),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_what_an_encoder_writes_has_few_scans(quality, progressive, subsampling, seed):
+    """Whatever is in the picture, no content of it is taken for the beginning of a scan."""
+    buffer, pixels = io.BytesIO(), np.random.default_rng(seed).integers(0, 256, (40, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "jpeg", quality=quality, progressive=progressive, subsampling=subsampling)
+    with Image.open(buffer) as opened:
+        assert image_checks._scans(opened) == (10 if progressive else 1)
+
+
+def sixteen_bits(kind, pixels):
+    """A PNG of 16 bits per channel (kind 2: RGB, 4: grey with alpha, 6: RGBA), which Pillow does not write."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colour_of_16_bits_is_refused_as_grey_is(kind, channels):
+    """Pillow would keep the upper half of each channel, whatever range the camera used."""
+    content = sixteen_bits(kind, np.full((4, 4, channels), 300))
+    with Image.open(io.BytesIO(content)) as opened:
+        assert np.asarray(opened)[0, 0, 0] == 1  # what it would be taken for
+    with pytest.raises(ImageError, match="more than 8 bits per channel; convert it to 8 bits"):
+        decode_image(content)
+
+
+@pytest.mark.parametrize(
+    "form", [b"P6 2 2 65535\n" + bytes(24), b"P3 1 1 1000\n 1000 500 0", b"P6 2 2 1023\n" + bytes(24)]
+)
+def test_a_portable_pixmap_of_more_than_8_bits_is_refused(form):
+    with pytest.raises(ImageError, match="more than 8 bits per channel"):
+        decode_image(form)
+    assert decode_image(b"P6 2 2 255\n" + bytes(12)).shape == (3, 2, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    """Opening a pipe waits for somebody who writes into it."""
+    pipe, loop = tmp_path / "pipe.jpg", tmp_path / "loop.jpg"
+    os.mkfifo(pipe)
+    loop.symlink_to("loop.jpg")
+    assert refusal(pipe) == "it is no file, but a pipe, a socket or a device"
+    assert "symbolic links" in refusal(loop)
+    assert "device" in refusal(Path("/dev/zero"))
 
 
 # --- check_images

@@ -177,6 +177,20 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_in(tmp_path, people, embe
     assert (again.added, again.already, len(again.unreadable)) == (0, 5, 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_hostile_files_of_a_table_are_listed_and_the_rest_is_in(tmp_path, embedder):
+    """A pipe would be waited for for ever; a picture of one by 33 million pixels, 65 kB, takes gigabytes to resize."""
+    Image.new("RGB", (32, 64)).save(tmp_path / "good.png")
+    Image.new("1", (1, 2**25)).save(tmp_path / "thin.png")
+    assert (tmp_path / "thin.png").stat().st_size < 100_000
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "table.csv").write_text("path\npipe.jpg\nthin.png\ngood.png\n")
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    outcome = index_images(gallery, embedder, find_sightings([tmp_path / "table.csv"]))
+    assert [Path(path).name for path, _ in outcome.unreadable] == ["pipe.jpg", "thin.png"]
+    assert [Path(row.key).name for row in gallery.rows()] == ["good.png"]
+
+
 def test_a_track_is_the_mean_of_its_frames_less_those_unreadable(tmp_path, people, embedder):
     frames = sorted(str(path) for path in (people / "bounding_box_train").glob("*.jpg"))[:6]
     gone = str(tmp_path / "gone.jpg")

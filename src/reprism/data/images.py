@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
 
+from reprism.data.image_checks import RefusedError, TooLargeError, check_image, check_is_file
 from reprism.data.records import DataError, Sample
 from reprism.data.sampling import Draw
 
@@ -57,9 +58,9 @@ def read_image(path: str | PathLike[str]) -> torch.Tensor:
     changed in the middle decodes to a wrong picture.)
 
     Raises:
-        ImageError: The file is missing, no image, of a format outside ``FORMATS``, truncated or corrupt,
-            larger than ``MAX_PIXELS``, or has more than 8 bits per channel. The message names the file and
-            the reason.
+        ImageError: The file is missing, no image, of a format outside ``FORMATS``, truncated or corrupt, too large
+            (``MAX_PIXELS``, and the limits of :mod:`reprism.data.image_checks`), has more than 8 bits per channel, or
+            takes more memory than there is. The message names the file and the reason.
         RuntimeError: Pillow has been told to hand out truncated images as if they were whole.
     """
     return _decoded(path, f"the image {path}", "Replace the file or take it out of the data.", FORMATS, MAX_PIXELS)
@@ -77,8 +78,8 @@ def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, max_pixels:
         uint8, 3×H×W, RGB, upright.
 
     Raises:
-        ImageTooLargeError: It has more pixels.
-        ImageError: It is no image, of another format, truncated or corrupt, or has more than 8 bits per channel.
+        ImageTooLargeError: It has more pixels, or too long a side.
+        ImageError: As of :func:`read_image`.
         RuntimeError: As of :func:`read_image`.
     """
     return _decoded(io.BytesIO(content), "the image", "Give a whole one.", formats, max_pixels)
@@ -117,28 +118,21 @@ def _decoded(
         )
     kind = ImageError
     try:
+        if not isinstance(source, io.BytesIO | Image.Image):
+            check_is_file(source)
         # One that is open already is left open: it is the caller's.
         opened = nullcontext(source) if isinstance(source, Image.Image) else Image.open(source, formats=formats)
         with opened as image:
-            return _to_tensor(image, max_pixels)
-    except MemoryError:
-        raise  # This machine's trouble, not the file's.
+            check_image(image, max_pixels)
+            return _to_tensor(image)
     except Exception as error:  # A decoder raises whatever its parser stumbled over.
         reason = _reason(error, formats)
-        if isinstance(error, _TooLargeError | Image.DecompressionBombError | Image.DecompressionBombWarning):
+        if isinstance(error, TooLargeError | Image.DecompressionBombError | Image.DecompressionBombWarning):
             kind = ImageTooLargeError
     raise kind(f"Cannot read {name}: {reason}. {remedy}", reason)
 
 
-def _to_tensor(image: Image.Image, max_pixels: int) -> torch.Tensor:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise _TooLargeError(f"{width}×{height} pixels are more than the {max_pixels:,} allowed")
-    if width * height == 0:
-        raise _RefusedError(f"it has {width}×{height} pixels")
-    if image.mode.startswith(("I", "F")):
-        # Pillow would clip these at 255. How to map a thermal camera's values to bytes is its owner's choice.
-        raise _RefusedError(f"its pixels are of mode {image.mode}, more than 8 bits per channel; convert it to 8 bits")
+def _to_tensor(image: Image.Image) -> torch.Tensor:
     image = ImageOps.exif_transpose(image)
     if "transparency" in image.info:
         # Of a palette's transparency Pillow would warn, image by image.
@@ -147,18 +141,12 @@ def _to_tensor(image: Image.Image, max_pixels: int) -> torch.Tensor:
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
-class _RefusedError(Exception):
-    """A whole image that is not wanted; its text is the reason."""
-
-
-class _TooLargeError(_RefusedError):
-    """One that has too many pixels."""
-
-
 def _reason(error: Exception, formats: Sequence[str]) -> str:
     match error:
-        case _RefusedError():
+        case RefusedError():
             return str(error)
+        case MemoryError():
+            return "it takes more memory to decode than there is"
         case FileNotFoundError():
             return "there is no such file"
         case UnidentifiedImageError():
