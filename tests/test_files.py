@@ -72,7 +72,7 @@ def test_a_failing_disk_is_an_error_and_one_that_cannot_sync_folders_is_none(
 def test_who_does_not_wait_is_told_that_another_is_inside(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     lock = tmp_path / "lock"
-    with one_at_a_time(lock), pytest.raises(BlockingIOError), one_at_a_time(lock, wait=False):
+    with one_at_a_time(lock), pytest.raises(BlockingIOError), one_at_a_time(lock, seconds=0.1):
         pass
-    with one_at_a_time(tmp_path / "lock", wait=False):
+    with one_at_a_time(tmp_path / "lock", seconds=0.1):
         pass

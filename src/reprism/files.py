@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def write_json(path: str | PathLike[str], values: Any) -> None:
 
 
 @contextmanager
-def one_at_a_time(path: str | PathLike[str], *, wait: bool = True) -> Iterator[None]:
+def one_at_a_time(path: str | PathLike[str], *, seconds: float | None = None) -> Iterator[None]:
     """Wait until no other thread or process is inside with the same ``path``: a file made for this, and left there.
 
     The system lets go of it when a process ends, however that comes about. Where it has no such locks (Windows),
@@ -118,15 +119,29 @@ def one_at_a_time(path: str | PathLike[str], *, wait: bool = True) -> Iterator[N
 
     Args:
         path: the file.
-        wait: whether to wait for another to leave.
+        seconds: how long to wait for another to leave; None: until it does.
 
     Raises:
-        BlockingIOError: another is inside, and ``wait`` is false.
+        BlockingIOError: another is still inside.
     """
     with Path(path).open("ab") as file:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if seconds is None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            else:
+                _lock_within(file, seconds)
         yield
+
+
+def _lock_within(file: BinaryIO, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -182,7 +182,7 @@ def test_while_another_writes_nothing_is_passed_over(tmp_path, gallery, monkeypa
     root = tmp_path / "g"
     unconfirmed_addition(gallery, root)
     restarted(monkeypatch)
-    with gallery._disk.writing():
+    with gallery.disk.writing():
         assert set(Gallery.open(root).keys()) == keys(0, 200)
 
 

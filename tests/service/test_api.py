@@ -432,7 +432,7 @@ def test_the_log_says_who_did_what_to_which_rows(serve, access, bearer, pictures
 def everything(client, picture):
     yield client.post("/search", files={"image": picture})
     yield put(client, picture)
-    for path in ("/stats", "/metrics", "/session", "/images/" + "0" * 32, "/images/" + "0" * 32 + "/thumbnail"):
+    for path in ("/stats", "/healthz", "/session", "/images/" + "0" * 32, "/images/" + "0" * 32 + "/thumbnail"):
         yield client.get(path)
     for path in ("/images/" + "0" * 32, "/identities/ada"):
         yield client.delete(path)
@@ -447,7 +447,7 @@ def test_a_gallery_that_is_gone_is_said_to_be_until_it_is_back(serve, gallery, p
         assert answer.json() == {"detail": "the gallery is missing: it was moved or deleted"}
     with pytest.raises(UnavailableError):
         asyncio.run(client.app.state.operations.upkeep())
-    assert client.get("/healthz").status_code == 200
+    assert client.get("/metrics").status_code == 200
     assert not (tmp_path / "gallery").exists()
     assert "Traceback" not in caplog.text
     assert all("\n" not in record.getMessage() for record in caplog.records)
@@ -534,3 +534,52 @@ def test_the_pages_files_are_served_by_name(serve, tmp_path, monkeypatch):
 def test_an_embedder_of_another_kind_is_refused_at_once(gallery, model_file):
     with pytest.raises(GalleryError, match="flip"):
         create_app(gallery, reprism.Embedder(model_file, flip=False))
+
+
+# ---- the service's own words -----------------------------------------------------------------------------
+
+
+def test_health_and_figures_look_at_the_gallery_and_outlive_it(serve, gallery, pictures):
+    client = serve()
+    client.post("/images", files={"image": pictures[0]})
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert "reprism_gallery_rows 1.0" in client.get("/metrics").text
+    shutil.move(gallery.uri, f"{gallery.uri}.away")
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert "moved or deleted" in answer.json()["detail"]
+    figures = client.get("/metrics")
+    assert figures.status_code == 200
+    assert "reprism_gallery_rows NaN" in figures.text
+    assert 'reprism_requests_total{method="POST",route="/images",status="201"} 1.0' in figures.text
+    shutil.move(f"{gallery.uri}.away", gallery.uri)
+    assert client.get("/healthz").status_code == 200
+
+
+def test_health_is_bad_where_the_gallery_cannot_be_read_in_time(serve, gallery, monkeypatch):
+    client, release = serve(), threading.Event()
+    monkeypatch.setattr("reprism.service.routes._HEALTHY_WITHIN", 0.1)
+    monkeypatch.setattr(type(gallery), "__len__", lambda _: int(release.wait(60)))
+    answer = client.get("/healthz")
+    release.set()
+    assert answer.status_code == 503
+    assert "within 0.1 seconds" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/images/" + "0" * 32, {"DELETE", "GET", "OPTIONS"}),
+        ("/images", {"OPTIONS", "POST"}),
+        ("/identities/ada", {"DELETE", "OPTIONS"}),
+        ("/healthz", {"GET", "OPTIONS"}),
+        ("/", {"GET", "OPTIONS"}),
+    ],
+)
+def test_an_address_names_all_of_its_methods(serve, path, methods):
+    client = serve()
+    options, patch = client.options(path), client.patch(path)
+    assert (options.status_code, patch.status_code) == (204, 405)
+    for answer in (options, patch):
+        assert set(answer.headers["allow"].split(", ")) == methods
+    assert "nosniff" in options.headers["x-content-type-options"]

@@ -116,7 +116,14 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path, monkeypatch):
 @pytest.mark.parametrize("what", ["erase", "add"])
 def test_a_change_is_on_the_disk_before_it_is_made(gallery, embedder, ids, pictures, tmp_path, monkeypatch, what):
     seen, synced, real = [], [], getattr(gallery, what)
-    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "log").read_text()))
+    sync = os.fsync
+
+    def fsync(descriptor):
+        sync(descriptor)
+        if os.path.samestat(os.fstat(descriptor), (tmp_path / "log").stat()):
+            synced.append((tmp_path / "log").read_text())
+
+    monkeypatch.setattr(os, "fsync", fsync)
 
     def change(*args, **options):
         seen.append(lines(tmp_path / "log"))

@@ -4,9 +4,11 @@ import asyncio
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from reprism.files import one_at_a_time
 from reprism.service.work import Admission, Batcher, BusyError
 
 PATIENCE = 300  # seconds until what does not come about fails
@@ -57,19 +59,65 @@ def test_beyond_its_bound_it_answers_503_and_recovers(serve, gate, pictures):
             client.post("/search", files={"image": pictures[2]}),
             client.post("/images", files={"image": pictures[2]}),
             client.get("/stats"),
-            client.delete("/identities/ada"),
         ):
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) >= 1
             assert "try again" in answer.json()["detail"]
         assert client.get("/healthz").status_code == 200  # it is busy, not dead
+        assert client.delete("/identities/ada").status_code == 404  # erasures have places of their own
         metrics = client.get("/metrics").text
-        assert "reprism_requests_refused_total 4.0" in metrics
+        assert "reprism_requests_refused_total 3.0" in metrics
         assert "reprism_requests_present 2.0" in metrics
         gate.open.set()
         assert [future.result().status_code for future in accepted] == [200, 200]
     assert admission.present == 0
     assert client.post("/search", files={"image": pictures[2]}).status_code == 200
+
+
+def test_whoever_fills_the_places_of_one_holder_leaves_those_of_others(serve, access, gate, pictures, bearer):
+    client = serve(queue=4, access=access)  # of three holders, each has one place of the four
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(client.post, "/search", files={"image": pictures[0]}, headers=bearer("search"))
+        until(lambda: client.app.state.admission.present == 1)
+        refused = client.get("/stats", headers=bearer("search"))
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "your requests" in refused.json()["detail"]
+        assert client.post("/images", files={"image": b"none"}, headers=bearer("write")).status_code == 415
+        gate.open.set()
+        assert accepted.result().status_code == 200
+    assert client.get("/stats", headers=bearer("search")).status_code == 200
+
+
+def test_a_process_that_hangs_while_it_writes_stops_neither_searches_nor_the_end(serve, gallery, pictures):
+    client = serve(lock_seconds=0.2)
+    id_ = client.post("/images", files={"image": pictures[0]}, data={"pid": "ada"}).json()["id"]
+    with one_at_a_time(Path(gallery.uri) / ".writing"):
+        for answer in (client.delete("/identities/ada"), client.post("/images", files={"image": pictures[1]})):
+            assert answer.status_code == 503
+            assert "another process is writing" in answer.json()["detail"]
+        assert client.get(f"/images/{id_}").json()["pid"] == "ada"
+        assert client.post("/search", files={"image": pictures[0]}).json()["matches"][0]["id"] == id_
+        client.app.state.operations.close()  # returns
+
+
+def test_what_was_found_no_more_but_is_on_the_disk_is_said(serve, gallery, pictures, monkeypatch, caplog):
+    client = serve()
+    client.post("/images", files={"image": pictures[0]}, data={"pid": "ada"})
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gallery, "compact", full)
+    answer = client.delete("/identities/ada")
+    assert answer.status_code == 503
+    assert "bytes are still on the disk" in answer.json()["detail"]
+    assert "No space left" in caplog.text
+    monkeypatch.undo()
+    stats = client.get("/stats").json()
+    assert (stats["rows"], stats["erasing"]) == (0, True)
+    client.portal.call(client.app.state.operations.upkeep)
+    assert not client.get("/stats").json()["erasing"]
 
 
 def test_a_refused_or_failed_request_gives_its_place_back(serve, pictures):
@@ -156,14 +204,27 @@ def test_it_ends_while_requests_wait(serve, gate, pictures):
 
 def test_admission_counts():
     refused = []
-    admission = Admission(2, lambda: refused.append(True))
-    with admission.admit(), admission.admit():
-        with pytest.raises(BusyError), admission.admit():
+    admission = Admission(2, 2, lambda: refused.append(True))
+    with admission.admit("ada"), admission.admit("bob"):
+        with pytest.raises(BusyError) as caught, admission.admit("eve"):
             pass
+        assert not caught.value.of_holder
         assert (admission.present, len(refused)) == (2, 1)
-    with pytest.raises(ZeroDivisionError), admission.admit():
+    with pytest.raises(ZeroDivisionError), admission.admit("ada"):
         raise ZeroDivisionError
     assert admission.present == 0
+
+
+def test_one_holder_leaves_places_for_others():
+    admission = Admission(8, 2, lambda: None)
+    with admission.admit("ada"), admission.admit("ada"):
+        with pytest.raises(BusyError) as caught, admission.admit("ada"):
+            pass
+        assert caught.value.of_holder
+        with admission.admit("bob"):
+            assert admission.present == 3
+    with admission.admit("ada"):
+        pass
 
 
 def test_what_a_batch_raises_each_of_it_gets_and_the_next_goes_on():

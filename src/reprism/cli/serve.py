@@ -50,7 +50,11 @@ class Arguments:
     thumbnails: bool = True
     """Keep a small picture of each image that is added."""
     queue: int = 64
-    """Maximum queued and running requests; further ones get 503."""
+    """Maximum queued and running requests; further ones get 503. A quarter as many places are kept for erasures."""
+    queue_per_holder: int | None = None
+    """Maximum for each token; further ones get 429 (default: a quarter of --queue; all of it if there is one token)."""
+    connections: int = 512
+    """Maximum open connections. Beyond it, the one that has waited longest without a request is closed."""
     max_bytes: int = 10 * 2**20
     """Maximum size of an upload, in bytes."""
     max_pixels: int = 2**25
@@ -74,6 +78,7 @@ def run(argv: Sequence[str]) -> int:
         import uvicorn
 
         from reprism.service.access import TOKENS_VARIABLE, Access, check_host
+        from reprism.service.connections import bounded_protocol, fitting_connections, logging_seldom
     except ImportError as error:
         raise ValueError(f"serving needs {error.name}. Install it: pip install 'reprism[serve]'.") from error
 
@@ -92,6 +97,7 @@ def run(argv: Sequence[str]) -> int:
         max_bytes=arguments.max_bytes,
         max_pixels=arguments.max_pixels,
         queue=arguments.queue,
+        queue_per_holder=arguments.queue_per_holder,
         batch_size=arguments.batch_size,
         retain=None if arguments.retain is None else parse_duration(arguments.retain, "--retain"),
         thumbnails=arguments.thumbnails,
@@ -104,6 +110,8 @@ def run(argv: Sequence[str]) -> int:
         precision=arguments.precision,
         device=arguments.device,
     )
+    if arguments.connections < 1:
+        raise ValueError(f"--connections is {arguments.connections}; it must be more than 0")
     with AuditLog(audit_path(arguments.gallery, arguments.audit)) as audit:
         config = uvicorn.Config(
             create_app(gallery, embedder, settings, calibration, access=access, audit=audit),
@@ -115,10 +123,12 @@ def run(argv: Sequence[str]) -> int:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http=bounded_protocol(fitting_connections(arguments.connections)),
             timeout_graceful_shutdown=_GRACE,
             log_level="warning",
         )
-        return _listen(config)
+        with logging_seldom():
+            return _listen(config)
 
 
 def _listen(config: "uvicorn.Config") -> int:

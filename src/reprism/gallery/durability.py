@@ -16,12 +16,12 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from reprism.files import one_at_a_time, sync_file, sync_folder, write_json
-from reprism.gallery.facts import ERASING, PROJECTIONS, ROWS, GalleryError, connect
+from reprism.gallery.facts import ERASING, PROJECTIONS, ROWS, GalleryBusyError, GalleryError, connect
 
 LOCK, CONFIRMED = ".writing", ".confirmed"
 """What whoever writes holds; and the last manifest of each table that is on the disk, with all that it names."""
@@ -38,19 +38,32 @@ class Disk:
 
     Args:
         folder: The gallery's; None for object storage, which does both by itself or not at all.
+
+    Attributes:
+        lock_seconds: How long to wait for another process that writes; None: until it has done.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self.lock_seconds: float | None = None
         self._there: set[tuple[str, int, int]] = set()  # the files that this process brought to the disk
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Wait for other writers; on leaving without an error, what was written is on the disk."""
-        if self.folder is None:
-            yield
-            return
-        with one_at_a_time(self.folder / LOCK):
+        """Wait for other writers; on leaving without an error, what was written is on the disk.
+
+        Raises:
+            GalleryBusyError: another was still writing after ``lock_seconds``.
+        """
+        with ExitStack() as stack:
+            if self.folder is not None:
+                try:
+                    stack.enter_context(one_at_a_time(self.folder / LOCK, seconds=self.lock_seconds))
+                except BlockingIOError as error:
+                    raise GalleryBusyError(
+                        f"another process has been writing to {self.folder} for {self.lock_seconds:g} seconds: "
+                        "nothing was changed; try again"
+                    ) from error
             yield
             self.confirm()
 
@@ -101,7 +114,7 @@ def recover(folder: Path) -> None:
     """
     if is_whole(folder):
         return
-    with suppress(BlockingIOError, PermissionError), one_at_a_time(folder / LOCK, wait=False):
+    with suppress(BlockingIOError, PermissionError), one_at_a_time(folder / LOCK, seconds=0):
         noted = _confirmed(folder)
         restarted = bool(noted["manifests"]) and (noted["boot"] is None or noted["boot"] != _boot())
         for name in _TABLES:

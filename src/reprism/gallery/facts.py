@@ -31,6 +31,10 @@ class GalleryError(ValueError):
     """There is no such gallery, or it is not one for this; the message names it and the remedy."""
 
 
+class GalleryBusyError(GalleryError):
+    """Another process was writing to the gallery all the time that was to be waited; nothing was changed."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is true of every row, kept in the table's own schema: it changes together with them, or not at all."""

@@ -67,7 +67,7 @@ class Gallery:
         self.uri = uri
         self._connection = connection
         self._table = table
-        self._disk = Disk(local(uri))
+        self.disk = Disk(local(uri))
         self._projections: dict[str, Projection] = {}
         self._part_scale: tuple[int, PartScale | None] | None = None  # of a version of the table
 
@@ -258,7 +258,7 @@ class Gallery:
         rows = normalised((entry.descriptor for entry in chosen), self.descriptor_dim, "the descriptor of entry")
         if not chosen:
             return 0
-        with self._disk.writing():
+        with self.disk.writing():
             facts, projection = self._facts(), self.projection
             table = to_arrow(chosen, projection.apply(rows) if projection else rows, facts.schema)
             result = self._table.merge_insert("id").when_not_matched_insert_all().execute(table)

@@ -110,14 +110,14 @@ def erase(
     """
     conditions = _conditions(ids, pids, older_than)
     erased = 0
-    with gallery._disk.writing():
+    with gallery.disk.writing():
         for condition in conditions:
             if count := gallery._table.count_rows(condition):
                 if not erased:
                     _begin_rewrite(gallery)
                 gallery._table.delete(condition)
                 erased += count
-        gallery._disk.confirm()
+        gallery.disk.confirm()
         if compact and has_table(gallery._connection, ERASING):
             _compact(gallery)
     return erased
@@ -138,7 +138,7 @@ def compact(gallery: Gallery) -> None:
     The table is written anew beside the old one, and takes its place in one step; the indices that there were are
     built again. A search that another process began before may fail.
     """
-    with gallery._disk.writing():
+    with gallery.disk.writing():
         _compact(gallery)
 
 
@@ -168,7 +168,7 @@ def _end_rewrite(gallery: Gallery) -> None:
     """Build the indices that there were when the rewrite began, and remove the note of it."""
     indices = _noted_indices(gallery) or set()
     _index(gallery, vector=VECTOR_INDEX in indices, scalar=bool(indices))
-    gallery._disk.confirm()
+    gallery.disk.confirm()
     gallery._connection.drop_table(ERASING, ignore_missing=True)
 
 
@@ -202,7 +202,7 @@ def _rewrite(gallery: Gallery, facts: Facts, change: Callable[[np.ndarray], np.n
 def _clean(gallery: Gallery, kept: timedelta, *, sure: bool) -> None:
     """Gather small files and take rows into indices; once that is on the disk, remove versions older than ``kept``."""
     gallery._table.optimize(cleanup_older_than=_ALL_KEPT)
-    gallery._disk.confirm()
+    gallery.disk.confirm()
     with warnings.catch_warnings():
         # Of readers of older versions: said in the docstrings of who calls this.
         warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0")
@@ -226,7 +226,7 @@ def optimize(gallery: Gallery, *, build: bool = True) -> None:
     Args:
         build: Whether to build indices that are not there; those that are, are refreshed either way.
     """
-    with gallery._disk.writing():
+    with gallery.disk.writing():
         if has_table(gallery._connection, ERASING):
             _compact(gallery)
         _clean(gallery, _VERSIONS_KEPT, sure=False)
@@ -278,7 +278,7 @@ def compress(
     """
     if (dim is None) == (projection is None):
         raise ValueError("give either the columns to keep (dim) or a projection fitted elsewhere")
-    with gallery._disk.writing():
+    with gallery.disk.writing():
         facts = gallery._facts()
         if facts.projection is not None:
             raise GalleryError(f"{gallery.uri} is compressed already, to {facts.dim} columns: index anew for others")

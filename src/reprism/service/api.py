@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.routing import Match
 
 from reprism._version import __version__
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration, CalibrationError
-from reprism.gallery.table import Gallery
+from reprism.gallery.table import Gallery, GalleryError
 from reprism.service import routes
 from reprism.service.access import Access, LocalOnly, requires
 from reprism.service.audit import AuditError, AuditLog
@@ -28,6 +30,7 @@ from reprism.service.work import Admission, BusyError, GoneError
 __all__ = ["ServiceSettings", "create_app"]
 
 _RETRY_AFTER = 1  # seconds
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _CLIENT_GONE = 499  # as others log it; nobody reads the answer
 _NOT_KEPT_UP = "outdated rows were not erased: %s"
 
@@ -63,9 +66,14 @@ def create_app(
         gallery.check_calibration(calibration)
     settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics()
-    admission = Admission(settings.queue, metrics.refused.inc)
-    metrics.gauge("reprism_requests_present", "Requests at work or waiting.", lambda: admission.present)
-    metrics.gauge("reprism_gallery_rows", "Rows of the gallery.", lambda: len(gallery))
+    of_holder = settings.queue_per_holder or (settings.queue if len(access.holders) < 2 else -(-settings.queue // 4))
+    admission = Admission(settings.queue, of_holder, metrics.refused.inc)
+    # Places of their own: an erasure is not to wait until searches leave one.
+    erasures = Admission(-(-settings.queue // 4), -(-of_holder // 4), metrics.refused.inc)
+    metrics.gauge(
+        "reprism_requests_present", "Requests at work or waiting.", lambda: admission.present + erasures.present
+    )
+    metrics.gauge("reprism_gallery_rows", "Rows of the gallery; NaN while it cannot be read.", lambda: _rows(gallery))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -95,7 +103,7 @@ def create_app(
         # It would lead to whatever the Host header says.
         redirect_slashes=False,
     )
-    app.state.access, app.state.metrics, app.state.admission = access, metrics, admission
+    app.state.access, app.state.metrics, app.state.admission, app.state.erasures = access, metrics, admission, erasures
     app.include_router(routes.open_to_all)
     app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
     app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])
@@ -103,6 +111,7 @@ def create_app(
     app.include_router(page_routes())
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(405, _other_method)
     app.add_exception_handler(GoneError, _gone)
     app.add_exception_handler(CalibrationError, _uncalibrated)
     app.add_exception_handler(UnavailableError, _unavailable)
@@ -132,9 +141,32 @@ async def _invalid(_: Request, error: Any) -> Response:
     return JSONResponse({"detail": "; ".join(lines)}, 422)
 
 
-async def _busy(_: Request, error: Exception) -> Response:  # noqa: ARG001
-    detail = "too many requests are waiting: try again in a moment"
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": str(_RETRY_AFTER)})
+def _rows(gallery: Gallery) -> float:
+    try:
+        return len(gallery)
+    except (GalleryError, OSError, RuntimeError):
+        return math.nan
+
+
+async def _other_method(request: Request, _: Exception) -> Response:
+    """Name all methods of an address, which are those of several routes; OPTIONS asks for nothing else."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    methods = [method for method in _METHODS if takes(method)]
+    allow = {"Allow": ", ".join([*methods, "OPTIONS"])}
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=allow)
+    return JSONResponse({"detail": f"this address takes {' and '.join(methods)}"}, 405, allow)
+
+
+async def _busy(_: Request, error: Any) -> Response:
+    detail, status = "too many requests are waiting: try again in a moment", 503
+    if error.of_holder:
+        detail, status = "too many of your requests are under way: wait for their answers", 429
+    return JSONResponse({"detail": detail}, status, {"Retry-After": str(_RETRY_AFTER)})
 
 
 async def _uncalibrated(_: Request, error: Exception) -> Response:

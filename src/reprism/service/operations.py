@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration
+from reprism.gallery.facts import GalleryBusyError
 from reprism.gallery.filters import Filter
 from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.rows import Entry, row_id
@@ -80,6 +81,8 @@ class Operations:
         observe_batch: Callable[[int], None],
     ) -> None:
         self.gallery = gallery
+        # A process that hangs while it writes must not keep this one from ending.
+        gallery.disk.lock_seconds = settings.lock_seconds
         self.settings = settings
         self._embedder = embedder
         self._audit = audit
@@ -229,6 +232,10 @@ class Operations:
         try:
             self.gallery.check(self._embedder)  # another in its place may be of another model
             yield
+        except GalleryBusyError as error:
+            raise UnavailableError(
+                "another process is writing to the gallery, so this was not done: try again"
+            ) from error
         except GalleryError as error:
             raise UnavailableError("the gallery was replaced by one that this service cannot read") from error
         except (OSError, RuntimeError) as error:
@@ -273,8 +280,17 @@ class Operations:
                     # By ids: nothing goes that is not in the log, whoever adds meanwhile.
                     change.outcome["erased"] = self.gallery.erase(change.ids, compact=False)
                 if taken:
-                    self.gallery.compact()
+                    self._remove_bytes()
         return [change.outcome["erased"] for change in changes]
+
+    def _remove_bytes(self) -> None:
+        try:
+            self.gallery.compact()
+        except (GalleryError, OSError, RuntimeError) as error:
+            raise UnavailableError(
+                "what was erased is found no more, but its bytes are still on the disk, because the gallery could not "
+                "be rewritten (its log says why): the next upkeep tries again"
+            ) from error
 
     def _erase_outdated(self, retain: timedelta) -> int:
         limit = datetime.now(UTC) - retain

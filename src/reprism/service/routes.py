@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
@@ -22,20 +24,29 @@ from reprism.service.work import Admission, unless_gone
 
 R = TypeVar("R")
 
+_HEALTHY_WITHIN = 10.0  # seconds
+
 
 def _operations(request: Request) -> Operations:
     return request.app.state.operations
-
-
-def _admission(request: Request) -> Admission:
-    return request.app.state.admission
 
 
 def _holder(request: Request) -> Holder:
     return request.state.holder
 
 
-Gate = Annotated[Admission, Depends(_admission)]
+def _place(request: Request) -> AbstractContextManager[None]:
+    admission: Admission = request.app.state.admission
+    return admission.admit(_holder(request).name)
+
+
+def _place_to_erase(request: Request) -> AbstractContextManager[None]:
+    admission: Admission = request.app.state.erasures
+    return admission.admit(_holder(request).name)
+
+
+Place = Annotated[AbstractContextManager[None], Depends(_place)]
+PlaceToErase = Annotated[AbstractContextManager[None], Depends(_place_to_erase)]
 Work = Annotated[Operations, Depends(_operations)]
 Who = Annotated[Holder, Depends(_holder)]
 Id = Annotated[RowId, Path(description="A row's id.")]
@@ -66,9 +77,13 @@ erasing = APIRouter(responses=problems(401, 403))
 # ---- without a token -------------------------------------------------------------------------------------
 
 
-@open_to_all.get("/healthz", tags=["service"])
-async def healthz() -> schemas.Health:
-    """Whether the service is there."""
+@open_to_all.get("/healthz", tags=["service"], responses=problems(503))
+async def healthz(work: Work) -> schemas.Health:
+    """Whether the service is there, and can read its gallery."""
+    try:
+        await asyncio.wait_for(work.read(lambda: len(work.gallery)), _HEALTHY_WITHIN)
+    except TimeoutError:
+        raise HTTPException(503, f"the gallery could not be read within {_HEALTHY_WITHIN:g} seconds") from None
     return schemas.Health()
 
 
@@ -88,12 +103,12 @@ async def session(request: Request, work: Work) -> schemas.Session:
 # ---- search ----------------------------------------------------------------------------------------------
 
 
-@searching.post("/search", tags=["search"], responses=problems(408, 409, 413, 415, 422, 503), openapi_extra=form())
+@searching.post("/search", tags=["search"], responses=problems(408, 409, 413, 415, 422, 429, 503), openapi_extra=form())
 async def search(
-    request: Request, gate: Gate, work: Work, who: Who, query: Annotated[SearchQuery, Query()]
+    request: Request, place: Place, work: Work, who: Who, query: Annotated[SearchQuery, Query()]
 ) -> schemas.SearchAnswer:
     """Find the rows that look like a picture."""
-    with gate.admit():
+    with place:
         upload = await _upload(request, work, ())
         found = await unless_gone(request, work.search(upload, query, who.name))
     matches = [
@@ -104,10 +119,10 @@ async def search(
     )
 
 
-@searching.get("/images/{id}", tags=["gallery"], responses=problems(404, 422, 503))
-async def image(gate: Gate, work: Work, id: Id) -> schemas.Image:  # noqa: A002 - what it is called outside
+@searching.get("/images/{id}", tags=["gallery"], responses=problems(404, 422, 429, 503))
+async def image(place: Place, work: Work, id: Id) -> schemas.Image:  # noqa: A002 - what it is called outside
     """What is known of a row."""
-    with gate.admit():
+    with place:
         row, pictured = await _found(work, id, lambda: (work.gallery.get(id), work.gallery.with_thumbnail([id])))
     return schemas.Image(**_facts(row, bool(pictured)))
 
@@ -116,21 +131,21 @@ async def image(gate: Gate, work: Work, id: Id) -> schemas.Image:  # noqa: A002 
     "/images/{id}/thumbnail",
     tags=["gallery"],
     response_class=Response,
-    responses=problems(404, 422, 503) | {200: {"content": {"image/jpeg": {}}, "description": "A small picture"}},
+    responses=problems(404, 422, 429, 503) | {200: {"content": {"image/jpeg": {}}, "description": "A small picture"}},
 )
-async def thumbnail(gate: Gate, work: Work, id: Id) -> Response:  # noqa: A002
+async def thumbnail(place: Place, work: Work, id: Id) -> Response:  # noqa: A002
     """A row's small picture."""
-    with gate.admit():
+    with place:
         content = await _found(work, id, lambda: work.gallery.thumbnail(id))
     if content is None:
         raise HTTPException(404, f"of the image {id} no picture was kept")
     return Response(content, media_type="image/jpeg")
 
 
-@searching.get("/stats", tags=["gallery"], responses=problems(503))
-async def stats(gate: Gate, work: Work) -> schemas.Statistics:
+@searching.get("/stats", tags=["gallery"], responses=problems(429, 503))
+async def stats(place: Place, work: Work) -> schemas.Statistics:
     """What is in the gallery."""
-    with gate.admit():
+    with place:
         return schemas.Statistics(**await work.read(work.gallery.stats))
 
 
@@ -138,12 +153,12 @@ async def stats(gate: Gate, work: Work) -> schemas.Statistics:
     "/metrics",
     tags=["service"],
     response_class=Response,
-    responses=problems(503) | {200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
 )
-async def metrics(request: Request, work: Work) -> Response:
+async def metrics(request: Request) -> Response:
     """Figures for Prometheus. Where tokens are asked for, it needs one that may search."""
     figures: Metrics = request.app.state.metrics
-    return Response(await work.read(figures.exposition), headers={"Content-Type": CONTENT_TYPE})
+    return Response(await asyncio.to_thread(figures.exposition), headers={"Content-Type": CONTENT_TYPE})
 
 
 # ---- write -----------------------------------------------------------------------------------------------
@@ -153,13 +168,13 @@ async def metrics(request: Request, work: Work) -> Response:
     "/images",
     tags=["gallery"],
     status_code=201,
-    responses=problems(408, 413, 415, 422, 503)
+    responses=problems(408, 413, 415, 422, 429, 503)
     | {200: {"model": schemas.Added, "description": "It was there already"}},
     openapi_extra=form(ImageFacts),
 )
-async def add(request: Request, response: Response, gate: Gate, work: Work, who: Who) -> schemas.Added:
+async def add(request: Request, response: Response, place: Place, work: Work, who: Who) -> schemas.Added:
     """Put a picture in. The same picture, byte for byte, stays as it was put in first."""
-    with gate.admit():
+    with place:
         upload = await _upload(request, work, ImageFacts.model_fields)
         try:
             facts = ImageFacts.model_validate(upload.fields)
@@ -173,20 +188,20 @@ async def add(request: Request, response: Response, gate: Gate, work: Work, who:
 # ---- erase -----------------------------------------------------------------------------------------------
 
 
-@erasing.delete("/images/{id}", tags=["gallery"], responses=problems(404, 422, 503))
-async def erase_image(gate: Gate, work: Work, who: Who, id: Id) -> schemas.Erased:  # noqa: A002
+@erasing.delete("/images/{id}", tags=["gallery"], responses=problems(404, 422, 429, 503))
+async def erase_image(place: PlaceToErase, work: Work, who: Who, id: Id) -> schemas.Erased:  # noqa: A002
     """Erase a row: from every answer, and from the disk."""
-    with gate.admit():
+    with place:
         erased = await work.erase(who.name, id=id)
     if not erased:
         raise HTTPException(404, f"there is no image {id}")
     return schemas.Erased(erased=erased)
 
 
-@erasing.delete("/identities/{pid:name}", tags=["gallery"], responses=problems(404, 422, 503))
-async def erase_identity(gate: Gate, work: Work, who: Who, pid: Identity) -> schemas.Erased:
+@erasing.delete("/identities/{pid:name}", tags=["gallery"], responses=problems(404, 422, 429, 503))
+async def erase_identity(place: PlaceToErase, work: Work, who: Who, pid: Identity) -> schemas.Erased:
     """Erase all rows of an identity: from every answer, and from the disk."""
-    with gate.admit():
+    with place:
         erased = await work.erase(who.name, pid=pid)
     if not erased:
         raise HTTPException(404, "there is no image of this identity")

@@ -170,7 +170,7 @@ class Session(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service is there."""
+    """That the service is there, and can read its gallery."""
 
     status: Literal["ok"] = "ok"
 
@@ -193,6 +193,7 @@ _PROBLEMS = {
     413: ("Too many bytes or pixels", "the request is larger than the 10,485,760 bytes that are taken"),
     415: ("No form, or no picture", "this is no picture of a format that is taken: JPEG, PNG, WEBP"),
     422: ("Undecodable, or a value out of range", "the picture cannot be decoded: it is truncated or corrupt"),
+    429: ("Too many requests of this token", "too many of your requests are under way: wait for their answers"),
     503: (
         "Too many requests wait, or the gallery or the audit log cannot be used",
         "too many requests are waiting: try again in a moment",
@@ -210,8 +211,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": description,
             "content": {"application/json": {"example": {"detail": detail}}},
         }
-    if 503 in found:
-        found[503]["headers"] = {
+    for status in {429, 503} & found.keys():
+        found[status]["headers"] = {
             "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds; where it is known."}
         }
     return found

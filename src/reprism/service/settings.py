@@ -16,11 +16,14 @@ class ServiceSettings:
         max_bytes: Largest request body.
         max_pixels: Largest picture decoded.
         queue: Requests at work or waiting; those beyond are answered 503. It bounds the memory: about ``max_bytes`` for
-            each.
+            each. Erasures have places of their own, a quarter as many.
+        queue_per_holder: Those of one holder of a token; those beyond are answered 429. None: a quarter of ``queue``,
+            or all of it where there is one holder.
         batch_size: Pictures that the network takes at a time, if so many wait.
         upload_seconds: How long a body may take to arrive.
         retain: How long rows are kept, counted from the time taken (from the time added where that is unknown); None:
             until they are erased.
+        lock_seconds: How long a change waits for another process that writes to the gallery, before it is refused.
         upkeep_seconds: How often outdated rows are erased, and small files gathered.
         thumbnails: Whether a small picture is kept of what is put in.
     """
@@ -28,15 +31,26 @@ class ServiceSettings:
     max_bytes: int = 10 * 2**20
     max_pixels: int = 2**25
     queue: int = 64
+    queue_per_holder: int | None = None
     batch_size: int = 16
     upload_seconds: float = 30.0
     retain: timedelta | None = None
+    lock_seconds: float = 20.0
     upkeep_seconds: float = 3600.0
     thumbnails: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "queue", "batch_size", "upload_seconds", "upkeep_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
+        bounds = (
+            "max_bytes",
+            "max_pixels",
+            "queue",
+            "queue_per_holder",
+            "batch_size",
+            "upload_seconds",
+            "lock_seconds",
+        )
+        for name in (*bounds, "upkeep_seconds"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be more than 0")
         if self.retain is not None and not timedelta(0) < self.retain < datetime.now(UTC) - _EARLIEST:
             raise ValueError(f"retain is {self.retain}; it must be more than 0 and reach back to the year 1 at most")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,7 +16,15 @@ R = TypeVar("R")
 
 
 class BusyError(Exception):
-    """There are as many requests at work or waiting as there may be."""
+    """There are as many requests at work or waiting as there may be.
+
+    Attributes:
+        of_holder: Whether it is those of this holder alone that are too many.
+    """
+
+    def __init__(self, *, of_holder: bool) -> None:
+        super().__init__()
+        self.of_holder = of_holder
 
 
 class GoneError(Exception):
@@ -26,29 +34,40 @@ class GoneError(Exception):
 class Admission:
     """Counts the requests that are at work or waiting for it, and refuses more than there may be.
 
-    Used in the event loop only, so that nothing needs a lock. ``refused`` is called at each refusal.
+    Used in the event loop only, so that nothing needs a lock.
+
+    Args:
+        limit: Requests at a time.
+        of_holder: Requests of one holder at a time; others find places then, however many one sends.
+        refused: Called at each refusal.
     """
 
-    def __init__(self, limit: int, refused: Callable[[], object]) -> None:
-        self.limit = limit
-        self.present = 0
+    def __init__(self, limit: int, of_holder: int, refused: Callable[[], object]) -> None:
+        self.limit, self.of_holder = limit, of_holder
         self._refused = refused
+        self._present: Counter[str] = Counter()
+
+    @property
+    def present(self) -> int:
+        """Requests at work or waiting."""
+        return self._present.total()
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """A place, held while inside.
+    def admit(self, holder: str) -> Iterator[None]:
+        """A place for a request of a holder, kept while inside.
 
         Raises:
             BusyError: there is none.
         """
-        if self.present >= self.limit:
+        is_full = self.present >= self.limit
+        if is_full or self._present[holder] >= self.of_holder:
             self._refused()
-            raise BusyError
-        self.present += 1
+            raise BusyError(of_holder=not is_full)
+        self._present[holder] += 1
         try:
             yield
         finally:
-            self.present -= 1
+            self._present[holder] -= 1
 
 
 class Batcher(Generic[T, R]):
