@@ -62,12 +62,14 @@ def sync_file(path: str | PathLike[str]) -> None:
     """Bring a file's content to the disk.
 
     Raises:
-        OSError: it cannot be, such as on a full or failing disk.
+        OSError: it cannot be, such as on a full or failing disk; names ``path``.
     """
     # Windows syncs only what is open for writing.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
     finally:
         os.close(descriptor)
 

@@ -1,5 +1,6 @@
 """The commands on galleries, from a folder of crops to an erased person."""
 
+import getpass
 import json
 import re
 from dataclasses import asdict
@@ -58,6 +59,24 @@ def test_a_search_prints_the_json_that_is_promised(indexed, query, capsys):
     want = Gallery.open(indexed / "g", embedder).search(embedder.embed([query]), top=3)[0]
     assert [match["path"] for match in matches] == [match.path for match in want]
     assert matches[0]["distance"] == pytest.approx(want[0].distance, abs=1e-5)
+
+
+def test_a_search_is_noted_before_it_is_shown(indexed, query, tmp_path, capsys):
+    log = tmp_path / "log"
+    assert main(["search", query, query, "--gallery", str(indexed / "g"), "--top", "3", "--audit", str(log)]) == 0
+    capsys.readouterr()
+    first, second = (json.loads(line) for line in log.read_text().splitlines())
+    assert (first["who"], first["what"], first["via"], first["matches"]) == (
+        getpass.getuser(), "search", "reprism search", 3,
+    )  # fmt: skip
+    assert first["ids"] == second["ids"]
+    assert len(set(first["ids"])) == 3
+    assert Path(query).name not in log.read_text()
+    # What cannot be noted is not shown.
+    assert main(["search", query, "--gallery", str(indexed / "g"), "--audit", str(tmp_path / "no" / "log")]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "--audit FILE" in shown.err
 
 
 def test_a_picture_that_is_in_the_gallery_agrees_in_every_part_and_strangers_do_not(indexed, people, tmp_path, capsys):

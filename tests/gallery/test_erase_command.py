@@ -1,6 +1,7 @@
 """``reprism erase``: it shows what would go, asks, and notes what went where the service notes it."""
 
 import getpass
+import hmac
 import io
 import json
 import re
@@ -49,6 +50,12 @@ def answer(monkeypatch):
 def audited(tmp_path):
     path = tmp_path / "site.audit.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def named(tmp_path, ids):
+    """What the audit log calls rows."""
+    key = (tmp_path / "site" / ".audit.key").read_bytes()
+    return [hmac.digest(key, id_.encode(), "sha256").hex()[:32] for id_ in ids]
 
 
 def ids_of(*numbers):
@@ -114,9 +121,9 @@ def test_it_is_noted_as_the_services_erasures_are(gallery, answer, tmp_path):
     begun, done, begun_older, done_older = audited(tmp_path)
     assert {"at", "who", "what", "event", "state", "ids"} <= begun.keys()
     assert (begun["who"], begun["what"], begun["state"]) == (getpass.getuser(), "erase", "begun")
-    assert begun["ids"] == ids_of(0, 2, 4, 6, 8, 10)
+    assert begun["ids"] == named(tmp_path, ids_of(0, 2, 4, 6, 8, 10))
     assert (done["event"], done["state"], done["erased"]) == (begun["event"], "done", 6)
-    assert begun_older["ids"] == ids_of(1, 3)
+    assert begun_older["ids"] == named(tmp_path, ids_of(1, 3))
     assert begun_older["older_than"] == (START + timedelta(hours=4)).isoformat()
     assert (done_older["state"], done_older["erased"]) == ("done", 2)
     text = (tmp_path / "site.audit.jsonl").read_text()
@@ -133,14 +140,54 @@ def test_nothing_is_erased_that_cannot_be_noted(gallery, capsys):
 
 def test_nobody_is_asked_about_nothing(gallery, answer, capsys, tmp_path):
     answer(None)
-    assert main(["erase", gallery.uri, "--pid", "eve"]) == 0
-    assert "no row is to be erased" in capsys.readouterr().out
+    assert main(["erase", gallery.uri, "--pid", "eve"]) == 1
+    shown = capsys.readouterr()
+    assert "no row is to be erased" in shown.out
+    assert "has no row of the identity 'eve'" in shown.err
     assert audited(tmp_path) == []
     # An erasure that was interrupted is finished.
     gallery.erase(pids=["bob"], compact=False)
     assert gallery.stats()["erasing"]
     assert main(["erase", gallery.uri, "--pid", "bob"]) == 0
     assert not gallery.stats()["erasing"]
+    assert "an erasure that had been interrupted is finished" in capsys.readouterr().out
+
+
+def test_who_is_named_and_not_there_is_said_and_the_others_go(gallery, capsys):
+    absent = row_id("nobody")
+    command = ["erase", gallery.uri, "--pid", "anna", "eve", "--id", absent, "--yes"]
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    assert "6 rows erased, 6 left" in shown.out
+    assert "no row of the identity 'eve'" in shown.err
+    assert absent in shown.err
+    assert "anna" not in shown.err
+    # That nothing is outdated is no fault: such runs are repeated every day.
+    assert main(["erase", gallery.uri, "--older-than", "1990-01-01", "--yes"]) == 0
+
+
+@pytest.mark.parametrize("step", ["delete", "create_table"])
+def test_a_full_disk_says_what_remains(gallery, capsys, monkeypatch, step):
+    said = "lance error: LanceError(IO): No space left on device (os error 28), /root/.cargo/lance/src/io.rs:12:3"
+    target = gallery._connection if step == "create_table" else gallery._table
+    real, calls = getattr(type(target), step), []
+
+    def full(*given, **options):
+        calls.append(step)
+        if step == "create_table" and len(calls) == 1:
+            return real(*given, **options)  # the note of it
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(type(target), step, full)
+    assert main(["erase", gallery.uri, "--pid", "anna", "--yes"]) == 1
+    shown = capsys.readouterr().err
+    assert len(shown.splitlines()) == 1
+    assert "the disk is full: free some space and try again" in shown
+    assert ("6 of 6 rows were not erased" if step == "delete" else "their bytes are still on the disk") in shown
+    assert "reprism optimize" in shown
+    monkeypatch.undo()
+    assert main(["erase", gallery.uri, "--pid", "anna", "--yes"]) == 0
+    assert (len(gallery), gallery.stats()["erasing"]) == (6, False)
 
 
 def test_json_says_the_same(gallery, capsys):
@@ -165,7 +212,7 @@ def test_a_name_of_any_characters_is_erased_and_moves_no_cursor(gallery, capsys,
     assert len(shown.splitlines()) == 6
     assert len(gallery) == 12
     assert len(audited(tmp_path)) == 2
-    assert main(["erase", gallery.uri, "--pid", "a", "--yes"]) == 0
+    assert main(["erase", gallery.uri, "--pid", "a", "--yes"]) == 1
     assert len(gallery) == 12
 
 

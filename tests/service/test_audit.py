@@ -1,11 +1,13 @@
 """The audit log: nothing is done or answered that it does not hold, and each of its lines is one event."""
 
+import hmac
 import io
 import json
 import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reprism.gallery.rows import Entry
+from reprism.gallery.rows import Entry, row_id
 from reprism.service.api import ServiceSettings, create_app
 from reprism.service.audit import AuditError, AuditLog, Change
 from reprism.service.operations import Operations, _Erasure
@@ -29,10 +31,15 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def pseudonyms(ids, key):
+    """What rows are called in a log with this key."""
+    return [hmac.digest(key.read_bytes(), id_.encode(), "sha256").hex()[:32] for id_ in ids]
+
+
 @contextmanager
 def service(gallery, embedder, path, **options):
     with (
-        AuditLog(path) as audit,
+        AuditLog(path, Path(gallery.uri) / ".audit.key") as audit,
         TestClient(
             create_app(gallery, embedder, ServiceSettings(**options), audit=audit), base_url="http://localhost"
         ) as client,
@@ -85,7 +92,8 @@ def test_retention_waits_for_a_log_that_can_be_written(gallery, embedder, ids, t
     with service(gallery, embedder, tmp_path / "log", retain=timedelta(days=30)):
         assert len(gallery) == 0
     begun, done = lines(tmp_path / "log")
-    assert (begun["who"], begun["what"], begun["state"], begun["ids"]) == ("retention", "erase", "begun", ids)
+    named = pseudonyms(ids, Path(gallery.uri) / ".audit.key")
+    assert (begun["who"], begun["what"], begun["state"], begun["ids"]) == ("retention", "erase", "begun", named)
     assert (done["event"], done["state"], done["erased"]) == (begun["event"], "done", 2)
 
 
@@ -139,7 +147,11 @@ def test_a_change_is_on_the_disk_before_it_is_made(gallery, embedder, ids, pictu
     (before,) = seen
     begun, done = lines(tmp_path / "log")
     assert before == [begun]
-    assert (begun["what"], begun["state"], begun["ids"]) == (what, "begun", ids)
+    assert (begun["what"], begun["state"], begun["ids"]) == (
+        what,
+        "begun",
+        pseudonyms(ids, Path(gallery.uri) / ".audit.key"),
+    )
     assert (done["what"], done["state"], done["event"]) == (what, "done", begun["event"])
 
 
@@ -161,7 +173,9 @@ def test_a_process_that_dies_meanwhile_leaves_a_beginning(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "log"], env=os.environ, check=False).returncode == 9
     (begun,) = lines(tmp_path / "log")
-    assert (begun["who"], begun["what"], begun["state"], begun["ids"]) == ("ada", "erase", "begun", ["1", "2"])
+    assert (begun["who"], begun["what"], begun["state"], begun["ids"]) == (
+        "ada", "erase", "begun", pseudonyms(["1", "2"], tmp_path / "log.key"),
+    )  # fmt: skip
 
 
 @needs_full
@@ -192,10 +206,63 @@ def test_two_who_erase_the_same_at_once_share_no_row(gallery, embedder, ids, tmp
         assert work._erase(wanted) == [1, 1, 0]
         work.close()
     noted = [(line["who"], line.get("ids"), line.get("erased")) for line in lines(tmp_path / "log")]
-    assert noted == [("ada", [ids[1]], None), ("bob", [ids[0]], None), ("ada", None, 1), ("bob", None, 1)]
+    first, second = ([name] for name in pseudonyms(ids, tmp_path / "log.key"))
+    assert noted == [("ada", second, None), ("bob", first, None), ("ada", None, 1), ("bob", None, 1)]
+
+
+# ---- who is named --------------------------------------------------------------------------------------------
+
+
+def test_a_log_and_a_list_of_paths_name_no_row_that_was_erased(gallery, embedder, ids, tmp_path):
+    with service(gallery, embedder, tmp_path / "log") as client:
+        assert client.delete("/identities/ada").json() == {"erased": 2}
+    noted = {name for line in lines(tmp_path / "log") for name in line.get("ids", ())}
+    assert len(noted) == 2
+    assert not noted & {row_id(f"k{n}") for n in range(1000)}
+    key = Path(gallery.uri) / ".audit.key"
+    assert noted == set(pseudonyms((row_id("k0"), row_id("k1")), key))
+    assert key.stat().st_mode & 0o077 == 0
+    # Another gallery's log calls the same row another name.
+    with AuditLog(tmp_path / "other") as other:
+        assert other.pseudonym(row_id("k0")) not in noted
+
+
+def test_many_that_begin_at_once_have_one_key(tmp_path):
+    def name(n):
+        with AuditLog(tmp_path / f"log{n}", tmp_path / "key") as log:
+            return log.pseudonym("row")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(name, range(40)))) == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if "key" in path.name) == ["key"]
+
+
+def test_a_key_that_is_damaged_is_refused_and_kept(tmp_path):
+    (tmp_path / "log.key").write_bytes(b"short")
+    with pytest.raises(AuditError, match=r"log\.key, has 5 bytes instead of 32"):
+        AuditLog(tmp_path / "log")
+    assert (tmp_path / "log.key").read_bytes() == b"short"
 
 
 # ---- one line, one event ---------------------------------------------------------------------------------
+
+
+@given(cut=st.integers(1, 400), count=st.integers(1, 3))
+@settings(suppress_health_check=list(HealthCheck))
+def test_a_line_cut_off_anywhere_spoils_no_other(tmp_path, cut, count):
+    path = tmp_path / "log"
+    path.unlink(missing_ok=True)
+    with AuditLog(path) as log:
+        for n in range(count):
+            log.write(f"before-{n}", "search", ["1"])
+    whole = path.read_bytes()
+    os.truncate(path, max(0, len(whole) - cut))
+    left = path.read_bytes()
+    with AuditLog(path) as log:
+        log.write("after", "search", ["2"])
+    *others, last = path.read_bytes().splitlines()
+    assert json.loads(last)["who"] == "after"
+    assert b"\n".join(others) == left.removesuffix(b"\n")
 
 
 @given(who=st.text(), facts=st.dictionaries(st.sampled_from(["via", "note"]), st.text()))

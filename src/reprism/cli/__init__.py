@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from reprism._version import __version__
+from reprism.gallery.failures import storage_failure
 from reprism.terminal import did_you_mean
 
 COMMANDS = {
@@ -75,13 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n{command}: {str(stop) or 'stopped before it was finished; the same command begins or goes on again'}",
               file=sys.stderr)  # fmt: skip
         return 128 + getattr(stop, "signum", signal.SIGINT)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 128 + 13  # as a shell has it of SIGPIPE
+        failure = storage_failure(error)
+        if isinstance(error, RuntimeError) and failure is None:
+            raise
         # What the user gave is at fault, and the message says how; REPRISM_TRACEBACK=1 shows where it was found.
         if os.environ.get("REPRISM_TRACEBACK"):
             raise
-        print(f"{command}: error: {error}", file=sys.stderr)
+        said = error if failure is None else f"the gallery could not be used: {failure}"
+        print(f"{command}: error: {said}", file=sys.stderr)
         return 1
 
 

@@ -1,8 +1,6 @@
 """``reprism erase``."""
 
-import getpass
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from reprism.cli.arguments import parse
-from reprism.cli.galleries import audit_path, parse_age
+from reprism.cli.galleries import audit_path, open_audit, parse_age, system_user
 
 if TYPE_CHECKING:
     from reprism.gallery.table import Gallery
@@ -27,7 +25,8 @@ _MOMENT = "%Y-%m-%d %H:%M:%S"
 class Arguments:
     """Erase people from a gallery: their rows, thumbnails and descriptors, and the bytes of these on disk.
 
-    It shows what would go, and asks. The erasure is noted in the gallery's audit log, as the service's erasures are.
+    It shows what would go, and asks. It fails if an identity or a row that is named is not there. The erasure is noted
+    in the gallery's audit log, as the service's erasures are.
     Pictures that were indexed stay where they are: delete them yourself.
     """
 
@@ -50,7 +49,7 @@ class Arguments:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run ``reprism erase``; returns the exit status: 1 if the answer was no."""
+    """Run ``reprism erase``; returns the exit status: 1 if the answer was no, or what is named is not there."""
     arguments = parse(
         Arguments,
         argv,
@@ -64,44 +63,59 @@ def run(argv: Sequence[str]) -> int:
     from reprism.gallery.table import Gallery
 
     older_than = None if arguments.older_than is None else parse_age(arguments.older_than, "--older-than")
-    log = audit_path(arguments.gallery, arguments.audit)
+    audit_path(arguments.gallery, arguments.audit)  # before anything is looked up
     gallery = Gallery.open(arguments.gallery)
-    found = gallery.erasable(arguments.id, arguments.pid, older_than)
+    found, unfinished = gallery.erasable(arguments.id, arguments.pid, older_than), gallery.stats()["erasing"]
     shown = sys.stderr if arguments.json else sys.stdout
     print(_summary(arguments.gallery, found), file=shown)
     if len(found) and not arguments.yes and not _confirmed():
         print("Nothing was erased.", file=shown)
         return 1
-    erased = _erase(gallery, found, older_than, log, compact=arguments.compact)
+    erased = _erase(gallery, found, older_than, arguments)
     if arguments.json:
         print(json.dumps(_facts(found) | {"erased": erased, "left": len(gallery)}))
     else:
         print(f"{arguments.gallery}: {erased:,} rows erased, {len(gallery):,} left")
-    return 0
+    if unfinished:  # by a run of this command, perhaps: what it names is gone already
+        print(f"{arguments.gallery}: an erasure that had been interrupted is finished", file=shown)
+        return 0
+    absent = [f"identity {pid!r}" for pid in arguments.pid if pid not in found.identities]
+    absent += [f"id {id_!r}" for id_ in arguments.id if id_ not in found.ids]
+    for what in absent:
+        print(f"reprism erase: {arguments.gallery} has no row of the {what}", file=sys.stderr)
+    return 1 if absent else 0
 
 
-def _erase(gallery: "Gallery", found: "Erasable", older_than: datetime | None, log: Path, *, compact: bool) -> int:
-    """Erase what was shown, and note it in the audit log before and after."""
-    from reprism.service.audit import AuditLog, Change
+def _erase(gallery: "Gallery", found: "Erasable", older_than: datetime | None, arguments: Arguments) -> int:
+    """Erase what was shown, and note it in the audit log before and after.
+
+    Raises:
+        OSError: it could not be done, or not to its end; says what remains.
+    """
+    from reprism.gallery.failures import storage_failure
+    from reprism.service.audit import AuditError, Change
 
     facts = {"via": "reprism erase"} | ({"older_than": older_than.isoformat()} if older_than else {})
-    change = Change(_user(), "erase", found.ids, facts)
-    # Without rows too: it finishes an erasure that was interrupted.
-    with AuditLog(log) as audit, audit.recording([change] if len(found) else []):
-        change.outcome["erased"] = gallery.erase(found.ids, compact=compact)
+    change = Change(system_user(), "erase", found.ids, facts)
+    try:
+        # Without rows too: it finishes an erasure that was interrupted.
+        with open_audit(gallery.uri, arguments.audit) as audit, audit.recording([change] if len(found) else []):
+            change.outcome["erased"] = gallery.erase(found.ids, compact=arguments.compact)
+    except (OSError, RuntimeError) as error:
+        reason = storage_failure(error) or (isinstance(error, OSError) and error.errno is not None and str(error))
+        if not reason or isinstance(error, AuditError):
+            raise
+        raise OSError(f"{gallery.uri}: {_unfinished(gallery, found)} ({reason})") from error
     return change.outcome["erased"]
 
 
-def _user() -> str:
-    """Return the name of whoever runs this, as the system knows them; their number if they have none."""
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.getuid()).pw_name
-    except ImportError:  # Windows
-        return getpass.getuser()
-    except KeyError:
-        return f"user {os.getuid()}"
+def _unfinished(gallery: "Gallery", found: "Erasable") -> str:
+    """Say what an erasure that failed has left."""
+    again = f"run the same command again once that is mended, or reprism optimize {gallery.uri}"
+    left = len(gallery.erasable(found.ids)) if len(found) else 0
+    if left:
+        return f"{left:,} of {len(found):,} rows were not erased: {again}"
+    return f"the rows can be found no more, but their bytes are still on the disk: {again}"
 
 
 def _confirmed() -> bool:

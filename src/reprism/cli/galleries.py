@@ -1,5 +1,7 @@
 """What commands on galleries share: opening one with its own model, and moments in time."""
 
+import getpass
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,10 @@ from reprism.cli.embedding import EmbeddingSettings, load_embedder
 if TYPE_CHECKING:
     from reprism.embedding import Embedder
     from reprism.gallery.table import Gallery
+    from reprism.service.audit import AuditLog
+
+AUDIT_KEY = ".audit.key"
+"""The file in a gallery's folder that the pseudonyms in its audit log are made with."""
 
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -35,6 +41,31 @@ def open_gallery(
     embedder = load_embedder(model, settings)
     gallery.check(embedder)
     return gallery, embedder
+
+
+def open_audit(gallery: str, given: Path | None) -> "AuditLog":
+    """Open a gallery's audit log (:func:`audit_path`), with the key that lies in the gallery.
+
+    Raises:
+        ValueError: the gallery lies in object storage, and no path is given.
+        AuditError: the log or the key cannot be opened.
+    """
+    from reprism.service.audit import AuditLog
+
+    path = audit_path(gallery, given)
+    return AuditLog(path, None if "://" in gallery else Path(gallery) / AUDIT_KEY)
+
+
+def system_user() -> str:
+    """Return the name of whoever runs this, as the system knows them; their number if they have none."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except ImportError:  # Windows
+        return getpass.getuser()
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def audit_path(gallery: str, given: Path | None) -> Path:

@@ -12,7 +12,7 @@ import tyro
 
 from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Precision
-from reprism.cli.galleries import open_gallery, parse_moment
+from reprism.cli.galleries import open_audit, open_gallery, parse_moment, system_user
 from reprism.cli.output import figures_table
 from reprism.data.folders import IMAGE_SUFFIXES, image_names
 from reprism.terminal import did_you_mean
@@ -64,6 +64,8 @@ class Arguments:
     """Print JSON: a list of {"query": path, "matches": [{"rank", "distance", "path", "camid", "pid", …}]}."""
     html: Path | None = None
     """HTML file to write: a page with the pictures, which needs no other file (default: none written)."""
+    audit: Path | None = None
+    """Audit log, which notes who searched and which rows matched (default: GALLERY.audit.jsonl, beside the gallery)."""
     batch_size: int = 64
     """Pictures per batch."""
     precision: Precision = "auto"
@@ -117,6 +119,10 @@ def run(argv: Sequence[str]) -> int:
         rerank=arguments.rerank,
         exact=arguments.exact or None,
     )
+    with open_audit(arguments.gallery, arguments.audit) as audit:  # nothing is shown that is not in the log
+        for matches in found:
+            ids = [match.id for match in matches]
+            audit.write(system_user(), "search", ids, via="reprism search", matches=len(matches))
     queries = [str(path) for path in pictures]
     if arguments.html is not None:
         write_search_page(arguments.html, gallery, list(zip(queries, found, strict=True)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Precision
-from reprism.cli.galleries import audit_path, open_gallery, parse_duration
+from reprism.cli.galleries import open_audit, open_gallery, parse_duration
 
 if TYPE_CHECKING:
     import uvicorn
@@ -91,7 +91,6 @@ def run(argv: Sequence[str]) -> int:
 
     from reprism.evaluation.calibration import Calibration
     from reprism.service.api import ServiceSettings, create_app
-    from reprism.service.audit import AuditLog
 
     settings = ServiceSettings(
         max_bytes=arguments.max_bytes,
@@ -112,7 +111,7 @@ def run(argv: Sequence[str]) -> int:
     )
     if arguments.connections < 1:
         raise ValueError(f"--connections is {arguments.connections}; it must be more than 0")
-    with AuditLog(audit_path(arguments.gallery, arguments.audit)) as audit:
+    with open_audit(arguments.gallery, arguments.audit) as audit:
         config = uvicorn.Config(
             create_app(gallery, embedder, settings, calibration, access=access, audit=audit),
             host=arguments.host,

@@ -11,6 +11,7 @@ This takes a disk and a file system that keep what they were told to keep, as ex
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -114,25 +115,35 @@ def recover(folder: Path) -> None:
     """
     if is_whole(folder):
         return
-    with suppress(BlockingIOError, PermissionError), one_at_a_time(folder / LOCK, seconds=0):
-        noted = _confirmed(folder)
-        restarted = bool(noted["manifests"]) and (noted["boot"] is None or noted["boot"] != _boot())
-        for name in _TABLES:
-            manifests, last = _manifests(folder, name), noted["manifests"].get(name)
-            if restarted and last is None:  # it was being made
-                shutil.rmtree(_table(folder, name), ignore_errors=True)
-                continue
-            if restarted and last in {path.name for path in manifests}:
-                passed = [path for path in manifests if path.name < last]
-            else:
-                passed = _unreadable(folder, name, manifests)
-            for path in passed:
-                path.rename(path.with_name(path.name + _ASIDE))
-            if passed:
-                _log.warning(
-                    "%s: the last change to the table of %s had not come to the disk when the machine stopped. The "
-                    "version before it is taken; it is whole.", folder, name,
-                )  # fmt: skip
+    try:
+        with one_at_a_time(folder / LOCK, seconds=0):
+            _recover(folder)
+    except OSError as error:
+        # Another writes; or it cannot be written to, and is read as it is.
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            raise
+
+
+def _recover(folder: Path) -> None:
+    noted = _confirmed(folder)
+    restarted = bool(noted["manifests"]) and (noted["boot"] is None or noted["boot"] != _boot())
+    for name in _TABLES:
+        manifests, last = _manifests(folder, name), noted["manifests"].get(name)
+        if restarted and last is None:  # it was being made
+            shutil.rmtree(_table(folder, name), ignore_errors=True)
+            continue
+        if restarted and last in {path.name for path in manifests}:
+            passed = [path for path in manifests if path.name < last]
+        else:
+            passed = _unreadable(folder, name, manifests)
+        for path in passed:
+            path.rename(path.with_name(path.name + _ASIDE))
+        if passed:
+            _log.warning(
+                "%s: the last change to the table of %s had not come to the disk when the machine stopped. The version "
+                "before it is taken; it is whole.", folder, name,
+            )  # fmt: skip
+    with suppress(OSError):  # on a full disk it can be read all the same; whoever writes next confirms
         Disk(folder).confirm()
 
 

@@ -5,13 +5,16 @@ changed, and one with ``done`` or ``failed``; both carry the same ``event``. A c
 not made. One that was begun and has no second line was cut short, or its outcome could not be noted: it may be there in
 part. A line that is no JSON was cut off by a full disk, and what it was about was refused.
 
-A line holds no descriptor, no picture and no name of a person. Rows stand in it by their ids, which are digests: they
-let two lines be told to be about the same row, and mean nothing once the row is erased. Erasures therefore write the
-ids of what goes, never the identity; the file lies outside the gallery's folder, which erasure is to leave no trace in.
+A line holds no descriptor, no picture and no name of a person. Rows stand in it by pseudonyms: digests of their ids
+under a secret key, one for each gallery. They let two lines be told to be about the same row. An erased row cannot be
+named again from the log and a list of paths, as it could be from ids, which are plain digests of paths. With the key
+that is possible still: it lies in the gallery, not beside the log, and goes with it. Erasures note the pseudonyms of
+what goes, never the identity; the log lies outside the gallery's folder, in which erasure is to leave no trace.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import os
@@ -19,12 +22,16 @@ import secrets
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from reprism.files import sync_folder
+
+_KEY_BYTES = 32
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +66,13 @@ class AuditLog:
 
     Args:
         path: The file; made if absent, readable by its owner alone.
+        key: The file of the key that pseudonyms are made with; likewise (default: ``path`` with ``.key`` added).
 
     Raises:
-        AuditError: It cannot be opened for writing.
+        AuditError: One of them cannot be opened for writing, or what is in ``key`` is no key.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], key: str | PathLike[str] | None = None) -> None:
         self.path = Path(path)
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
@@ -74,6 +82,15 @@ class AuditLog:
             ) from error
         self._on_disk = stat.S_ISREG(os.fstat(self._file).st_mode)
         self._lock = threading.Lock()
+        try:
+            self._key = _read_key(self.path.with_name(f"{self.path.name}.key") if key is None else Path(key))
+        except AuditError:
+            os.close(self._file)
+            raise
+
+    def pseudonym(self, id: str) -> str:  # noqa: A002 - what it is called in the gallery
+        """What a row's id is called in the log: 32 hexadecimal digits, HMAC-SHA256 under the gallery's key."""
+        return hmac.new(self._key, id.encode(), "sha256").hexdigest()[:32]
 
     def write(self, who: str, what: str, ids: Iterable[str] = (), **facts: Any) -> None:
         """Add a line: ``at`` (UTC), ``who``, ``what``, further facts, and ``ids``.
@@ -83,7 +100,7 @@ class AuditLog:
         Raises:
             AuditError: It could not be written, such as on a full disk; then nothing may be answered.
         """
-        self._append([{"who": who, "what": what, **facts, "ids": list(ids)}])
+        self._append([{"who": who, "what": what, **facts, "ids": [self.pseudonym(each) for each in ids]}])
 
     @contextmanager
     def recording(self, changes: Sequence[Change]) -> Iterator[None]:
@@ -97,7 +114,8 @@ class AuditLog:
         if not changes:
             yield
             return
-        self._append([_line(each, "begun", {**each.facts, "ids": list(each.ids)}) for each in changes], sync=True)
+        begun = [each.facts | {"ids": [self.pseudonym(row) for row in each.ids]} for each in changes]
+        self._append([_line(each, "begun", facts) for each, facts in zip(changes, begun, strict=True)], sync=True)
         state = "failed"
         try:
             yield
@@ -137,3 +155,29 @@ class AuditLog:
 
 def _line(change: Change, state: str, facts: dict[str, Any]) -> dict[str, Any]:
     return {"who": change.who, "what": change.what, "event": change.event, "state": state, **facts}
+
+
+def _read_key(path: Path) -> bytes:
+    """The key in a file, which is made if it is not there; it appears whole, however many make it at once."""
+    try:
+        if not path.exists():
+            aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.write(descriptor, secrets.token_bytes(_KEY_BYTES))
+                os.fsync(descriptor)
+                with suppress(FileExistsError):
+                    os.link(aside, path)
+            finally:
+                os.close(descriptor)
+                aside.unlink()
+            sync_folder(path.parent)
+        key = path.read_bytes()
+    except OSError as error:
+        raise AuditError(f"the key of the audit log, {path}, cannot be made or read: {error.strerror}") from error
+    if len(key) != _KEY_BYTES:
+        raise AuditError(
+            f"the key of the audit log, {path}, has {len(key)} bytes instead of {_KEY_BYTES}: bring it back from a "
+            "backup; or remove it, and what is noted from then on can no longer be matched with what was before"
+        )
+    return key

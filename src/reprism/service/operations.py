@@ -17,6 +17,7 @@ from torch import Tensor
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration
 from reprism.gallery.facts import GalleryBusyError
+from reprism.gallery.failures import storage_failure
 from reprism.gallery.filters import Filter
 from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.rows import Entry, row_id
@@ -239,9 +240,13 @@ class Operations:
         except GalleryError as error:
             raise UnavailableError("the gallery was replaced by one that this service cannot read") from error
         except (OSError, RuntimeError) as error:
-            if isinstance(error, AuditError) or Gallery.exists(self.gallery.uri):
+            if isinstance(error, AuditError):
                 raise
-            raise UnavailableError("the gallery is missing: it was moved or deleted") from error
+            if not Gallery.exists(self.gallery.uri):
+                raise UnavailableError("the gallery is missing: it was moved or deleted") from error
+            if (reason := storage_failure(error)) is None:
+                raise
+            raise UnavailableError(f"the gallery could not be used: {reason}") from error
 
     def _recording(self, changes: Sequence[Change]) -> AbstractContextManager[None]:
         return nullcontext() if self._audit is None else self._audit.recording(changes)
