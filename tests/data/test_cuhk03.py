@@ -2,6 +2,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -330,3 +331,61 @@ def test_the_drawn_file_is_laid_out_as_matlab_does(distributed: Path) -> None:
         assert (sets.attrs["MATLAB_class"], sets.shape) == (b"double", (2, 6))
     with Image.open(next((distributed / "cuhk-03-images").rglob("*.png"))) as image:
         assert image.mode == "RGB"
+
+
+# ---- a file that a stranger made -------------------------------------------------------------------------
+
+
+def first_image(file: h5py.File) -> tuple[h5py.Dataset, tuple[int, int]]:
+    """The cells of the first camera pair, and the place of an image in them."""
+    return file[file["labeled"][0, 0]], (0, 0)
+
+
+def external(file: h5py.File, secret: Path) -> None:
+    cells, place = first_image(file)
+    bytes_elsewhere = [(str(secret), 0, 3 * 40 * 24)]
+    cells[place] = file.create_dataset("x", (3, 24, 40), "u1", external=bytes_elsewhere).ref
+
+
+def virtual(file: h5py.File, secret: Path) -> None:
+    with h5py.File(secret.with_suffix(".h5"), "w") as other:
+        other["pixels"] = np.full((3, 24, 40), 7, np.uint8)
+    layout = h5py.VirtualLayout((3, 24, 40), "u1")
+    layout[:] = h5py.VirtualSource(str(secret.with_suffix(".h5")), "pixels", (3, 24, 40))
+    cells, place = first_image(file)
+    cells[place] = file.create_virtual_dataset("x", layout).ref
+
+
+def linked(file: h5py.File, secret: Path) -> None:
+    with h5py.File(secret.with_suffix(".h5"), "w") as other:
+        file.copy("labeled", other)
+    del file["labeled"]
+    file["labeled"] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "labeled")
+
+
+def enormous(file: h5py.File, _: Path) -> None:
+    cells, place = first_image(file)
+    cells[place] = file.create_dataset("x", (3, 10**6, 10**6), "u1", chunks=(1, 1000, 1000)).ref
+
+
+def group(file: h5py.File, _: Path) -> None:
+    cells, place = first_image(file)
+    cells[place] = file.create_group("x").ref
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (external, "content from another file"), (virtual, "content from another file"), (linked, "is a link"),
+        (enormous, "claims 3,000,000,000,000 values"), (group, "a group, where a data set belongs"),
+    ],
+)  # fmt: skip
+def test_nothing_of_another_file_is_taken_for_an_image(copy: Path, tmp_path: Path, make: Any, words: str) -> None:
+    """A stranger's file can say that a picture's bytes lie in any other file: it would be written out as PNG."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"a private key " * 1000)
+    with h5py.File(copy / "cuhk-03.mat", "r+") as file:
+        make(file, secret)
+    with pytest.raises(DataError, match=words):
+        open_dataset("cuhk03", copy)
+    assert not list(copy.glob("cuhk-03-images*"))

@@ -1,13 +1,18 @@
 """Calibration against the definitions, pair by pair, and against distributions with a known answer."""
 
+import copy
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from reprism.data.records import Sample
@@ -15,7 +20,9 @@ from reprism.data.video import VideoSettings
 from reprism.evaluation import calibration, pair_counts
 from reprism.evaluation.calibration import Calibration, CalibrationError, calibrate
 from reprism.evaluation.fitted_on import FittedOn
+from reprism.evaluation.part_scale import PartScale
 from reprism.figures.calibration import draw_calibration
+from reprism.notation import Partition
 
 TRACKLETS = FittedOn.of_dataset("ab" * 32, flip=True, video=VideoSettings(frames=8, runs=2))
 
@@ -163,6 +170,72 @@ def test_people_apart_give_finite_probabilities() -> None:
     assert made.probability(0.0) > 0.95
     assert made.probability(2.0) < 0.05
     assert made.points[0].tpr == 1
+
+
+def leaves(values: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a number stands in some JSON, but for what the maker adds."""
+    if isinstance(values, dict | list):
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            if (*path, key) != ("about",):
+                yield from leaves(value, (*path, key))
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        yield path
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    """A calibration with parts, as its file has it."""
+    case = people(count=60, width=16)
+    partition = Partition.parse("p1(s2)+p2")
+    scale = PartScale.of_distances(partition, np.random.default_rng(0).random((300, 4)), np.ones((60, 4)))
+    return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(calibrate(*case), parts=scale))))
+
+
+@given(data=st.data(), wrong=st.sampled_from([math.nan, math.inf, -math.inf, "x", None, [], {}, True, -1e9]))
+def test_any_number_that_is_none_is_refused(
+    tmp_path_factory: Any, whole: dict[str, Any], data: Any, wrong: Any
+) -> None:
+    values = copy.deepcopy(whole)
+    *above, last = data.draw(st.sampled_from(list(leaves(values))))
+    place = values
+    for key in above:
+        place = place[key]
+    assume(last not in ("slope", "intercept") or wrong != -1e9)
+    place[last] = wrong
+    path = tmp_path_factory.mktemp("wrong") / "calibration.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(CalibrationError, match=r"holds no calibration"):
+        Calibration.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: values.update(slope=3.0), "slope is 3"),
+        (lambda values: values["roc"]["threshold"].reverse(), "threshold of roc are out of order"),
+        (lambda values: values["roc"]["fmr"].pop(), "not equally long"),
+        (lambda values: values["roc"].update(fmr=[]), "not equally long"),
+        (lambda values: values["points"].reverse(), "wanted_fmr of points are out of order"),
+        (lambda values: values["points"][0]["fmr_interval"].reverse(), "ends before it begins"),
+        (lambda values: values["distribution"]["edges"].pop(), "do not fit its edges"),
+        (lambda values: values["counts"].pop("queries"), "counts must be"),
+        (lambda values: values["points"][0].update(fmr=1.5), r"points\[0\].fmr is 1.5; it lies in"),
+        (lambda values: values["parts"]["strangers"]["p1"].reverse(), "quantiles of parts.strangers.p1"),
+        (lambda values: values.update(about=3), "about"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path: Path, whole: dict[str, Any], change: Any, words: str) -> None:
+    values = copy.deepcopy(whole)
+    change(values)
+    (tmp_path / "calibration.json").write_text(json.dumps(values))
+    with pytest.raises(CalibrationError, match=words):
+        Calibration.read(tmp_path / "calibration.json")
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(CalibrationError, match="holds no calibration"):
+        Calibration.read(tmp_path / "deep.json")
 
 
 def test_it_is_written_and_read_again(made, tmp_path: Path) -> None:

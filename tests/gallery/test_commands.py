@@ -136,7 +136,10 @@ def test_a_calibration_measures_the_parts(indexed, people, tmp_path, capsys):
 
 def test_filters_groups_threshold_and_probability(indexed, query, capsys, tmp_path):
     fitted_on = FittedOn(Gallery.open(indexed / "g").fingerprint, flip=True)
-    Calibration((), (), -3.0, 1.0, 0.0, (), {}, {}, {}, fitted_on=fitted_on).write(tmp_path / "calibration.json")
+    roc, distribution = {"threshold": [0.0], "fmr": [0.0], "tpr": [0.0]}, {"edges": [0.0], "same": [], "different": []}
+    counts = dict.fromkeys(("same_pairs", "different_pairs", "queries", "mated_queries", "gallery", "identities"), 0)
+    made = Calibration((), (), -3.0, 1.0, 0.0, (), roc, distribution, counts, fitted_on=fitted_on)
+    made.write(tmp_path / "calibration.json")
     command = ["search", query, "--gallery", str(indexed / "g"), "--json", "--calibration"]
     command += [str(tmp_path / "calibration.json"), "--top", "50"]
 

@@ -295,3 +295,26 @@ def test_released_weights_with_an_unknown_tensor_are_refused(released: Released,
     torch.save(state, tmp_path / "scr.pth")
     with pytest.raises(CheckpointError, match=r"unknown tensor 'p1\.7\.extra'"):
         reprism.load(tmp_path / "scr.pth")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("num_classes", 10**9, "too small"), ("part_dim", 10**9, "too small"), ("num_classes", -1, "whole number"),
+        ("num_classes", "4", "whole number"), ("size", 10**5, "at most 2048 pixels"),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_header_take_no_memory_that_the_file_does_not_hold(
+    model: reprism.PartNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: Any, words: str
+) -> None:
+    path = reprism.save(model, tmp_path / "m.safetensors")
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["reprism"])
+    if field == "size":
+        header["preprocessing"]["size"] = [value, value]
+    else:
+        header[field] = value
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path, metadata={"reprism": json.dumps(header)})
+    monkeypatch.setattr("reprism.models.checkpoint.build_model", lambda *_, **__: pytest.fail("it was built"))
+    with pytest.raises(CheckpointError, match=words):
+        reprism.load(path)

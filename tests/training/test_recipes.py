@@ -1,6 +1,7 @@
 """Recipes: the paper's figures, files and their faults, the command line over them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,33 @@ def test_unknown_names_get_the_nearest() -> None:
         find_recipe("scr-market")
     with pytest.raises(ValidationError):
         Recipe.model_validate({"data": {"flip": 1.5}})
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "a\\b", "..", ".x", "~x", "", "a\nb", "x" * 101])
+def test_a_name_chooses_no_other_folder_than_the_runs_own(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match="cannot be a folder's name"):
+        Recipe(name=name)
+    (tmp_path / "recipe.json").write_text(json.dumps({"name": name}))
+    with pytest.raises(RecipeError, match="cannot be a folder's name"):
+        find_recipe(str(tmp_path))
+
+
+@pytest.mark.parametrize("option", ["split_file", "cache"])
+def test_a_file_chooses_no_place_to_write_to(tmp_path: Path, option: str) -> None:
+    """What is there is read alone: a run's own recipe names what it wrote once."""
+    path, place = tmp_path / "recipe.yaml", tmp_path / "elsewhere" / "file"
+    for value in (str(place), "../x/no-such-file", "~/no-such-file"):
+        path.write_text(json.dumps({"data": {"options": {option: value}}}))
+        with pytest.raises(RecipeError, match=rf"would write {re.escape(value)}.*--data.options {option}"):
+            find_recipe(str(path))
+    place.parent.mkdir()
+    place.touch()
+    for value in (str(place), "division.csv"):
+        path.write_text(json.dumps({"data": {"options": {option: value}}}))
+        assert find_recipe(str(path)).data.options == {option: value}
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 20_000)
+    with pytest.raises(RecipeError, match="neither YAML nor JSON"):
+        find_recipe(str(tmp_path / "deep.yaml"))

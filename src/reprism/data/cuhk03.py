@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from reprism.data.folders import PARTS, Naming, find_root, read_parts
+from reprism.data.images import MAX_PIXELS
 from reprism.data.matlab import read_tables
 from reprism.data.records import DataError, ReIDDataset, Sample
 from reprism.files import whole_folder, write_json
@@ -225,20 +226,20 @@ def _write_images(mat: Path, folder: Path, progress: Progress | None) -> dict[st
     with file:
         try:
             sets = {boxes: _cells(file, name) for boxes, name in _IN_FILES.items()}
-            people = [file[pair].shape[1] for pair in sets["labelled"]]
+            people = [_own(file, pair).shape[1] for pair in sets["labelled"]]
             testsets = [
                 # MATLAB's columns are HDF5's rows: 2×100 here, (pair, person) there.
-                np.asarray(file[cell]).T.astype(np.int64).tolist()
+                np.asarray(_own(file, cell)).T.astype(np.int64).tolist()
                 for cell in _cells(file, "testsets")
             ]
-            total = sum(file[pair].shape[1] for pairs in sets.values() for pair in pairs)
+            total = sum(_own(file, pair).shape[1] for pairs in sets.values() for pair in pairs)
             done = 0
             names: dict[str, list[str]] = {}
             for boxes, pairs in sets.items():
                 (folder / boxes).mkdir()
                 names[boxes] = []
                 for pair, cell in enumerate(pairs, 1):
-                    for person, cells in enumerate(np.asarray(file[cell]).T, 1):
+                    for person, cells in enumerate(np.asarray(_own(file, cell)).T, 1):
                         for name, image in _images_of_person(file, cells, pair, person):
                             # The fastest compression: the files are some two fifths larger than at their smallest.
                             Image.fromarray(image).save(folder / boxes / name, compress_level=1)
@@ -258,13 +259,36 @@ def _cells(file: Any, name: str) -> np.ndarray:
     """The references in a MATLAB cell array, in MATLAB's order."""
     if name not in file:
         raise KeyError(f"it has no {name}")
-    return np.asarray(file[name]).T.ravel()
+    return np.asarray(_own(file, name)).T.ravel()
+
+
+def _own(file: Any, name: Any) -> Any:
+    """A data set of an HDF5 file, by its name or a reference, that lies in the file itself and is of bearable size.
+
+    HDF5 can put what a data set holds into any other file, by a link, by external storage or as a virtual data set: a
+    stranger's file would have a private one written out as an image.
+
+    Raises:
+        ValueError: it lies elsewhere, is no data set, or claims to be larger than any image.
+    """
+    import h5py
+
+    if isinstance(name, str) and not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link, not in the file itself")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{found.name} is a group, where a data set belongs")
+    if found.external or found.is_virtual:
+        raise ValueError(f"{found.name} takes its content from another file")
+    if found.size is not None and found.size > MAX_PIXELS:
+        raise ValueError(f"{found.name} claims {found.size:,} values, more than any image or table has")
+    return found
 
 
 def _images_of_person(file: Any, cells: np.ndarray, pair: int, person: int) -> Iterator[tuple[str, np.ndarray]]:
     """Names and H×W×3 images of one person: up to five by the first camera, then up to five by the second."""
     for number, cell in enumerate(cells, 1):
-        image = file[cell]
+        image = _own(file, cell)
         # An empty cell is stored as its own size, two numbers.
         if image.ndim != 3 or "MATLAB_empty" in image.attrs:
             continue

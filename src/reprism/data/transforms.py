@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
+MAX_SIDE = 2048
+"""Longest side of a network's images, in pixels: more would take gigabytes a batch, because of a number in a file."""
+
 _INTERPOLATIONS = {
     "bilinear": v2.InterpolationMode.BILINEAR,
     "bicubic": v2.InterpolationMode.BICUBIC,
@@ -21,7 +24,7 @@ class Preprocessing:
     """How images are brought to what a network was trained on. It travels with the weights.
 
     Attributes:
-        size: Height and width in pixels. The paper's: 384×192.
+        size: Height and width in pixels, at most ``MAX_SIDE``. The paper's: 384×192.
         mean: Mean of red, green and blue over pixels scaled to 0 … 1; subtracted. ImageNet's by default.
         std: Their standard deviation, by which the difference is divided; above 0. ImageNet's by default.
         interpolation: ``bicubic`` or ``bilinear``; both smooth an image that shrinks.
@@ -46,6 +49,8 @@ class Preprocessing:
             raise ValueError(
                 f"Preprocessing.size is {self.size}; it must be height and width in whole pixels, 1 or more."
             )
+        if max(self.size) > MAX_SIDE:
+            raise ValueError(f"Preprocessing.size is {self.size}; it must be at most {MAX_SIDE} pixels either way.")
         if min(self.std) <= 0:
             raise ValueError(f"Preprocessing.std is {self.std}; each value must be above 0.")
         if self.interpolation not in _INTERPOLATIONS:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reprism.data.records import Item
+from reprism.evaluation.calibration_checks import check_values, refuse_constant
 from reprism.evaluation.distances import Matrix
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.intervals import different_people_interval, same_person_interval
@@ -86,7 +87,7 @@ class Calibration:
         points: By false match rate, descending.
         open_set: By false alarm rate, ascending.
         slope, intercept: The probability that one of the ten nearest items is right is
-            1 / (1 + exp(-(slope·distance + intercept))), slope negative.
+            1 / (1 + exp(-(slope·distance + intercept))); the slope is negative, or 0 where nearer is not likelier.
         calibration_error: Mean gap of the reliability diagram (expected calibration error), weighted by counts.
         reliability: The diagram's bins.
         roc: ``threshold``, ``fmr`` and ``tpr``, equally long, ascending.
@@ -161,10 +162,10 @@ class Calibration:
         """Read what :meth:`write` wrote.
 
         Raises:
-            CalibrationError: the file is missing or holds something else.
+            CalibrationError: the file is missing or holds something else, such as a rate that is none; names it.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse_constant)
             for point in values["points"]:
                 point.update({key: tuple(point[key]) for key in ("fmr_interval", "tpr_interval")})
             values["points"] = tuple(OperatingPoint(**point) for point in values["points"])
@@ -174,8 +175,10 @@ class Calibration:
                 values["fitted_on"] = FittedOn.from_json(values["fitted_on"])
             if values.get("parts") is not None:
                 values["parts"] = PartScale(**values["parts"])
-            return cls(**values)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            read = cls(**values)
+            check_values(read)
+            return read
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CalibrationError(f"{path} holds no calibration ({error}); make one by: reprism calibrate") from error
 
 

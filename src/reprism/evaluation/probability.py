@@ -65,7 +65,8 @@ def check_probability(
 def fit_logistic(distances: np.ndarray, right: np.ndarray) -> Logistic:
     """Fit a logistic regression of rightness on distance (Platt 1999); infinite distances do not count.
 
-    Platt's targets keep it finite where right and wrong do not overlap.
+    Platt's targets keep it finite where right and wrong do not overlap. Where nearer ones are not right more often, as
+    with an untrained network, the probability is the same at all distances: farther is never likelier.
     """
     known = np.isfinite(distances)
     x, right = distances[known].astype(float), right[known]
@@ -81,4 +82,6 @@ def fit_logistic(distances: np.ndarray, right: np.ndarray) -> Logistic:
         return float(value.mean()), np.array([(gradient * z).mean(), gradient.mean()])
 
     slope, intercept = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
+    if slope >= 0:
+        return Logistic(0.0, float(np.log(target.mean() / (1 - target.mean()))))
     return Logistic(float(slope / spread), float(intercept - slope * centre / spread))

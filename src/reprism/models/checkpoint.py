@@ -146,6 +146,7 @@ def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
         raise
     try:
         preprocessing = Preprocessing.from_dict(header["preprocessing"])
+        _check_claims(header, path)
         model = build_model(
             header["partition"],
             header["backbone"],
@@ -159,6 +160,22 @@ def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
     model.preprocessing = preprocessing
     _fill(model, safetensors.torch.load_file(path), path)
     return model.eval()
+
+
+def _check_claims(header: dict[str, Any], path: Path) -> None:
+    """Refuse numbers that the file's size cannot be behind, before a network is built by them.
+
+    Raises:
+        ValueError: a number of the header is none, or larger than the file's tensors; names it.
+    """
+    most = path.stat().st_size
+    parts = len(Partition.parse(header["partition"]).parts)
+    for name, factor in (("part_dim", parts), ("num_classes", max(1, parts * header["part_dim"]))):
+        value = header[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number, 0 or more")
+        if value * factor > most:
+            raise ValueError(f"{name} is {value:,}, for which the file of {most:,} bytes is too small")
 
 
 def _fill(model: PartNet, tensors: dict[str, Tensor], path: Path) -> None:

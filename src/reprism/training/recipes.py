@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reprism.data.video import VideoSettings
 from reprism.files import write_json
@@ -20,6 +20,9 @@ else:
     ModelMetaclass = type(BaseModel)
 
 SCR = "p1+p2(s2c2)+p3(s3c3)"
+
+_WRITTEN = ("split_file", "cache")  # options of data sets that name what they write
+_LONGEST_NAME = 100
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -168,7 +171,7 @@ class Recipe(_Settings):
     """A training run: same recipe, seed, versions and machine give the same weights."""
 
     name: str = "scr-market1501"
-    """Name of the run."""
+    """Name of the run, and of its folder: without / and \\, and no longer than 100 characters."""
     seed: NotNegative = 0
     """Random seed of starting weights, batches and augmentation."""
     data: DataSettings = DataSettings()
@@ -176,6 +179,14 @@ class Recipe(_Settings):
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     trainer: TrainerSettings = TrainerSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_of_a_folder(cls, name: str) -> str:
+        # The run's folder is runs/NAME: a recipe from elsewhere must not choose another place.
+        if not name or len(name) > _LONGEST_NAME or name[0] in ".~" or not name.isprintable() or set(name) & set("/\\"):
+            raise ValueError(f"{name!r} cannot be a folder's name: take letters, digits and -, without / and \\")
+        return name
 
 
 def scr(name: str, dataset: str, **options: str) -> Recipe:
@@ -252,7 +263,7 @@ def find_recipe(source: str) -> Recipe:
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RecipeError(f"{path} is neither YAML nor JSON: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no recipe: a mapping of field names to values is wanted")
@@ -261,11 +272,34 @@ def find_recipe(source: str) -> Recipe:
         raise RecipeError(
             f"{path} changes the recipe {base!r}, which is none of {', '.join(RECIPES)}.{did_you_mean(base, RECIPES)}"
         )
+    _check_written(path, values)
     start = RECIPES[base].model_dump() if base is not None else {"name": path.stem}
     try:
         return Recipe.model_validate(_merged(start, values))
     except ValidationError as error:
         raise RecipeError(f"{path} is no recipe: {_faults(error)}") from error
+
+
+def _check_written(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a recipe's file that has something written in a place that its user did not choose.
+
+    What is there already is only read: a run's own recipe names what it once wrote.
+
+    Raises:
+        RecipeError: an option of the data set names a file or folder to be made outside the working directory.
+    """
+    data = values.get("data")
+    options = data.get("options") if isinstance(data, Mapping) else None
+    for option in _WRITTEN:
+        place = options.get(option) if isinstance(options, Mapping) else None
+        if not isinstance(place, str) or not place:
+            continue
+        given = Path(place)
+        if (given.is_absolute() or ".." in given.parts or place[0] == "~") and not given.expanduser().exists():
+            raise RecipeError(
+                f"{path}: data.options.{option} would write {place}, a place that the file chose. If that is wanted, "
+                f"take it out of the file and give it yourself: --data.options {option} {place}"
+            )
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
