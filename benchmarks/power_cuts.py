@@ -56,6 +56,12 @@ class Arguments:
     """Of the moments."""
     only: str | None = None
     """One kind of work alone."""
+    kill: bool = False
+    """Kill the process alone; its file system goes on, and no root is needed."""
+    unsynced: bool = False
+    """Reference: nothing is brought to the disk, as if a program trusted the system with it."""
+    restarted: bool = False
+    """With --check: the machine was started again since the cut; otherwise its disk was taken from it."""
     work: tuple[str, str] | None = None
     """What the script runs itself for: a kind of work, and a folder."""
     check: tuple[str, str, str] | None = None
@@ -207,7 +213,10 @@ WORK: dict[str, tuple[Callable[[Path], Iterator[int]], Callable[[Path, int], Non
 
 @contextmanager
 def file_system(image: Path, mount: Path) -> Iterator[None]:
-    """Mount the file system in a file."""
+    """Mount the file system in a file, if there is one."""
+    if not image.exists():
+        yield
+        return
     subprocess.run(["mount", "-o", "loop,commit=1", image, mount], check=True)
     try:
         yield
@@ -236,13 +245,14 @@ def run_self(*options: str, **given: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **given)  # type: ignore[call-overload,no-any-return]
 
 
-def attempt(kind: str, folder: Path, delay: float) -> tuple[int, str | None]:
+def attempt(kind: str, folder: Path, delay: float, arguments: Arguments, *, restarted: bool) -> tuple[int, str | None]:
     """Work, cut, look. Returns what had been promised, and what is lost."""
     image, mount = folder / "disk", folder / "mount"
     mount.mkdir(exist_ok=True)
-    with image.open("wb") as file:
-        file.truncate(2**28)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    if not arguments.kill:
+        with image.open("wb") as file:
+            file.truncate(2**28)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
     if kind in ("erasure", "compression"):
         with file_system(image, mount):
             gallery = Gallery.create(mount / "gallery", KIND)
@@ -251,18 +261,19 @@ def attempt(kind: str, folder: Path, delay: float) -> tuple[int, str | None]:
             gallery.optimize()
             os.sync()
     with file_system(image, mount):
-        worker = run_self("--work", kind, str(mount))
+        worker = run_self("--work", kind, str(mount), *(["--unsynced"] if arguments.unsynced else []))
         assert worker.stdout is not None
         assert worker.stderr is not None
         first = worker.stdout.readline()
         assert first, f"the work did not begin: {worker.stderr.read()}"
         time.sleep(delay)
-        cut(mount)
+        if not arguments.kill:
+            cut(mount)
         worker.kill()
         promised = [int(line) for line in [first, *worker.communicate()[0].splitlines()]]
     with file_system(image, mount):
         last = max(promised)
-        checker = run_self("--check", kind, str(mount), str(last))
+        checker = run_self("--check", kind, str(mount), str(last), *(["--restarted"] if restarted else []))
         _, said = checker.communicate()
         reason = said.strip().splitlines()[-1] if checker.returncode and said.strip() else None
         return last, reason if checker.returncode else None
@@ -273,18 +284,19 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if arguments.work is not None:
         kind, folder = arguments.work
+        if arguments.unsynced:
+            os.fsync = lambda _: None  # type: ignore[assignment,misc]
         upkeep.EXACT_ROWS = WITH_INDEX
         for promised in WORK[kind][0](Path(folder)):
             print(promised, flush=True)
         return
     if arguments.check is not None:
-        kind, folder, promised = arguments.check
-        # The machine was started again after every other cut; after the rest, its disk was taken from it.
-        if random.Random(promised).random() < 0.5:
+        kind, folder, said = arguments.check
+        if arguments.restarted:
             durability._BOOT = Path(folder) / "no name"
-        WORK[kind][1](Path(folder), int(promised))
+        WORK[kind][1](Path(folder), int(said))
         return
-    if os.geteuid() != 0:
+    if not arguments.kill and os.geteuid() != 0:
         sys.exit("power_cuts.py: mounting a file system needs root: run it by sudo")
     rng = random.Random(arguments.seed)
     for kind in WORK if arguments.only is None else [arguments.only]:
@@ -292,8 +304,8 @@ def main() -> None:
         for number in range(arguments.tries):
             with tempfile.TemporaryDirectory() as folder:
                 delay = rng.uniform(0, arguments.seconds)
-                promised, reason = attempt(kind, Path(folder), delay)
-            print(f"{kind} {number + 1}: cut after {delay:.2f} s, {promised} promised: {reason or 'whole'}", flush=True)
+                promised, reason = attempt(kind, Path(folder), delay, arguments, restarted=number % 2 == 0)
+            print(f"{kind} {number + 1}: after {delay:.2f} s, {promised} promised: {reason or 'whole'}", flush=True)
             lost += [reason] if reason else []
         print(f"| {kind} | {arguments.tries} | {len(lost)} |", flush=True)
 
