@@ -242,7 +242,7 @@ def cut(mount: Path) -> None:
 def run_self(*options: str, **given: object) -> subprocess.Popen[str]:
     """This script in a process of its own."""
     command = [sys.executable, __file__, *options]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **given)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **given)  # type: ignore[call-overload]
 
 
 def attempt(kind: str, folder: Path, delay: float, arguments: Arguments, *, restarted: bool) -> tuple[int, str | None]:
@@ -285,7 +285,7 @@ def main() -> None:
     if arguments.work is not None:
         kind, folder = arguments.work
         if arguments.unsynced:
-            os.fsync = lambda _: None  # type: ignore[assignment,misc]
+            os.fsync = lambda _: None  # type: ignore[assignment]
         upkeep.EXACT_ROWS = WITH_INDEX
         for promised in WORK[kind][0](Path(folder)):
             print(promised, flush=True)

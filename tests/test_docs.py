@@ -1,6 +1,7 @@
 """The documents' examples: tables open, code runs, commands are ones that there are."""
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -126,11 +127,16 @@ def test_code(place: Path) -> None:
     np.testing.assert_allclose(shares.sum(1), ((gallery - query[0]) ** 2).sum(1), atol=1e-5)
 
 
-def test_code_of_search(place: Path) -> None:
+def test_code_of_search(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "crops", "--model", "model.safetensors", "--gallery", "gallery", "--precision", "fp32"]) == 0
-    [block] = blocks("search.md", "python")
+    block, look_up = blocks("search.md", "python")
     known: dict[str, Any] = {}
     exec(compile(block, "search.md", "exec"), known)
+    assert main(["search", "first.jpg", "--gallery", "gallery", "--top", "1", "--json"]) == 0
+    capsys.readouterr()
+    id_ = known["matches"][0].id
+    exec(compile(look_up.replace("3f1c…", id_), "search.md", "exec"), known)
+    assert json.loads(Path("gallery.audit.jsonl").read_text("utf-8"))["ids"] == [capsys.readouterr().out.strip()]
     first, *others = known["matches"]
     assert first.distance < 1e-3
     assert first.camid in ("yard", None)

@@ -82,7 +82,10 @@ def sync_folder(folder: str | PathLike[str]) -> None:
     """
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # such as that of all users, which lets them pass and lists nothing
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -25,7 +25,6 @@ import numpy as np
 from PIL import Image
 
 from reprism.data.folders import PARTS, Naming, find_root, read_parts
-from reprism.data.images import MAX_PIXELS
 from reprism.data.matlab import read_tables
 from reprism.data.records import DataError, ReIDDataset, Sample
 from reprism.files import whole_folder, write_json
@@ -38,6 +37,7 @@ MAT = "cuhk-03.mat"
 CLASSIC_SPLITS = 20
 SINGLE_SHOT_TRIALS = 10
 _CAMERA_PAIRS = 5
+_MOST_VALUES = 2**26  # of an image or a table
 # The spelling of the distributed files.
 _IN_FILES = {"labelled": "labeled", "detected": "detected"}
 _SPLIT_FILE = "cuhk03_new_protocol_config_{}.mat"
@@ -280,7 +280,7 @@ def _own(file: Any, name: Any) -> Any:
         raise ValueError(f"{found.name} is a group, where a data set belongs")
     if found.external or found.is_virtual:
         raise ValueError(f"{found.name} takes its content from another file")
-    if found.size is not None and found.size > MAX_PIXELS:
+    if found.size is not None and found.size > _MOST_VALUES:
         raise ValueError(f"{found.name} claims {found.size:,} values, more than any image or table has")
     return found
 

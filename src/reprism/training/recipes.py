@@ -184,7 +184,7 @@ class Recipe(_Settings):
     @classmethod
     def _name_is_one_of_a_folder(cls, name: str) -> str:
         # The run's folder is runs/NAME: a recipe from elsewhere must not choose another place.
-        if not name or len(name) > _LONGEST_NAME or name[0] in ".~" or not name.isprintable() or set(name) & set("/\\"):
+        if len(name) > _LONGEST_NAME or name[:1] in (".", "~") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{name!r} cannot be a folder's name: take letters, digits and -, without / and \\")
         return name
 
