@@ -28,7 +28,7 @@ LOCK, CONFIRMED = ".writing", ".confirmed"
 """What whoever writes holds; and the last manifest of each table that is on the disk, with all that it names."""
 
 _ASIDE = ".unconfirmed"
-_READ_AT_ONCE = 1024  # rows
+_READ_AT_ONCE = 2**16  # rows
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def recover(folder: Path) -> None:
     """Pass over what a power cut left half written; does nothing while another process writes, or where it may not.
 
     If the machine was started again since, each table goes back to its last confirmed version. Otherwise a process was
-    killed, and the newest version is taken that can be read from end to end; so too of a gallery that confirms nothing,
+    killed, and the newest version is taken of which every file can be read; so too of a gallery that confirms nothing,
     because an earlier Reprism or another program wrote it. Manifests that are passed over are renamed; it is said.
 
     Raises:
@@ -160,12 +160,14 @@ def _manifests(folder: Path, name: str) -> list[Path]:
 
 
 def _unreadable(folder: Path, name: str, manifests: list[Path]) -> list[Path]:
-    """The manifests newer than the newest of which all can be read. They are hidden while it is looked for."""
+    """The manifests newer than the newest of which every file can be read. They are hidden while it is looked for."""
     hidden: list[tuple[Path, Path]] = []
     try:
         for path in manifests:
             try:
-                for _ in connect(folder).open_table(name).search().to_batches(_READ_AT_ONCE):
+                rows = connect(folder).open_table(name).search()
+                # A file that is cut off anywhere cannot be opened at all, so that one column shows it.
+                for _ in (rows.select(["id"]) if name == ROWS else rows).to_batches(_READ_AT_ONCE):
                     pass
             except (RuntimeError, OSError, ValueError):
                 hidden.append((path, path.rename(path.with_name(path.name + _ASIDE))))
