@@ -165,9 +165,10 @@ def _unreadable(folder: Path, name: str, manifests: list[Path]) -> list[Path]:
     try:
         for path in manifests:
             try:
-                rows = connect(folder).open_table(name).search()
-                # A file that is cut off anywhere cannot be opened at all, so that one column shows it.
-                for _ in (rows.select(["id"]) if name == ROWS else rows).to_batches(_READ_AT_ONCE):
+                table = connect(folder).open_table(name)
+                # A file that is cut off anywhere cannot be opened at all, so that the narrowest column shows it.
+                columns = ["id"] if "id" in table.schema.names else table.schema.names
+                for _ in table.search().select(columns).to_batches(_READ_AT_ONCE):
                     pass
             except (RuntimeError, OSError, ValueError):
                 hidden.append((path, path.rename(path.with_name(path.name + _ASIDE))))
