@@ -31,7 +31,7 @@ import tyro
 from reprism import build_model
 from reprism.data.rendered_layouts import render_market1501
 from reprism.losses import TotalLoss
-from reprism.precision import autocast, fastest_precision
+from reprism.precision import autocast, fastest_precision, usable_device
 from reprism.training.recipes import RECIPES, SCR, Recipe
 from reprism.training.run import train
 
@@ -51,12 +51,16 @@ class Arguments:
     """Steps measured per turn, after three that are not."""
     turns: int = 2
     """Turns of each way."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where to train (default: a GPU if there is one)."""
 
 
 def main() -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments)
-    print(f"{torch.get_num_threads()} threads, shipped precision on this CPU: {fastest_precision('cpu')}")
+    device = usable_device(arguments.device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{where}, shipped precision there: {fastest_precision(device)}")
     with tempfile.TemporaryDirectory() as folder:
         # One epoch is a turn: eight new identities a step.
         root = render_market1501(
@@ -67,22 +71,26 @@ def main() -> None:
             distractors=0,
         )
         for name in arguments.network:
-            measure(name, root, Path(folder), arguments.steps, arguments.turns)
+            measure(name, root, Path(folder), arguments.steps, arguments.turns, device)
 
 
-def measure(name: str, root: Path, folder: Path, steps: int, turns: int) -> None:
+def measure(name: str, root: Path, folder: Path, steps: int, turns: int, device: torch.device) -> None:
     """Print one network's figures."""
     backbone, size = NETWORKS[name]
     times: dict[str, list[float]] = {"plain": [], "bare": [], "trainer": []}
     waits: list[float] = []
     for turn in range(turns):
-        times["plain"] += loop(backbone, size, steps, shipped=False)
-        times["bare"] += loop(backbone, size, steps, shipped=True)
+        times["plain"] += loop(backbone, size, steps, device, shipped=False)
+        times["bare"] += loop(backbone, size, steps, device, shipped=True)
         recipe = RECIPES["scr-market1501"].model_dump()
         recipe["data"] |= {"root": root, "size": size}
         recipe["model"] |= {"backbone": backbone, "pretrained": False}
         recipe["optimizer"] |= {"epochs": 1}
-        recipe["trainer"] |= {"accelerator": "cpu", "evaluate_every": 0, "log_every": 1}
+        recipe["trainer"] |= {
+            "accelerator": "gpu" if device.type == "cuda" else "cpu",
+            "evaluate_every": 0,
+            "log_every": 1,  # which has the trainer wait for the GPU at each step, as the loops do
+        }
         run = train(Recipe.model_validate(recipe), folder / f"{name}-{turn}").folder
         with (run / "csv" / "version_0" / "metrics.csv").open() as file:
             rows = [row for row in csv.DictReader(file) if row.get("images/s")]
@@ -97,12 +105,12 @@ def measure(name: str, root: Path, folder: Path, steps: int, turns: int) -> None
     print(f"  waiting for data    {statistics.median(waits) / trainer:.2%} of a step")
 
 
-def loop(backbone: str, size: tuple[int, int], steps: int, shipped: bool) -> list[float]:
+def loop(backbone: str, size: tuple[int, int], steps: int, device: torch.device, shipped: bool) -> list[float]:
     """Seconds of each of ``steps`` steps, after those that warm up."""
     torch.manual_seed(0)
     # The plain network has torch's own convolutions: the fast gradients are part of what is compared.
-    model = build_model(SCR, backbone, num_classes=IDENTITIES, size=size).train()
-    images = torch.randn(BATCH, 3, *size)
+    model = build_model(SCR, backbone, num_classes=IDENTITIES, size=size).train().to(device)
+    images = torch.randn(BATCH, 3, *size, device=device)
     if shipped:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     else:
@@ -110,15 +118,17 @@ def loop(backbone: str, size: tuple[int, int], steps: int, shipped: bool) -> lis
     optimizer = torch.optim.Adam(
         model.parameters(), lr=2e-4, weight_decay=5e-4, amsgrad=True, fused=True if shipped else None
     )
-    labels = torch.arange(BATCH // 4).repeat_interleave(4)
+    labels = torch.arange(BATCH // 4, device=device).repeat_interleave(4)
     loss = TotalLoss()
 
     def step() -> None:
-        with autocast("cpu", "auto" if shipped else "fp32"):
+        with autocast(device, "auto" if shipped else "fp32"):
             total = loss(model(images), labels).total
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return [seconds(step) for _ in range(steps + WARM_UP)][WARM_UP:]
 

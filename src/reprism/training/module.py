@@ -73,6 +73,7 @@ class ReIDModule(pl.LightningModule):
         self.evaluations: list[dict[str, Any]] = []
         self._rows = self._seen = torch.empty(0)
         self._rng_state: Tensor | None = None
+        self._cuda_rng_state: Tensor | None = None
         self.started = time.perf_counter()
         self._seconds_before = 0.0
         self._last_step_end = time.perf_counter()
@@ -157,6 +158,8 @@ class ReIDModule(pl.LightningModule):
         """Go on with the random numbers of the run that is resumed."""
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
+        if self._cuda_rng_state is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._cuda_rng_state, self.device)
         self._last_step_end = time.perf_counter()
 
     def on_train_epoch_start(self) -> None:
@@ -190,6 +193,8 @@ class ReIDModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what exact resuming needs beside weights and optimiser: random state, evaluations and seconds so far."""
         checkpoint["torch_rng_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":  # stochastic depth draws there
+            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
         checkpoint["evaluations"] = self.evaluations
         checkpoint["seconds"] = self.seconds()
         checkpoint["train_images"] = self._train_images_digest
@@ -202,6 +207,7 @@ class ReIDModule(pl.LightningModule):
                 "and identities: give their folder by --data.root, or train anew in another folder"
             )
         self._rng_state = checkpoint["torch_rng_state"]
+        self._cuda_rng_state = checkpoint.get("cuda_rng_state")
         self.evaluations = checkpoint["evaluations"]
         self._seconds_before = checkpoint.get("seconds", 0.0)  # absent from points of earlier versions
 
