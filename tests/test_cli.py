@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from reprism.cli import COMMANDS, main
 from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered_layouts import render_market1501
 from reprism.evaluation.fitted_on import FittedOn
-from reprism.evaluation.protocols import evaluate_items, expand_queries
+from reprism.evaluation.items import evaluate_items, expand_queries
 
 
 def time_of_children() -> float:
@@ -282,6 +283,29 @@ def test_multi_query_describes_each_query_by_its_boxes_or_says_that_there_are_no
     capsys.readouterr()
     assert main(evaluate) == 1
     assert "multi-query has nothing to average" in capsys.readouterr().err
+
+
+def test_the_table_of_camera_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], people: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(32, 16))
+    model.train()(torch.randn(8, 3, 32, 16))
+    reprism.save(model, "model.safetensors")
+    data = ["model.safetensors", "--data", f"market1501:{people}", "--device", "cpu", "--precision", "fp32"]
+    assert main(["evaluate", *data, "--by-camera-pair", "--out", "scores.json"]) == 0
+    out = capsys.readouterr().out
+    pairs = json.loads(Path("scores.json").read_text())["camera_pairs"]
+    found = reprism.evaluate_model(
+        model.eval(), reprism.open_dataset("market1501", people), precision="fp32", device="cpu"
+    ).by_camera_pair()
+    assert [(pair["query"], pair["gallery"]) for pair in pairs] == list(found)
+    assert len(pairs) == 6
+    for pair, metrics in zip(pairs, found.values(), strict=True):
+        assert pair["mAP"] == pytest.approx(metrics.mAP)
+        (row,) = re.findall(rf"^ *{pair['query']} +(.*)", out, flags=re.MULTILINE)
+        assert f"{100 * pair['rank1']:.1f}" in row.split()
 
 
 def test_reranking_expansion_and_calibration(

@@ -127,6 +127,16 @@ def test_code(place: Path) -> None:
     np.testing.assert_allclose(shares.sum(1), ((gallery - query[0]) ** 2).sum(1), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_code_of_ones_own_parts(place: Path) -> None:
+    pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
+    exec(compile("\n".join(blocks("extending.md", "python")), "extending.md", "exec"), {})
+    for name in ("spread", "sgd"):
+        assert json.loads((place / "runs" / name / "metrics.json").read_text())["num_queries"] > 0
+    header = (place / "runs" / "spread" / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0]
+    assert {"loss/total", "loss/paper", "loss/spread"} <= set(header.split(","))
+
+
 def test_code_of_search(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "crops", "--model", "model.safetensors", "--gallery", "gallery", "--precision", "fp32"]) == 0
     block, look_up = blocks("search.md", "python")

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprism.losses import BatchHardTriplet, TotalLoss
+import reprism
+from reprism.losses import BatchHardTriplet, EachPart, PartCrossEntropy, TotalLoss, WeightedSum
 from reprism.models.network import PartOutput
 from reprism.notation import Partition
 
@@ -142,3 +143,35 @@ def test_bad_labels_and_missing_classifiers_are_refused() -> None:
         TotalLoss()(PartOutput(output.parts, output.features, {}), torch.tensor([0, 0, 1, 1]))
     with pytest.raises(ValueError, match="weights"):
         TotalLoss(ce_weight=0, triplet_weight=0)
+
+
+def test_each_part_is_the_mean_over_its_parts() -> None:
+    torch.manual_seed(0)
+    model = reprism.build_model("p1+p2(s2)", "mobilenetv3_small_050", num_classes=4, part_dim=6, size=(64, 32))
+    output = model.train()(torch.randn(8, 3, 64, 32))
+    labels = torch.arange(4).repeat_interleave(2)
+    for kinds, names in ((("global",), ("p1", "p2")), (("stripe",), ("p2s1", "p2s2"))):
+        loss = EachPart(BatchHardTriplet(0.7), "p1+p2(s2)", kinds)
+        expected = torch.stack([BatchHardTriplet(0.7)(output.features[name], labels) for name in names]).mean()
+        torch.testing.assert_close(loss(output, labels), expected)
+    both = WeightedSum(entropy=(2.0, PartCrossEntropy()), triplet=(1.0, EachPart(BatchHardTriplet(1.2), "p1+p2(s2)")))
+    torch.testing.assert_close(both(output, labels)["total"], TotalLoss()(output, labels).total)
+    with pytest.raises(ValueError, match="no channel part"):
+        EachPart(BatchHardTriplet(), "p1+p2(s2)", ("channel",))
+    with pytest.raises(ValueError, match="none of them called total"):
+        WeightedSum(total=(1.0, PartCrossEntropy()))
+
+
+def test_the_triplet_loss_is_that_of_pytorch_metric_learning() -> None:
+    pml = pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    assert pml
+    torch.manual_seed(0)
+    plain = distances.LpDistance(normalize_embeddings=False)
+    theirs = losses.TripletMarginLoss(margin=1.2, distance=plain, reducer=reducers.MeanReducer())
+    miner = miners.BatchHardMiner(distance=plain)
+    for spread in (0.3, 1.0, 4.0):
+        features, labels = spread * torch.randn(24, 10), torch.arange(6).repeat_interleave(4)
+        expected = theirs(features, labels, miner(features, labels))
+        torch.testing.assert_close(BatchHardTriplet(1.2)(features, labels), expected, rtol=1e-4, atol=1e-5)

@@ -6,7 +6,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from reprism.cli import main
@@ -42,9 +44,10 @@ def test_commands_then_code(
     images, tracklets = json.loads(Path("evaluation-cpu-minutes-market1501-people-mars-walks.json").read_text())
     assert images["num_queries"] > tracklets["num_queries"] > tracklets["num_lost_queries"] == 1
     capsys.readouterr()
-    (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
-    assert re.match(r"0\.\d+ 0\.\d+ 0\.\d+ \(", capsys.readouterr().out)
+    known: dict[str, Any] = {}
+    exec(compile("\n".join(blocks("python")), "README.md", "exec"), known)
+    assert re.match(r"0\.\d+ 0\.\d+ single query, same-camera", capsys.readouterr().out)
+    np.testing.assert_allclose(known["rows"], known["result"].query, atol=1e-6)
 
 
 def test_the_recipe_file(tmp_path: Path) -> None:

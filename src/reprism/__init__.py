@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from reprism.data.records import ReIDDataset as ReIDDataset
     from reprism.data.records import Sample as Sample
     from reprism.data.records import Tracklet as Tracklet
+    from reprism.data.transforms import Preprocessing as Preprocessing
     from reprism.data.video import VideoSettings as VideoSettings
     from reprism.embedding import Embedder as Embedder
     from reprism.evaluation.calibration import Calibration as Calibration
     from reprism.evaluation.calibration import calibrate as calibrate
     from reprism.evaluation.distances import part_distances as part_distances
+    from reprism.evaluation.protocol import Protocol as Protocol
+    from reprism.evaluation.protocol import Reranking as Reranking
     from reprism.evaluation.ranking import RankingMetrics as RankingMetrics
     from reprism.evaluation.ranking import evaluate as evaluate
     from reprism.evaluation.reranking import rerank as rerank
+    from reprism.evaluator import Evaluation as Evaluation
+    from reprism.evaluator import evaluate_model as evaluate_model
     from reprism.gallery.table import Gallery as Gallery
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
@@ -32,28 +37,35 @@ if TYPE_CHECKING:
     from reprism.models.network import build_model as build_model
     from reprism.notation import Part as Part
     from reprism.notation import Partition as Partition
+    from reprism.training.run import train as train
 
 _HOMES = {
     "Calibration": "reprism.evaluation.calibration",
     "Embedder": "reprism.embedding",
+    "Evaluation": "reprism.evaluator",
     "Gallery": "reprism.gallery.table",
     "Part": "reprism.notation",
     "PartNet": "reprism.models.network",
     "PartOutput": "reprism.models.network",
     "Partition": "reprism.notation",
+    "Preprocessing": "reprism.data.transforms",
+    "Protocol": "reprism.evaluation.protocol",
     "RankingMetrics": "reprism.evaluation.ranking",
     "ReIDDataset": "reprism.data.records",
+    "Reranking": "reprism.evaluation.protocol",
     "Sample": "reprism.data.records",
     "Tracklet": "reprism.data.records",
     "VideoSettings": "reprism.data.video",
     "build_model": "reprism.models.network",
     "calibrate": "reprism.evaluation.calibration",
     "evaluate": "reprism.evaluation.ranking",
+    "evaluate_model": "reprism.evaluator",
     "load": "reprism.models.checkpoint",
     "open_dataset": "reprism.data",
     "part_distances": "reprism.evaluation.distances",
     "rerank": "reprism.evaluation.reranking",
     "save": "reprism.models.checkpoint",
+    "train": "reprism.training.run",
 }
 
 __all__ = ["__version__", "losses", *sorted(_HOMES)]

@@ -24,9 +24,9 @@ from reprism.data import open_dataset
 from reprism.data.records import ReIDDataset, Sample, as_images
 from reprism.data.rendered_layouts import render_market1501
 from reprism.embedding import Embedder
-from reprism.evaluation.protocols import evaluate_items
-from reprism.figures.demo_page import Measured, demo_page
-from reprism.figures.ranked import ranked_lists
+from reprism.evaluation.protocol import Protocol
+from reprism.evaluator import Evaluation, evaluate_model
+from reprism.figures.demo_page import demo_page
 from reprism.models.checkpoint import load, save
 from reprism.models.network import PartNet, build_model
 from reprism.training.recipes import (
@@ -165,8 +165,8 @@ def run_demo(
             "made_by": _MADE_BY,
             "version": __version__,
             "seed": seed,
-            "before": _summary(before, dataset),
-            "after": _summary(after, dataset),
+            "before": _summary(before),
+            "after": _summary(after),
             "chance": _chance(dataset),
             "counts": _counts(dataset, settings),
             "evaluations": result.metrics["evaluations"],
@@ -319,24 +319,22 @@ def _starting_network(recipe: Recipe, classes: int) -> PartNet:
         )
 
 
-def _measure(model: PartNet, dataset: ReIDDataset, recipe: Recipe, when: str, progress: Progress) -> Measured:
-    embedder = Embedder(model, recipe.data.eval_batch, recipe.trainer.flip_test, precision=recipe.trainer.precision)
-    query, gallery = (
-        embedder.embed_items(
-            samples,
-            progress=lambda done, total, part=part: progress(f"embedding {part} ({when})", done, total),  # type: ignore[misc]
-        )
-        for part, samples in (("query", dataset.query), ("gallery", dataset.gallery))
+def _measure(model: PartNet, dataset: ReIDDataset, recipe: Recipe, when: str, progress: Progress) -> Evaluation:
+    return evaluate_model(
+        model,
+        dataset,
+        Protocol(flip=recipe.trainer.flip_test, max_rank=20),
+        batch_size=recipe.data.eval_batch,
+        precision=recipe.trainer.precision,
+        progress=lambda what, done, total: progress(f"{what} ({when})", done, total),
     )
-    ranking = evaluate_items(query, gallery, dataset.query, dataset.gallery, max_rank=20)
-    return Measured(query, gallery, ranking)
 
 
-def _summary(measured: Measured, dataset: ReIDDataset) -> dict[str, Any]:
-    nearest = ranked_lists(measured.query, measured.gallery, dataset.query, dataset.gallery, k=1)
+def _summary(found: Evaluation) -> dict[str, Any]:
+    dataset, metrics = found.dataset, found.metrics
+    nearest = found.ranked_lists(range(len(dataset.query)), top=1)
     same_camera = [dataset.gallery[one.gallery[0]].camid == dataset.query[one.query].camid for one in nearest]
-    ranking = measured.ranking
-    return {**ranking.as_dict(), "cmc": ranking.cmc.tolist(), "same_camera": float(np.mean(same_camera))}
+    return {**metrics.as_dict(), "cmc": metrics.cmc.tolist(), "same_camera": float(np.mean(same_camera))}
 
 
 def _chance(dataset: ReIDDataset) -> float:

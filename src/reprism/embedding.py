@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from reprism.data.images import ImageSet, convert_image, live_through_signals, read_image
 from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
-from reprism.data.transforms import normalise, resize
+from reprism.data.transforms import Preprocessing, normalise, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.models.checkpoint import fingerprint, load
+from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet
 from reprism.precision import Precision, autocast, fastest_precision, usable_device
 
@@ -61,7 +63,7 @@ def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
     return torch.cat([part.mean(0) if settings.pooling == "mean" else part.amax(0) for part in parts])
 
 
-def describe(model: PartNet, images: Tensor, flip: bool = True) -> Tensor:
+def describe(model: PartNet | ForeignNet, images: Tensor, flip: bool = True) -> Tensor:
     """Descriptors of normalised images: f(image) + f(mirrored image), then one L2 norm over all columns.
 
     Args:
@@ -84,36 +86,43 @@ class Embedder:
     One input convention: **RGB**, people upright and filling the picture, as a detector crops them.
 
     Args:
-        model: a file that ``reprism.load`` reads, or a network. A network is copied, weights as they are now, and stays
-            as it is: mode, device and memory format. After further training, build another embedder. The copy takes as
-            much memory as the weights; a file has none.
-        batch_size: pictures at a time; bounds the memory used.
-        flip: whether to add the mirrored picture's descriptor, as the field's test protocol does (twice the work).
+        model: A file that ``reprism.load`` reads, a network, or (with ``preprocessing``) any function or module that
+            takes a B×3×H×W batch and returns B×D descriptors. A network is copied and stays as it is: weights, mode,
+            device and memory format. After further training, build another embedder. The copy takes as much memory as
+            the weights; a file has none.
+        batch_size: Pictures at a time; bounds the memory used.
+        flip: Add the mirrored picture's descriptor, as the field's test protocol does (twice the work).
         precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has.
-        device: such as ``cuda`` or ``cpu``; by custom a GPU where there is one.
+        device: Such as ``cuda`` or ``cpu`` (default: a GPU where there is one).
+        preprocessing: Size, mean and deviation of the images that a function or somebody else's module takes. A
+            Reprism network has its own.
 
     Raises:
         CheckpointError: ``model`` is a file that cannot be loaded.
+        TypeError: ``model`` does not return B×D floating-point numbers.
+        ValueError: A function or module comes without its ``preprocessing``, or a Reprism network with one.
     """
 
     def __init__(
         self,
-        model: PartNet | str | Path,
+        model: PartNet | nn.Module | Callable[[Tensor], Tensor] | str | PathLike[str],
         batch_size: int = 64,
         flip: bool = True,
         precision: Precision = "auto",
         device: str | torch.device | None = None,
+        *,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
         self.device = usable_device(device)
-        model = load(model, classifiers=False) if isinstance(model, str | Path) else copy.deepcopy(model)
-        self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = _network(model, preprocessing)
+        self.model: PartNet | ForeignNet = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
         self.flip = flip
         self.precision = fastest_precision(self.device) if precision == "auto" else precision
-        self.resize = resize(model.preprocessing)
-        self._normalise = normalise(model.preprocessing)
+        self.resize = resize(net.preprocessing)
+        self._normalise = normalise(net.preprocessing)
 
     def __repr__(self) -> str:
         flip = "with" if self.flip else "without"
@@ -126,8 +135,17 @@ class Embedder:
 
     @cached_property
     def kind(self) -> DescriptorKind:
-        """What the descriptors are of. (The precision is no part of it: it moves them by less than pictures differ.)"""
+        """What the descriptors are of. (The precision is no part of it: it moves them by less than pictures differ.)
+
+        Raises:
+            ValueError: The model is a function, which has no weights to be told from others by.
+        """
         model = self.model
+        if isinstance(model, ForeignNet) and not model.has_weights:
+            raise ValueError(
+                f"{model.backbone} has no weights to be told from other networks by: give a torch.nn.Module that holds "
+                "them"
+            )
         return DescriptorKind(fingerprint(model), str(model.partition), model.descriptor_dim, self.flip)
 
     def embed(self, images: Iterable[Picture] | Tensor) -> np.ndarray:
@@ -319,6 +337,26 @@ class Embedder:
         if tracklets:
             return self.embed_tracklets(tracklets, video, workers=workers, progress=progress)
         return self.embed_samples(images, workers=workers, progress=progress)
+
+
+def _network(model: Any, preprocessing: Preprocessing | None) -> PartNet | ForeignNet:
+    """A network of this embedder's own: loaded, copied, or wrapped."""
+    if isinstance(model, str | PathLike):
+        net: PartNet | ForeignNet = load(Path(model), classifiers=False)
+    elif isinstance(model, PartNet | ForeignNet):
+        net = copy.deepcopy(model)
+    elif not callable(model):
+        raise TypeError(f"expected a model file, a network or a function, got {type(model).__name__}")
+    elif preprocessing is None:
+        raise ValueError(
+            "somebody else's network needs preprocessing=Preprocessing(size=(256, 128), mean=…, std=…): what its "
+            "images went through in training"
+        )
+    else:
+        return ForeignNet(copy.deepcopy(model) if isinstance(model, nn.Module) else model, preprocessing)
+    if preprocessing is not None:
+        raise ValueError("a Reprism network has its own preprocessing: leave preprocessing out")
+    return net
 
 
 def _batches(items: Iterable[tuple[int, Picture]], size: int) -> Iterator[list[tuple[int, Picture]]]:

@@ -1,7 +1,13 @@
-"""The training losses (paper section 3.2): batch-hard triplet on global features, cross-entropy on every part."""
+"""The training losses (paper section 3.2), and what joins them with losses from elsewhere.
+
+A loss is any module that is called with a :class:`PartOutput` and B integer labels, and returns a scalar, or named
+scalars of which ``total`` is the one to train by.
+"""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprism.models.network import PartOutput
+from reprism.notation import Kind, Partition
 
 
 def _full_precision(values: Tensor) -> Tensor:
@@ -57,6 +64,102 @@ class BatchHardTriplet(nn.Module):
         return F.relu(hardest_positive - hardest_negative + self.margin).mean()
 
 
+class PartCrossEntropy(nn.Module):
+    """Mean cross-entropy of every part's classifier (paper equation 1).
+
+    Args:
+        label_smoothing: Share of the target that is spread over all classes, 0 … 1; 0 in the paper.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, output: PartOutput, labels: Tensor) -> Tensor:
+        """Return the loss, a scalar, of a network's output for integer labels B in 0 … classes-1.
+
+        Raises:
+            ValueError: The network has no classifiers, or a label lies outside them.
+        """
+        if not output.logits:
+            raise ValueError("the network has no classifiers: build it with num_classes to train it")
+        classes = next(iter(output.logits.values())).shape[1]
+        if labels.device.type == "cpu" and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+            # Elsewhere the check would wait for the device at every step; there the library's own assertion speaks.
+            raise ValueError(
+                f"labels run from {int(labels.min())} to {int(labels.max())}, the classifiers have {classes}"
+            )
+        cross_entropies = [
+            F.cross_entropy(_full_precision(logits), labels, label_smoothing=self.label_smoothing)
+            for logits in output.logits.values()
+        ]
+        return torch.stack(cross_entropies).mean()
+
+
+class EachPart(nn.Module):
+    """Apply a loss of features and labels to each of some parts, and average: such as pytorch-metric-learning's.
+
+    Every part has a copy of the loss, with parameters of its own where it has any (proxies, centres).
+
+    Args:
+        loss: A module called with features B×part_dim float32 and labels B, and with the answer of a miner if given.
+        partition: What the network is cut into.
+        kinds: Parts to apply it to: ``global``, ``stripe`` and ``channel`` ones.
+        miner: Called with features and labels; chooses pairs or triplets for the loss.
+
+    Raises:
+        ValueError: The partition has no such part.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        partition: Partition | str,
+        kinds: Sequence[Kind] = ("global",),
+        miner: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        partition = Partition.parse(partition) if isinstance(partition, str) else partition
+        names = [part.name for part in partition.parts if part.kind in kinds]
+        if not names:
+            raise ValueError(f"{partition} has no {' or '.join(kinds)} part")
+        self.losses = nn.ModuleDict({name: copy.deepcopy(loss) for name in names})
+        self.miners = nn.ModuleDict({name: copy.deepcopy(miner) for name in names} if miner is not None else {})
+
+    def forward(self, output: PartOutput, labels: Tensor) -> Tensor:
+        """Return the mean over the parts, a scalar, for integer labels B."""
+        values = []
+        for name, loss in self.losses.items():
+            features = _full_precision(output.features[name])
+            chosen = (self.miners[name](features, labels),) if self.miners else ()
+            values.append(loss(features, labels, *chosen))
+        return torch.stack(values).mean()
+
+
+class WeightedSum(nn.Module):
+    """Add up losses by weight; each is logged by its name.
+
+    Args:
+        **terms: Weight and loss by name, such as ``cross_entropy=(2.0, PartCrossEntropy())``.
+
+    Raises:
+        ValueError: There is no term, or one is called ``total``.
+    """
+
+    def __init__(self, **terms: tuple[float, nn.Module]) -> None:
+        super().__init__()
+        if not terms or "total" in terms:
+            raise ValueError("expected one or more terms, none of them called total")
+        self.weights = {name: weight for name, (weight, _) in terms.items()}
+        self.terms = nn.ModuleDict({name: loss for name, (_, loss) in terms.items()})
+
+    def forward(self, output: PartOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Return every term by its name, unweighted, and ``total``, the sum to train by."""
+        values = {name: loss(output, labels) for name, loss in self.terms.items()}
+        total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+        return {"total": total, **{name: value.detach() for name, value in values.items()}}
+
+
 class LossTerms(NamedTuple):
     """The total loss and the two means it is made of, scalars."""
 
@@ -90,7 +193,7 @@ class TotalLoss(nn.Module):
             raise ValueError(f"weights must not be negative, nor both 0: got {ce_weight} and {triplet_weight}")
         self.ce_weight = ce_weight
         self.triplet_weight = triplet_weight
-        self.label_smoothing = label_smoothing
+        self.cross_entropy = PartCrossEntropy(label_smoothing)
         self.triplet = BatchHardTriplet(margin)
 
     def forward(self, output: PartOutput, labels: Tensor) -> LossTerms:
@@ -99,22 +202,10 @@ class TotalLoss(nn.Module):
         Raises:
             ValueError: the network has no classifiers, a label lies outside them, or the batch has one identity.
         """
-        if not output.logits:
-            raise ValueError("the network has no classifiers: build it with num_classes to train it")
-        classes = next(iter(output.logits.values())).shape[1]
-        if labels.device.type == "cpu" and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-            # Elsewhere the check would wait for the device at every step; there the library's own assertion speaks.
-            raise ValueError(
-                f"labels run from {int(labels.min())} to {int(labels.max())}, the classifiers have {classes}"
-            )
-        cross_entropies = [
-            F.cross_entropy(_full_precision(logits), labels, label_smoothing=self.label_smoothing)
-            for logits in output.logits.values()
-        ]
+        cross_entropy = self.cross_entropy(output, labels)
         # At weight 0 the term is not computed at all: such a run may draw batches without triplets.
         wanted = [part for part in output.parts if part.kind == "global" and self.triplet_weight]
         triplets = [self.triplet(output.features[part.name], labels) for part in wanted]
-        cross_entropy = torch.stack(cross_entropies).mean()
         triplet = torch.stack(triplets).mean() if triplets else torch.zeros_like(cross_entropy)
         return LossTerms(
             self.ce_weight * cross_entropy + self.triplet_weight * triplet,

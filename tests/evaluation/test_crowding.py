@@ -14,7 +14,7 @@ from reprism.data.records import Sample
 from reprism.evaluation.calibration import calibrate
 from reprism.evaluation.crowding import centred, warn_of_collapse
 from reprism.evaluation.distances import AllPairsDistances, EuclideanDistances
-from reprism.evaluation.protocols import evaluate_items
+from reprism.evaluation.items import evaluate_items
 from reprism.evaluation.ranking import evaluate
 from reprism.evaluation.reranking import average_query_expansion, rerank
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reprism
+from reprism.evaluation.items import evaluate_items
 from reprism.evaluation.neighbours import nearest
-from reprism.evaluation.protocols import evaluate_items
 from reprism.evaluation.ranking import evaluate_distances
 from reprism.evaluation.reranking import RerankedDistances, average_query_expansion, rerank
 

@@ -1,4 +1,4 @@
-"""Which queries are shown, and what is drawn below their matches."""
+"""What is drawn below the matches of ranked lists."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,25 +7,13 @@ import numpy as np
 import pytest
 
 from reprism.data import open_dataset
+from reprism.evaluation.lists import RankedList, ranked_lists
 from reprism.evaluation.part_scale import PartAgreement, PartScale
-from reprism.figures.lists_page import NO_BARS, Ranked, hardest, most_different, write_lists
-from reprism.figures.ranked import RankedList, draw_ranked_lists, ranked_lists
+from reprism.evaluation.protocol import Protocol
+from reprism.evaluator import Evaluation
+from reprism.figures.lists_page import NO_BARS, write_lists
+from reprism.figures.ranked import draw_ranked_lists
 from reprism.notation import Partition
-
-
-def metrics(*precisions: float) -> SimpleNamespace:
-    values = np.array(precisions)
-    return SimpleNamespace(average_precision=values, num_valid_queries=int(np.isfinite(values).sum()))
-
-
-def test_the_hardest_queries_are_those_of_least_precision_and_no_lost_ones() -> None:
-    assert hardest(metrics(0.5, np.nan, 0.1, 0.9), 2) == [2, 0]
-    assert hardest(metrics(0.5, np.nan, 0.1, 0.9), 9) == [2, 0, 3]
-
-
-def test_networks_differ_most_where_the_gap_is_widest() -> None:
-    one, other = metrics(0.5, np.nan, 0.1, 0.9), metrics(0.6, 0.2, 0.9, 0.4)
-    assert most_different(one, other, 9) == [2, 3, 0]
 
 
 def agreement(*percentiles: float) -> dict[str, PartAgreement]:
@@ -81,7 +69,7 @@ def test_parts_of_ranked_lists_are_measured_by_the_data_set_itself(people, tmp_p
     )
     gallery[5] = query[0]  # byte for byte
     scores = SimpleNamespace(average_precision=np.full(len(query), 0.5))
-    ranked = Ranked("one", data, query, gallery, scores, Partition.parse("p1(s2)"))
+    ranked = Evaluation("one", data, Protocol(), scores, query, gallery, Partition.parse("p1(s2)"), (64, 32), "fp32")
     assert ranked.scale == PartScale.fit(query, gallery, data.query, data.gallery, Partition.parse("p1(s2)"))
     found = RankedList(0, np.arange(len(gallery)), np.zeros(len(gallery)), np.ones(len(gallery), bool))
     parts = ranked.parts(found)
@@ -93,13 +81,3 @@ def test_parts_of_ranked_lists_are_measured_by_the_data_set_itself(people, tmp_p
     few = replace(ranked, dataset=replace(data, query=data.query[:1]), query=query[:1])
     assert few.scale is None
     assert NO_BARS in write_lists(tmp_path / "few", [few], [0], 3, title="Lists").read_text()
-
-
-def test_junk_is_in_no_list(people) -> None:
-    data = open_dataset("market1501", people)
-    gallery = [
-        type(item)(item.path, -1 if place < 5 else item.pid, item.camid) for place, item in enumerate(data.gallery)
-    ]
-    rows = np.arange(len(gallery), dtype=float)[:, None]
-    (found,) = ranked_lists(np.array([[0.0]]), rows, data.query[:1], gallery, k=4)
-    assert found.gallery.min() >= 5

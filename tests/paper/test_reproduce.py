@@ -10,7 +10,7 @@ import reprism
 from reprism.cli import main
 from reprism.data.rendered_cuhk03 import render_cuhk03
 from reprism.data.rendered_layouts import render_market1501, render_mars
-from reprism.evaluation.protocols import evaluate_items
+from reprism.evaluation.items import evaluate_items
 from reprism.models.checkpoint import read_header
 from reprism.paper import reproduce as engine
 from reprism.paper.tables import TABLES

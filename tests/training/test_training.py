@@ -18,11 +18,11 @@ import reprism
 from reprism.data.records import DataError
 from reprism.data.rendered_layouts import render_mars
 from reprism.data.video import VideoSettings
-from reprism.evaluation.protocols import evaluate_items
+from reprism.evaluation.items import evaluate_items
 from reprism.training import module as training_module
-from reprism.training.module import learning_rate_factor
 from reprism.training.recipes import OptimizerSettings, Recipe, RecipeError
 from reprism.training.run import train
+from reprism.training.schedule import learning_rate_factor
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
 from reprism.cli.output import figures_table, progress_bars
 
 if TYPE_CHECKING:
     from reprism.evaluation.calibration import Calibration
 
-_PROTOCOL = "Euclidean distances of L2-normalised descriptors, no same-camera pairs, no junk"
+_PAIRS = "no same-camera pairs, no junk"
 
 
 @dataclass
@@ -78,13 +78,16 @@ def run(argv: Sequence[str]) -> int:
 def _of_dataset(arguments: Arguments) -> "Calibration":
     from reprism.evaluation.calibration import calibrate
     from reprism.evaluation.fitted_on import FittedOn
+    from reprism.evaluation.protocol import DISTANCE
+    from reprism.evaluator import describe_dataset
 
     assert arguments.checkpoint is not None and arguments.data is not None  # noqa: PT018, S101 - checked by run
     with progress_bars() as progress:
         dataset = open_named(arguments.data, progress)
         embedder = load_embedder(arguments.checkpoint, arguments.embedding)
-        query, gallery = embed_dataset(embedder, dataset, arguments.embedding, progress)
-        video = arguments.embedding.video if dataset.is_video else None
+        options = arguments.embedding
+        query, gallery = describe_dataset(embedder, dataset, options.video, workers=options.workers, progress=progress)
+        video = options.video if dataset.is_video else None
         return calibrate(
             query,
             gallery,
@@ -99,15 +102,16 @@ def _of_dataset(arguments: Arguments) -> "Calibration":
                 "variant": dataset.protocol,
                 "checkpoint": str(arguments.checkpoint),
                 "precision": embedder.precision,
-                "protocol": _PROTOCOL,
+                "protocol": f"{DISTANCE}, {_PAIRS}",
             },
             partition=embedder.model.partition,
-            runs=arguments.embedding.video.runs if dataset.is_video else 1,
+            runs=options.video.runs if dataset.is_video else 1,
             progress=partial(progress, "counting pairs"),
         )
 
 
 def _of_gallery(uri: str, arguments: Arguments) -> "Calibration":
+    from reprism.evaluation.protocol import DISTANCE
     from reprism.gallery.table import Gallery
 
     gallery = Gallery.open(uri)
@@ -117,7 +121,7 @@ def _of_gallery(uri: str, arguments: Arguments) -> "Calibration":
             max_queries=arguments.max_queries,
             fmrs=arguments.fmr,
             seed=arguments.seed,
-            about={"gallery": uri, "protocol": _PROTOCOL},
+            about={"gallery": uri, "protocol": f"{DISTANCE}, {_PAIRS}"},
             progress=partial(progress, "counting pairs"),
         )
 

@@ -1,16 +1,15 @@
 """``reprism compare``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
-from reprism.cli.output import progress_bars
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
+from reprism.cli.output import progress_bars, titled
 
 
 @dataclass
@@ -44,24 +43,26 @@ def run(argv: Sequence[str]) -> int:
     if min(arguments.shown, arguments.top) < 1:
         raise ValueError("--shown and --top must be 1 or more")
 
-    from reprism.evaluation.protocols import evaluate_items
-    from reprism.figures.lists_page import Ranked, most_different, write_lists
+    from reprism.evaluation.lists import most_different
+    from reprism.evaluation.protocol import Protocol
+    from reprism.evaluator import evaluate_model
+    from reprism.figures.lists_page import write_lists
 
-    ranked = []
+    found = []
     with progress_bars() as progress:
         dataset = open_named(arguments.data, progress)
         for path in (arguments.one, arguments.other):
             embedder = load_embedder(path, arguments.embedding)
-            query, gallery = embed_dataset(embedder, dataset, arguments.embedding, progress, f"{path}: ")
-            ranking = partial(progress, f"{path}: ranking")
-            metrics = evaluate_items(query, gallery, dataset.query, dataset.gallery, progress=ranking)
-            runs = arguments.embedding.video.runs if dataset.is_video else 1
-            ranked.append(Ranked(str(path), dataset, query, gallery, metrics, embedder.model.partition, runs))
-    one, other = (each.metrics for each in ranked)
-    said = [f"{each.name}: mAP {each.metrics.mAP:.1%}, rank-1 {each.metrics.rank(1):.1%}" for each in ranked]
+            protocol = Protocol(video=arguments.embedding.video)
+            result = evaluate_model(
+                embedder, dataset, protocol, workers=arguments.embedding.workers, progress=titled(progress, str(path))
+            )
+            found.append(replace(result, name=str(path)))
+    one, other = (each.metrics for each in found)
+    said = [f"{each.name}: mAP {each.metrics.mAP:.1%}, rank-1 {each.metrics.rank(1):.1%}" for each in found]
     page = write_lists(
         arguments.out,
-        ranked,
+        found,
         most_different(one, other, arguments.shown),
         arguments.top,
         title=f"Where {arguments.one} and {arguments.other} differ most",

@@ -10,7 +10,7 @@ import tyro
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
 from reprism.cli.galleries import open_gallery
 from reprism.cli.output import progress_bars
 
@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
 def _judged(gallery: "Gallery", arguments: Arguments) -> "Projection":
     """A projection, after saying what it costs on labelled data."""
     from reprism.data.records import as_images
-    from reprism.evaluation.protocols import evaluate_items
+    from reprism.evaluator import evaluate_model
     from reprism.gallery.compression import Projection
 
     # No processes that decode: LanceDB's threads do not survive a fork.
@@ -99,10 +99,9 @@ def _judged(gallery: "Gallery", arguments: Arguments) -> "Projection":
             projection = Projection.fit(lambda: [rows], rows.shape[1], arguments.dim, arguments.whitening)
         else:
             projection = gallery.fit(arguments.dim, arguments.whitening)
-        query, shown = embed_dataset(embedder, dataset, options, progress)
-    wide = evaluate_items(query, shown, dataset.query, dataset.gallery)
-    narrow = evaluate_items(projection.apply(query), projection.apply(shown), dataset.query, dataset.gallery)
-    for name, one in ((projection.source_dim, wide), (projection.dim, narrow)):
-        print(f"{name:>6} columns: mAP {one.mAP:.1%}, rank-1 {one.rank(1):.1%}")
-    print(f"cost: {100 * (wide.mAP - narrow.mAP):+.1f} points of mAP on {dataset.name}")
+        wide = evaluate_model(embedder, dataset, workers=options.workers, progress=progress)
+        narrow = wide.rescored(projection.apply(wide.query), projection.apply(wide.gallery), progress)
+    for name, metrics in ((projection.source_dim, wide.metrics), (projection.dim, narrow.metrics)):
+        print(f"{name:>6} columns: mAP {metrics.mAP:.1%}, rank-1 {metrics.rank(1):.1%}")
+    print(f"cost: {100 * (wide.metrics.mAP - narrow.metrics.mAP):+.1f} points of mAP on {dataset.name}")
     return projection

@@ -1,21 +1,15 @@
-"""Share among commands that embed: their options, the embedder these make, and the descriptors of a data set."""
+"""Share among commands that embed: their options, and the embedder that these make."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import tyro
 
-from reprism.data import ReIDDataset
 from reprism.data.video import VideoSettings
 
 if TYPE_CHECKING:
     from reprism.embedding import Embedder
-
-Progress = Callable[[str, int, int], None]
 
 # Options that other commands have as well.
 Workers = Annotated[int, tyro.conf.arg(help="Processes that decode images while the network computes.")]
@@ -54,18 +48,3 @@ def load_embedder(checkpoint: Path, options: EmbeddingSettings) -> "Embedder":
     from reprism.embedding import Embedder
 
     return Embedder(checkpoint, options.batch_size, options.flip, options.precision, options.device)
-
-
-def embed_dataset(
-    embedder: "Embedder", dataset: ReIDDataset, options: EmbeddingSettings, progress: Progress, title: str = ""
-) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors of a data set's queries and of its gallery, N×D and M×D; ``title`` leads what progress is told.
-
-    Raises:
-        ImageError: a file is no readable picture; names it.
-    """
-    query, gallery = (
-        embedder.embed_items(items, options.video, workers=options.workers, progress=partial(progress, title + part))
-        for part, items in (("query", dataset.query), ("gallery", dataset.gallery))
-    )
-    return query, gallery

@@ -2,24 +2,25 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import named_data, open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, embed_dataset, load_embedder
-from reprism.cli.output import metrics_table, progress_bars, unused
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
+from reprism.cli.output import figures_table, metrics_table, progress_bars, titled, unused
 from reprism.data import ReIDDataset
+from reprism.data.records import sorted_labels
 
 if TYPE_CHECKING:
-    from reprism.embedding import Embedder
-    from reprism.evaluation.ranking import RankingMetrics
+    from reprism.evaluation.protocol import Protocol
+    from reprism.evaluator import Evaluation
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Arguments:
     """JSON file for the figures (default: evaluation-MODEL-DATA.json, with a number where that exists)."""
     overwrite: bool = False
     """Replace the file that --out names, if it exists."""
+    by_camera_pair: bool = False
+    """Also print rank-1 of each camera's queries in each other camera's gallery alone; mAP goes to the JSON file."""
     ranked_lists: Path | None = None
     """Folder for pictures of the hardest queries' ranked lists, and a page of them (default: none written)."""
     shown: int = 10
@@ -93,8 +96,11 @@ def run(argv: Sequence[str]) -> int:
     if arguments.out is not None and arguments.out.exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")
 
+    protocol = _protocol(arguments)
+
     from reprism.data.check import require_evaluable
-    from reprism.evaluation.protocols import require_multi_query
+    from reprism.evaluation.items import require_multi_query
+    from reprism.evaluator import evaluate_model
     from reprism.files import write_json
 
     # All are opened before the first is embedded: a wrong folder should not cost an hour.
@@ -107,8 +113,27 @@ def run(argv: Sequence[str]) -> int:
         require_evaluable(dataset)
         if arguments.multi_query:
             require_multi_query(dataset)
+        if arguments.ranked_lists is not None:
+            _require_ranked_lists(protocol, dataset)
     embedder = load_embedder(arguments.checkpoint, arguments.embedding)
-    results = [_evaluate(dataset, embedder, arguments) for dataset in datasets]
+    results = []
+    for dataset in datasets:
+        with progress_bars() as progress:
+            found = evaluate_model(
+                embedder,
+                dataset,
+                protocol,
+                workers=arguments.embedding.workers,
+                progress=titled(progress, dataset.name),
+            )
+        if arguments.ranked_lists is not None:
+            _write_lists(found, arguments.ranked_lists, arguments)
+        results.append({**found.as_dict(), "checkpoint": str(arguments.checkpoint)})
+        if arguments.by_camera_pair:
+            pairs = found.by_camera_pair()
+            results[-1]["camera_pairs"] = [
+                {"query": one, "gallery": other, **metrics.as_dict()} for (one, other), metrics in pairs.items()
+            ]
     console = Console()
     names = _row_names(arguments.data)
     console.print(metrics_table(results, names, console.width))
@@ -116,10 +141,29 @@ def run(argv: Sequence[str]) -> int:
         console.print(f"[bold]{escape(name)}[/bold]: {escape(result['protocol'])}", highlight=False)
         for path in result["lost_queries"][:10]:
             console.print(f"  lost (no other camera saw this person): {path}", highlight=False, markup=False)
+        if "camera_pairs" in result:
+            console.print(_camera_table(result["camera_pairs"]))
     out = arguments.out or unused(Path(_file_name(arguments.checkpoint, arguments.data)))
     write_json(out, results[0] if len(results) == 1 else results)
     console.print(f"figures in {out}", highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _camera_table(pairs: Sequence[dict[str, Any]]) -> Table:
+    """Return a row for each query camera, a column for each gallery camera."""
+    cameras = sorted_labels(pair[side] for pair in pairs for side in ("query", "gallery"))
+    title = "rank-1 in percent, by camera of the query (rows) and of the gallery; mAP and the rest in the JSON file"
+    table = figures_table(title, [str(camera) for camera in cameras], "camera")
+    cells = {(pair["query"], pair["gallery"]): f"{100 * pair['rank1']:.1f}" for pair in pairs}
+    for camera in cameras:
+        table.add_row(escape(str(camera)), *(cells.get((camera, other), "") for other in cameras))
+    return table
+
+
+def _require_ranked_lists(protocol: "Protocol", dataset: ReIDDataset) -> None:
+    settled = protocol.settled(dataset, flip=True)
+    if settled.single_shot_trials or (dataset.is_video and settled.comparison == "all-pairs"):
+        raise ValueError("--ranked-lists shows the whole gallery by one distance: not single shots or all pairs")
 
 
 def _row_names(data: Sequence[str]) -> list[str]:
@@ -140,115 +184,32 @@ def _file_name(checkpoint: Path, data: Sequence[str]) -> str:
     return f"evaluation-{readable[:120]}.json"
 
 
-def _evaluate(dataset: ReIDDataset, embedder: "Embedder", arguments: Arguments) -> dict[str, Any]:
-    """What is written about one data set; its ranked lists too, if they are wanted."""
-    import numpy as np
+def _protocol(arguments: Arguments) -> "Protocol":
+    from reprism.evaluation.protocol import Protocol, Reranking
 
-    from reprism.evaluation.protocols import (
-        average_boxes,
-        average_queries,
-        boxes_of_queries,
-        evaluate_items,
-        expand_queries,
+    again = Reranking(arguments.k1, arguments.k2, arguments.lambda_value)
+    return Protocol(
+        ap=arguments.ap,
+        lost=arguments.lost,
+        multi_query=arguments.multi_query,
+        expand_queries=arguments.expand_queries,
+        rerank=again if arguments.rerank else None,
+        single_shot_trials=arguments.single_gallery_shot,
+        seed=arguments.seed,
+        comparison=arguments.comparison,
+        video=arguments.embedding.video,
     )
-    from reprism.figures.lists_page import Ranked, hardest, write_lists
-
-    video = arguments.embedding.video
-    all_pairs = dataset.is_video and arguments.comparison == "all-pairs"
-    trials = arguments.single_gallery_shot
-    trials = dataset.single_shot_trials if trials is None else trials
-    if arguments.ranked_lists is not None and (trials or all_pairs):
-        raise ValueError("--ranked-lists shows the whole gallery by one distance: not single shots or all pairs")
-    again = None
-    if arguments.rerank:
-        again = {"k1": arguments.k1, "k2": arguments.k2, "lambda_value": arguments.lambda_value}
-    with progress_bars() as progress:
-        asked: Any
-        asked, gallery = embed_dataset(embedder, dataset, arguments.embedding, progress, f"{dataset.name}: ")
-        queries: Sequence[Any] = dataset.query
-        boxes = boxes_of_queries(dataset) if arguments.multi_query else []
-        if boxes:
-            report = partial(progress, f"{dataset.name}: boxes of the queries")
-            described = embedder.embed_items(boxes, video, workers=arguments.embedding.workers, progress=report)
-            asked = average_boxes(asked, queries, described, boxes)
-        elif arguments.multi_query:
-            asked, queries = average_queries(asked, queries)
-        if arguments.expand_queries:
-            asked = expand_queries(asked, gallery, queries, dataset.gallery, arguments.expand_queries)
-        metrics = evaluate_items(
-            asked,
-            gallery,
-            queries,
-            dataset.gallery,
-            single_shot_trials=trials,
-            seed=arguments.seed,
-            ap=arguments.ap,
-            lost=arguments.lost,
-            all_pairs_runs=video.runs if all_pairs else 1,
-            rerank=again,
-            progress=partial(progress, f"{dataset.name}: ranking"),
-        )
-    if arguments.ranked_lists is not None:
-        name = arguments.checkpoint.stem
-        runs = video.runs if dataset.is_video else 1
-        shown = replace(dataset, query=tuple(queries))
-        write_lists(
-            arguments.ranked_lists / dataset.name if len(arguments.data) > 1 else arguments.ranked_lists,
-            [Ranked(name, shown, np.asarray(asked), gallery, metrics, embedder.model.partition, runs)],
-            hardest(metrics, arguments.shown),
-            arguments.top,
-            title=f"{name}: the hardest queries of {dataset.name}",
-        )
-    return {
-        "data": dataset.name,
-        "root": str(dataset.root),
-        "checkpoint": str(arguments.checkpoint),
-        **metrics.as_dict(),
-        "num_gallery": len(dataset.gallery),
-        "lost_queries": [str(queries[place].path) for place in metrics.lost_queries],
-        "flip": embedder.flip,
-        "multi_query": arguments.multi_query,
-        "rerank": again,
-        "expand_queries": arguments.expand_queries,
-        "precision": embedder.precision,
-        "variant": dataset.protocol,
-        "video": asdict(video) | {"comparison": arguments.comparison} if dataset.is_video else None,
-        "protocol": _protocol(dataset, metrics, embedder, trials, arguments),
-    }
 
 
-def _protocol(
-    dataset: ReIDDataset, metrics: "RankingMetrics", embedder: "Embedder", trials: int, arguments: Arguments
-) -> str:
-    """What a result was measured by, in words, nothing left out."""
-    from reprism.evaluation.protocols import boxes_of_queries
+def _write_lists(found: "Evaluation", folder: Path, arguments: Arguments) -> None:
+    """Write the hardest queries' ranked lists; of several data sets each in a folder of its own."""
+    from reprism.figures.lists_page import write_lists
 
-    height, width = embedder.model.preprocessing.size
-    said = [dataset.protocol] if dataset.protocol else []
-    if not arguments.multi_query:
-        said.append("single query")
-    elif boxes_of_queries(dataset):
-        said.append("each query the mean of the hand-drawn boxes of its person and camera")
-    else:
-        said.append("queries of one person and camera averaged")
-    if trials:
-        said.append(f"one gallery item of each identity by another camera, {trials} trials")
-    known = dataset.query[0].camid is not None
-    said.append("same-camera matches ignored" if known else "cameras unknown, no match ignored")
-    if dataset.is_video:
-        video = arguments.embedding.video
-        said.append(
-            f"{video.frames} frames of a tracklet ({video.sampling}) in {video.runs} "
-            f"run{'s' if video.runs > 1 else ''}, {video.pooling} of each, compared by {arguments.comparison}"
-        )
-    said.append("Euclidean distance of L2-normalised descriptors")
-    said.append(f"images at {height}x{width}, {'with' if embedder.flip else 'without'} mirrored image")
-    said.append(embedder.precision)
-    means = "valid queries" if metrics.lost == "exclude" else "all queries, a lost one counting 0"
-    said.append(f"AP by {metrics.ap}, mean over {means}")
-    said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost")
-    if arguments.expand_queries:
-        said.append(f"queries expanded by their {arguments.expand_queries} nearest")
-    by = f"k1 {arguments.k1}, k2 {arguments.k2}, lambda {arguments.lambda_value:g}"
-    said.append(f"re-ranked ({by})" if arguments.rerank else "not re-ranked")
-    return ", ".join(said)
+    name, data = arguments.checkpoint.stem, found.dataset.name
+    write_lists(
+        folder / data if len(arguments.data) > 1 else folder,
+        [replace(found, name=name)],
+        found.hardest(arguments.shown),
+        arguments.top,
+        title=f"{name}: the hardest queries of {data}",
+    )

@@ -123,6 +123,11 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             bars.stop()
 
 
+def titled(progress: Callable[[str, int, int], None], title: str) -> Callable[[str, int, int], None]:
+    """Return the same progress, with ``title: `` before what is under way."""
+    return lambda what, done, total: progress(f"{title}: {what}", done, total)
+
+
 def shortened(text: str, width: int) -> str:
     """Cut a text to ``width`` characters, at least 12, and keep its end: what tells paths apart."""
     width = max(12, width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import signal
 from collections import deque
@@ -336,6 +337,12 @@ class ImageSet(Dataset[tuple[torch.Tensor, int]]):
             index = key
             image = self.transform(self._image(index))
         return image, index if self.labels is None else self.labels[index]
+
+    def transformed(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> ImageSet:
+        """Return the same images and labels with another transform, from uint8 3×H×W to tensors of one size."""
+        other = copy.copy(self)
+        other.transform = transform
+        return other
 
     def _image(self, index: int) -> torch.Tensor:
         return read_image(self.samples[index].path) if self._decoded is None else self._decoded[index]

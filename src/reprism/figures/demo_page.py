@@ -7,7 +7,6 @@ import platform
 import shlex
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,14 @@ from PIL import Image
 
 from reprism.data.records import ReIDDataset
 from reprism.data.rendered import contact_sheet
+from reprism.evaluation.lists import RankedList
 from reprism.evaluation.ranking import RankingMetrics
+from reprism.evaluator import Evaluation
 from reprism.figures import report
-from reprism.figures.ranked import RankedList, draw_ranked_lists, ranked_lists
+from reprism.figures.ranked import draw_ranked_lists
 from reprism.figures.report import Html, Section
 from reprism.models.network import PartNet
 from reprism.training.recipes import Recipe
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Measured:
-    """A network's descriptors of query and gallery, and what they scored.
-
-    Attributes:
-        query: N×D, rows of length 1, in the order of the data set's queries.
-        gallery: M×D, likewise.
-        ranking: the metrics of every query.
-    """
-
-    query: np.ndarray
-    gallery: np.ndarray
-    ranking: RankingMetrics
 
 
 def demo_page(
@@ -45,7 +31,7 @@ def demo_page(
     recipe: Recipe,
     dataset: ReIDDataset,
     model: PartNet,
-    trained: Measured,
+    trained: Evaluation,
     metrics: dict[str, Any],
 ) -> str:
     """The demo's report, a whole HTML document.
@@ -56,11 +42,11 @@ def demo_page(
         recipe: what was trained.
         dataset: what was measured on.
         model: the trained network.
-        trained: what it scored.
+        trained: its evaluation.
         metrics: the contents of the demo's ``metrics.json``.
     """
     sections = [
-        Section("What came out", _results(metrics, trained.ranking, recipe)),
+        Section("What came out", _results(metrics, trained)),
         Section("Training", _training(run, metrics)),
         Section("Ranked lists", _lists(dataset, trained, metrics["settings"]["list_length"])),
         Section("The people", _people(metrics)),
@@ -98,8 +84,9 @@ def _lead(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def _results(metrics: dict[str, Any], ranking: RankingMetrics, recipe: Recipe) -> list[str]:
+def _results(metrics: dict[str, Any], trained: Evaluation) -> list[str]:
     before, after, counts = metrics["before"], metrics["after"], metrics["counts"]
+    said = trained.describe()
     rows = [
         (name, _percent(before[key]), _percent(after[key]))
         for key, name in (
@@ -127,11 +114,8 @@ def _results(metrics: dict[str, Any], ranking: RankingMetrics, recipe: Recipe) -
         "for pictures of the person by the query's own camera do not count (last row of the table).",
         "Protocol: "
         f"{counts['query_images']} queries, each ranked alone against {counts['gallery_images']} gallery images, of "
-        f"which {counts['distractors']} are distractors that show nobody looked for. Gallery images with the query's "
-        "person and camera are ignored. "
-        f"Euclidean distance of descriptors (image plus mirrored image, then one L2 norm) at "
-        f"{recipe.data.size[0]}×{recipe.data.size[1]} pixels; average precision by {ranking.ap}; mean over the "
-        f"{ranking.num_valid_queries} queries with a match ({len(ranking.lost_queries)} lost); not re-ranked.",
+        f"which {counts['distractors']} are distractors that show nobody looked for. "
+        f"{said[0].upper()}{said[1:]}.",
     ]
 
 
@@ -153,10 +137,10 @@ def _training(run: Path, metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def _lists(dataset: ReIDDataset, trained: Measured, k: int) -> list[str]:
-    kinds = _chosen_queries(trained.ranking.average_precision, [sample.pid for sample in dataset.query])
+def _lists(dataset: ReIDDataset, trained: Evaluation, k: int) -> list[str]:
+    kinds = _chosen_queries(trained.metrics.average_precision, [sample.pid for sample in dataset.query])
     chosen = [place for places in kinds.values() for place in places]
-    lists = ranked_lists(trained.query, trained.gallery, dataset.query, dataset.gallery, chosen, k)
+    lists = trained.ranked_lists(chosen, k)
     by_query = {one.query: one for one in lists}
     pieces: list[str] = [
         "What the trained network finds, nearest first. Green with a tick: the person looked for. Red with a cross: "
@@ -170,7 +154,7 @@ def _lists(dataset: ReIDDataset, trained: Measured, k: int) -> list[str]:
             [by_query[place] for place in places],
             dataset.query,
             dataset.gallery,
-            [_list_caption(by_query[place], trained.ranking) for place in places],
+            [_list_caption(by_query[place], trained.metrics) for place in places],
         )
         right = sum(int(by_query[place].correct.sum()) for place in places)
         shown = sum(len(by_query[place].correct) for place in places)

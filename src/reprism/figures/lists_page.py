@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from reprism.data.records import ReIDDataset
-from reprism.evaluation.distances import part_distances
-from reprism.evaluation.part_scale import PartAgreement, PartScale
-from reprism.evaluation.ranking import RankingMetrics
-from reprism.figures.ranked import RankedList, draw_ranked_lists, ranked_lists
+from reprism.evaluation.lists import RankedList
+from reprism.evaluator import Evaluation
+from reprism.figures.ranked import draw_ranked_lists
 from reprism.figures.report import Section, image, page, paragraph, picture_uri
 from reprism.files import write_whole
-from reprism.notation import Partition
 
 LEGEND = (
     "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, identity "
@@ -40,71 +34,23 @@ LEAST_WIDTH = 620
 """CSS pixels below which the words in such a picture could not be read."""
 
 
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """What a network made of a data set.
-
-    Attributes:
-        name: of the network.
-        dataset: what it was shown.
-        query, gallery: descriptors of the data set's queries and gallery, N×D and M×D.
-        metrics: their ranking.
-        partition: of the network.
-        runs: descriptors side by side in a row: 1, or of tracklets their runs.
-    """
-
-    name: str
-    dataset: ReIDDataset
-    query: np.ndarray
-    gallery: np.ndarray
-    metrics: RankingMetrics
-    partition: Partition
-    runs: int = 1
-
-    @cached_property
-    def scale(self) -> PartScale | None:
-        """Return the scale that parts are measured by; None where there are too few pairs."""
-        items = self.dataset.query, self.dataset.gallery
-        return PartScale.fit(self.query, self.gallery, *items, self.partition, self.runs)
-
-    def parts(self, found: RankedList) -> list[dict[str, PartAgreement]]:
-        """Return how well each part of each match agrees; a match of no parts where there is no scale."""
-        if self.scale is None:
-            return [{} for _ in found.gallery]
-        distances = part_distances(self.query[found.query], self.gallery[found.gallery], self.partition, self.runs)
-        return self.scale.agreement(distances)
-
-
-def hardest(metrics: RankingMetrics, count: int) -> list[int]:
-    """The queries of least average precision, hardest first; lost ones are none of them."""
-    order = np.argsort(metrics.average_precision, kind="stable")  # NaN sorts last
-    return order[: min(count, metrics.num_valid_queries)].tolist()
-
-
-def most_different(one: RankingMetrics, other: RankingMetrics, count: int) -> list[int]:
-    """The queries whose average precision differs most, by how much."""
-    gaps = np.abs(one.average_precision - other.average_precision)
-    order = np.argsort(-gaps, kind="stable")
-    return order[: min(count, int(np.isfinite(gaps).sum()))].tolist()
-
-
-def legend(ranked: Sequence[Ranked]) -> str:
-    """Return what :func:`draw_lists` shows of some networks, in words."""
+def legend(ranked: Sequence[Evaluation]) -> str:
+    """Return in words what :func:`draw_lists` shows of some networks."""
     if all(one.scale is None for one in ranked):
         return f"{LEGEND} {NO_BARS}"
     orders = "; ".join(f"{one.name}: {', '.join(part.name for part in one.partition.parts)}" for one in ranked)
     return f"{LEGEND} {BARS} From left to right, {orders}."
 
 
-def draw_lists(lists: Sequence[tuple[Ranked, RankedList]], captions: Sequence[str]) -> Image.Image:
+def draw_lists(lists: Sequence[tuple[Evaluation, RankedList]], captions: Sequence[str]) -> Image.Image:
     """Draw ranked lists below each other, and under every match how well each part agrees.
 
     Args:
-        lists: each with the network that ranked it; all of one data set.
-        captions: a line above each list.
+        lists: Each with the evaluation that it is of; all of one data set.
+        captions: A line above each list.
 
     Raises:
-        ImageError: an image cannot be read; names it.
+        ImageError: An image cannot be read; names it.
     """
     dataset = lists[0][0].dataset
     compared = any(one.scale is not None for one, _ in lists)
@@ -114,7 +60,7 @@ def draw_lists(lists: Sequence[tuple[Ranked, RankedList]], captions: Sequence[st
 
 def write_lists(
     folder: str | PathLike[str],
-    ranked: Sequence[Ranked],
+    ranked: Sequence[Evaluation],
     chosen: Sequence[int],
     k: int = 10,
     *,
@@ -124,24 +70,24 @@ def write_lists(
     """Write a picture of each chosen query's lists (``0001.png``, …) and ``index.html``, which holds them all.
 
     Args:
-        folder: where; made if absent.
-        ranked: one network, or several to compare on one data set: each gives a list, below each other.
-        chosen: places of queries, in the order wanted.
-        k: matches in a list.
-        title: of the page.
-        about: a paragraph at its head.
+        folder: Made if absent.
+        ranked: Evaluations of one network, or of several on one data set: each gives a list, below each other.
+        chosen: Indices of queries, in this order.
+        k: Matches in a list.
+        title: Title of the page.
+        about: First paragraph of the page.
 
     Returns:
         The page's path.
 
     Raises:
-        ValueError: no query is chosen.
-        ImageError: an image cannot be read; names it.
+        ValueError: No query is chosen, or a protocol has no one ranked list.
+        ImageError: An image cannot be read; names it.
     """
     if not chosen:
         raise ValueError("there is no query to show: all are lost, or none was asked for")
     folder, dataset = Path(folder), ranked[0].dataset
-    lists = [ranked_lists(one.query, one.gallery, dataset.query, dataset.gallery, chosen, k) for one in ranked]
+    lists = [one.ranked_lists(chosen, k) for one in ranked]
     sections = []
     for place, query in enumerate(chosen):
         captions = [f"{one.name}: average precision {one.metrics.average_precision[query]:.1%}" for one in ranked]

@@ -1,21 +1,19 @@
-"""Ranked lists: the nearest gallery images of chosen queries, each framed by whether it shows the same person.
+"""Draw ranked lists: the nearest gallery images of a query, each framed by whether it shows the same person.
 
-The figure of every paper in this field. The rules are those of the evaluation: what the query's own camera saw of
-the query's person is left out, and of equally near images the one earlier in the gallery comes first.
+The figure of every paper in this field.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from reprism.data.images import read_image
-from reprism.data.records import JUNK, Item
+from reprism.data.records import Item
+from reprism.evaluation.lists import RankedList
 from reprism.evaluation.part_scale import PartAgreement
 
 RIGHT = (22, 163, 74)
@@ -29,134 +27,6 @@ AGREES, DIFFERS = (15, 118, 110), (194, 65, 12)
 _NEUTRAL = (100, 116, 139)
 _INK = (30, 41, 59)
 _PAPER = (255, 255, 255)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RankedList:
-    """The head of one query's ranking: k images, or fewer where the gallery has no more for this query.
-
-    Attributes:
-        query: which query, as its place among the query samples.
-        gallery: k int64, places among the gallery samples, nearest first.
-        distances: k float64, Euclidean distances to the query, ascending.
-        correct: k bool, whether the image shows the query's person.
-    """
-
-    query: int
-    gallery: np.ndarray
-    distances: np.ndarray
-    correct: np.ndarray
-
-
-def ranked_lists(
-    query: np.ndarray,
-    gallery: np.ndarray,
-    query_samples: Sequence[Item],
-    gallery_samples: Sequence[Item],
-    chosen: Sequence[int] | None = None,
-    k: int = 10,
-    *,
-    block_bytes: int = 64 * 2**20,
-) -> list[RankedList]:
-    """Rank the gallery for some queries and keep the k nearest of each.
-
-    Junk is left out, and so is a gallery image with the query's identity and camera, where cameras are known.
-    Distances are float64, each from its own two rows alone, so identical gallery rows tie exactly and stay in gallery
-    order. :func:`reprism.evaluate` works in float32 blocks: there, images closer to each other than its rounding may
-    swap places.
-
-    Args:
-        query: N×D descriptors, compared as given.
-        gallery: M×D descriptors of the same model; memory-mapped too, it is read in blocks.
-        query_samples: N samples, in the order of the rows.
-        gallery_samples: M samples, likewise.
-        chosen: places of the queries to rank, in the order wanted; None: all of them.
-        k: most images in a list, 1 or more.
-        block_bytes: bound on the working memory, some arrays of length M aside.
-
-    Returns:
-        One list per chosen query, in their order.
-
-    Raises:
-        ValueError: rows and samples differ in number, the widths differ, k is below 1, a query is out of range, or a
-            descriptor is not finite.
-    """
-    _check(query, gallery, query_samples, gallery_samples, k)
-    places = range(len(query_samples)) if chosen is None else chosen
-    for place in places:
-        if not 0 <= place < len(query_samples):
-            raise ValueError(f"query {place} was chosen, but there are {len(query_samples)}, counted from 0")
-    heads = {place: (np.empty(0), np.empty(0, np.int64)) for place in places}
-    step = max(1, block_bytes // (3 * 8 * gallery.shape[1]))
-    for start in range(0, len(gallery_samples), step):
-        block = np.asarray(gallery[start : start + step], np.float64)
-        if not np.isfinite(block).all():
-            raise ValueError(f"a gallery descriptor in rows {start} to {start + len(block) - 1} is not finite")
-        for place, (nearest, rows) in heads.items():
-            found, columns = _nearest(
-                block, query[place], _left_out(query_samples[place], gallery_samples[start : start + step]), k
-            )
-            # What was found before lies earlier in the gallery: a stable sort keeps it first among equals.
-            nearest, rows = np.concatenate([nearest, found]), np.concatenate([rows, start + columns])
-            order = np.argsort(nearest, kind="stable")[:k]
-            heads[place] = (nearest[order], rows[order])
-    return [_ranked_list(place, *heads[place], query_samples, gallery_samples) for place in places]
-
-
-def _check(
-    query: np.ndarray,
-    gallery: np.ndarray,
-    query_samples: Sequence[Item],
-    gallery_samples: Sequence[Item],
-    k: int,
-) -> None:
-    for side, rows, samples in (("query", query, query_samples), ("gallery", gallery, gallery_samples)):
-        if rows.ndim != 2 or len(rows) != len(samples):
-            shape = "×".join(map(str, rows.shape))
-            raise ValueError(f"the {side} has {len(samples)} samples but descriptors {shape}: one row each is wanted")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: both must come "
-            "from the same model"
-        )
-    if k < 1:
-        raise ValueError(f"k is {k}; a ranked list has 1 image or more")
-    if not np.isfinite(query).all():
-        raise ValueError("a query descriptor is not finite")
-
-
-def _nearest(block: np.ndarray, query: np.ndarray, left_out: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and places of the k rows of ``block`` nearest to ``query``, in order, ties by place."""
-    difference = block - query.astype(np.float64)
-    distances = np.sqrt(np.einsum("nd,nd->n", difference, difference))
-    places = np.flatnonzero(~left_out)
-    distances = distances[places]
-    if len(distances) > k:
-        near = np.flatnonzero(distances <= np.partition(distances, k - 1)[k - 1])
-        distances, places = distances[near], places[near]
-    order = np.argsort(distances, kind="stable")[:k]
-    return distances[order], places[order]
-
-
-def _left_out(query: Item, gallery: Sequence[Item]) -> np.ndarray:
-    known = query.camid is not None
-    out = (item.pid == JUNK or (known and item.pid == query.pid and item.camid == query.camid) for item in gallery)
-    return np.fromiter(out, bool, len(gallery))
-
-
-def _ranked_list(
-    place: int,
-    distances: np.ndarray,
-    rows: np.ndarray,
-    query_samples: Sequence[Item],
-    gallery_samples: Sequence[Item],
-) -> RankedList:
-    pid = query_samples[place].pid
-    correct = np.fromiter((gallery_samples[row].pid == pid for row in rows), bool, len(rows))
-    return RankedList(place, rows, distances, correct)
-
-
-# ---- the drawing -----------------------------------------------------------------------------------------------------
 
 
 def draw_ranked_lists(

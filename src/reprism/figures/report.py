@@ -192,12 +192,11 @@ def read_log(run: str | Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def loss_figure(log: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """The losses of a run over its steps, each smoothed; ``log`` is what :func:`read_log` gives."""
-    names = {
-        "loss/total": "total",
-        "loss/cross_entropy": "cross-entropy",
-        "loss/triplet": "batch-hard triplet",
-    }
+    """Draw the losses of a run over its steps, each smoothed; ``log`` is what :func:`read_log` gives."""
+    titles = {"loss/cross_entropy": "cross-entropy", "loss/triplet": "batch-hard triplet"}
+    # A loss of somebody's own has terms of its own; the total comes first.
+    logged = sorted((name for name in log if name.startswith("loss/")), key=lambda name: name != "loss/total")
+    names = {name: titles.get(name, name.removeprefix("loss/").replace("_", " ")) for name in logged}
     figure, axes = chart("step", "loss")
     for (name, label), colour in zip(names.items(), COLOURS, strict=False):
         curve = [(step, value) for step, value in log.get(name, ()) if math.isfinite(value)]
@@ -205,7 +204,7 @@ def loss_figure(log: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
             steps, values = zip(*curve, strict=True)
             axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
             axes.plot(steps, _smoothed(values), color=colour, label=label)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     _legend(figure)
     return figure
 

@@ -6,7 +6,7 @@ import io
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from reprism.data.records import ReIDDataset
 from reprism.data.transforms import eval_transform
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import CalibrationError, calibrate
-from reprism.evaluation.protocols import evaluate_items
-from reprism.evaluation.ranking import RankingMetrics
+from reprism.evaluation.lists import RankedList
+from reprism.evaluation.protocol import Protocol
+from reprism.evaluator import Evaluation, evaluate_model
 from reprism.figures import report
 from reprism.figures.calibration import draw_calibration
-from reprism.figures.lists_page import LEAST_WIDTH, Ranked, draw_lists, hardest, legend
-from reprism.figures.ranked import RankedList, ranked_lists
+from reprism.figures.lists_page import LEAST_WIDTH, draw_lists, legend
 from reprism.figures.report import Html, Section
 from reprism.figures.saliency import ExplainError, draw_saliency, saliency
 from reprism.files import write_whole
@@ -108,27 +108,16 @@ def write_report(
     embedder = Embedder(
         run / "model.safetensors", data.eval_batch, recipe.trainer.flip_test, recipe.trainer.precision, device
     )
-
-    def watch(what: str) -> Callable[[int, int], None] | None:
-        return None if progress is None else lambda done, total: progress(what, done, total)
-
-    query, gallery = (
-        embedder.embed_items(items, data.video, workers=workers, progress=watch(part))
-        for part, items in (("query", dataset.query), ("gallery", dataset.gallery))
-    )
-    metrics = evaluate_items(
-        query, gallery, dataset.query, dataset.gallery, single_shot_trials=dataset.single_shot_trials
-    )
-    runs = data.video.runs if dataset.is_video else 1
-    ranked = Ranked(recipe.name, dataset, query, gallery, metrics, embedder.model.partition, runs)
-    lists = _hardest(ranked, dataset, shown)
-    protocol = _protocol(recipe, embedder, dataset, metrics)
+    found = evaluate_model(embedder, dataset, Protocol(video=data.video), workers=workers, progress=progress)
+    found = replace(found, name=recipe.name)
+    metrics = found.metrics
+    lists = _hardest(found, shown)
     sections: dict[str, list[_Piece]] = {
-        "Results": _results(metrics, protocol),
+        "Results": _results(found),
         "Training": _training(run, trained),
         "Data": _counts(dataset),
-        "Distances": _distances(ranked, dataset),
-        "The hardest queries": _drawn_lists(ranked, lists, dataset),
+        "Distances": _distances(found),
+        "The hardest queries": _drawn_lists(found, lists),
         "Where the parts look": _saliency(run, lists, dataset),
         "What was run": _what_was_run(recipe, environment, trained, embedder),
         "How to run it again": _again(recipe),
@@ -150,24 +139,8 @@ def write_report(
     return out
 
 
-def _protocol(recipe: Recipe, embedder: Embedder, dataset: ReIDDataset, metrics: RankingMetrics) -> str:
-    height, width = recipe.data.size
-    said = [
-        *([dataset.protocol] if dataset.protocol else []),
-        "single query",
-        "cameras unknown, no match ignored" if dataset.query[0].camid is None else "same-camera matches ignored",
-        "Euclidean distance of L2-normalised descriptors",
-        f"images at {height}×{width}, {'with' if embedder.flip else 'without'} mirrored image, {embedder.precision}",
-        f"AP by {metrics.ap}, mean over {metrics.num_valid_queries:,} valid queries "
-        f"({len(metrics.lost_queries)} are lost), not re-ranked",
-    ]
-    if dataset.is_video:
-        video = recipe.data.video
-        said.append(f"{video.frames} frames ({video.sampling}) in {video.runs} run(s), {video.pooling} of each")
-    return f"Protocol: {', '.join(said)}."
-
-
-def _results(metrics: RankingMetrics, protocol: str) -> list[_Piece]:
+def _results(found: Evaluation) -> list[_Piece]:
+    metrics = found.metrics
     scores = [("mAP", f"{metrics.mAP:.1%}"), ("mINP", f"{metrics.mINP:.1%}")]
     scores += [(f"rank-{k}", f"{metrics.rank(k):.1%}") for k in (1, 5, 10, 20) if k <= metrics.max_rank]
     return [
@@ -180,7 +153,7 @@ def _results(metrics: RankingMetrics, protocol: str) -> list[_Piece]:
                 "How many queries have which average precision",
             ),
         ),
-        protocol,
+        f"Protocol: {found.describe()}.",
     ]
 
 
@@ -235,13 +208,13 @@ def _counts(dataset: ReIDDataset) -> list[_Piece]:
     return [_Table(["part", *kinds], rows), said]
 
 
-def _distances(ranked: Ranked, dataset: ReIDDataset) -> list[_Piece]:
+def _distances(found: Evaluation) -> list[_Piece]:
     try:
-        found = calibrate(ranked.query, ranked.gallery, dataset.query, dataset.gallery)
+        calibration = calibrate(found.query, found.gallery, found.dataset.query, found.dataset.gallery)
     except CalibrationError as error:
         return [f"Not calibrated: {error}"]
     picture = io.BytesIO()
-    draw_calibration(found, picture)
+    draw_calibration(calibration, picture)
     rows = [
         (
             f"{point.wanted_fmr:g}",
@@ -249,7 +222,7 @@ def _distances(ranked: Ranked, dataset: ReIDDataset) -> list[_Piece]:
             f"{point.tpr:.1%}",
             "30 or more" if point.reliable else "fewer than 30",
         )
-        for point in found.points
+        for point in calibration.points
     ]
     return [
         report.image(
@@ -260,20 +233,19 @@ def _distances(ranked: Ranked, dataset: ReIDDataset) -> list[_Piece]:
     ]
 
 
-def _hardest(ranked: Ranked, dataset: ReIDDataset, shown: int) -> list[RankedList]:
+def _hardest(found: Evaluation, shown: int) -> list[RankedList]:
     """The ranked lists of the hardest queries; none of single-gallery-shot trials, which rank a query many times."""
-    chosen = [] if dataset.single_shot_trials else hardest(ranked.metrics, shown)
-    return ranked_lists(ranked.query, ranked.gallery, dataset.query, dataset.gallery, chosen, _MATCHES)
+    return [] if found.protocol.single_shot_trials else found.ranked_lists(found.hardest(shown), _MATCHES)
 
 
-def _drawn_lists(ranked: Ranked, lists: Sequence[RankedList], dataset: ReIDDataset) -> list[_Piece]:
+def _drawn_lists(found: Evaluation, lists: Sequence[RankedList]) -> list[_Piece]:
     if not lists:
         return ["Not shown: single-gallery-shot trials have no one ranked list."]
-    metrics = ranked.metrics
+    metrics = found.metrics
     rows = [
         (
             str(number),
-            dataset.query[one.query].path.name,
+            found.dataset.query[one.query].path.name,
             f"{metrics.average_precision[one.query]:.1%}",
             str(metrics.first_match_rank[one.query]),
             f"{one.distances[0]:.3f}",
@@ -287,28 +259,28 @@ def _drawn_lists(ranked: Ranked, lists: Sequence[RankedList], dataset: ReIDDatas
         "The queries of least average precision (AP), the rank of the first image that shows the person, and the "
         "distance of the nearest image. What the query's own camera saw of the person is left out.",
         _Table(("query", "image", "AP", "first match", "nearest"), rows),
-        report.paragraph(legend([ranked])),
+        report.paragraph(legend([found])),
         # A picture each: on paper a picture is not divided.
         *(
             report.image(
-                report.picture_uri(draw_lists([(ranked, one)], [caption])),
+                report.picture_uri(draw_lists([(found, one)], [caption])),
                 f"Ranked list of hardest query {caption}; {one.correct.sum()} of {len(one.correct)} show the person",
                 least_width=LEAST_WIDTH,
             )
             for one, caption in zip(lists, captions, strict=True)
         ),
-        *_parts_of_nearest(ranked, lists),
+        *_parts_of_nearest(found, lists),
     ]
 
 
-def _parts_of_nearest(ranked: Ranked, lists: Sequence[RankedList]) -> list[_Piece]:
+def _parts_of_nearest(found: Evaluation, lists: Sequence[RankedList]) -> list[_Piece]:
     """Say how well each part of each query's nearest image agrees."""
-    if ranked.scale is None:
+    if found.scale is None:
         return []
-    nearest = [ranked.parts(one)[0] for one in lists]
+    nearest = [found.parts(one)[0] for one in lists]
     rows = [
         (name, *(f"{parts[name].verdict}, {parts[name].nearer_than} of 100" for parts in nearest))
-        for name in ranked.scale.strangers
+        for name in found.scale.strangers
     ]
     return [
         "Whether each part of the nearest image agrees with the query, and how many of 100 pairs of strangers are "

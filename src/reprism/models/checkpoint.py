@@ -21,6 +21,7 @@ from reprism._version import __version__
 from reprism.data.transforms import Preprocessing
 from reprism.files import whole_file
 from reprism.models.backbone import BackboneError, is_safetensors, read_state_dict
+from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet, build_model
 from reprism.notation import Partition
 
@@ -74,7 +75,7 @@ def save(
     return path
 
 
-def fingerprint(model: PartNet) -> str:
+def fingerprint(model: PartNet | ForeignNet) -> str:
     """What tells the descriptors of one network from those of any other: 64 hexadecimal digits.
 
     A digest of all that a descriptor depends on: partition, backbone, preprocessing and weights. The classifiers do

@@ -272,7 +272,8 @@ def _test(
 ) -> dict[str, Any]:
     """What a training scored on a target, from the record of an earlier test if there is one."""
     from reprism.embedding import Embedder
-    from reprism.evaluation.protocols import evaluate_items
+    from reprism.evaluation.protocol import Protocol
+    from reprism.evaluator import evaluate_model
 
     wanted = TARGETS[target]
     video = asdict(experiment.video)
@@ -289,26 +290,15 @@ def _test(
             recipe.trainer.precision,
             device="cpu" if recipe.trainer.accelerator == "cpu" else None,
         )
-        sides = []
-        for part in (dataset.query, dataset.gallery):
 
-            def report(done: int, total: int) -> None:
-                if progress is not None:
-                    progress(f"testing on {wanted.title}", done, total)
+        def report(what: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(f"testing on {wanted.title}: {what}", done, total)
 
-            sides.append(
-                embedder.embed_items(part, experiment.video, workers=recipe.data.workers or 0, progress=report)
-            )
-        metrics = evaluate_items(sides[0], sides[1], dataset.query, dataset.gallery)
-        said = ["single query", "same-camera matches ignored", f"AP by {metrics.ap}", embedder.precision]
-        said.append("with mirrored image" if embedder.flip else "without mirrored image")
-        said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost")
-        if of_video:
-            shown = experiment.video
-            said.append(f"{shown.frames} frames ({shown.sampling}) in {shown.runs} run(s), {shown.pooling} of each")
-        if dataset.protocol:
-            said.append(dataset.protocol)
-        write_json(record, {**metrics.as_dict(), "protocol": ", ".join(said)})
+        protocol = Protocol(single_shot_trials=0, video=experiment.video)
+        workers = recipe.data.workers or 0
+        found = evaluate_model(embedder, dataset, protocol, workers=workers, progress=report)
+        write_json(record, {**found.metrics.as_dict(), "protocol": found.describe()})
     result: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     return {**result, "seconds": trained["seconds"]}
 

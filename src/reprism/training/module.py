@@ -16,60 +16,45 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from reprism.data.images import ImageSet, live_through_signals
 from reprism.data.records import Item, Tracklet
-from reprism.data.sampling import IdentityBatchSampler
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import eval_transform
 from reprism.embedding import describe, pool_runs
-from reprism.evaluation.protocols import evaluate_items
-from reprism.losses import TotalLoss
-from reprism.models.network import PartNet
-from reprism.training.recipes import OptimizerSettings, Recipe, RecipeError
-
-
-def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
-    """The learning rate at a moment, ``epoch`` counted with fractions from 0, as a fraction of the highest."""
-    if epoch < settings.warmup:
-        return max(epoch, 1e-3) / settings.warmup
-    if settings.schedule == "cosine":
-        done = (epoch - settings.warmup) / max(1e-9, settings.epochs - settings.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return settings.gamma ** sum(epoch >= milestone for milestone in settings.milestones)
+from reprism.evaluation.items import evaluate_items
+from reprism.training.ingredients import EpochSampler, Ingredients, loss_terms
+from reprism.training.recipes import Recipe, RecipeError
 
 
 class ReIDModule(pl.LightningModule):
     """Trains a part network on identity batches and evaluates it on query and gallery.
 
     Args:
-        model: the network, with as many classes as ``train`` has identities.
-        recipe: the settings.
-        train: training images and labels.
-        query, gallery: what is evaluated, images or tracklets.
-        single_shot_trials: as a data set has it.
+        made: What to train, on what, by which loss and optimiser.
+        recipe: The settings of batches, evaluation and logs.
+        query, gallery: What is evaluated, images or tracklets.
+        single_shot_trials: As the data set has it.
 
     Attributes:
-        evaluations: epoch and summary of every evaluation so far, the same on all ranks.
-        started: when this sitting began, by ``time.perf_counter``.
+        evaluations: Epoch and summary of every evaluation so far, the same on all ranks.
+        started: When this sitting began, by ``time.perf_counter``.
     """
 
     def __init__(
         self,
-        model: PartNet,
+        made: Ingredients,
         recipe: Recipe,
-        train: ImageSet,
         query: Sequence[Item],
         gallery: Sequence[Item],
         single_shot_trials: int = 0,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.made = made
+        self.model = made.model
+        self.loss = made.loss
         self.recipe = recipe
-        self.train_images = train
         self.num_queries = len(query)
         self.single_shot_trials = single_shot_trials
         self.test_items: tuple[Item, ...] = (*query, *gallery)
         self.is_video = isinstance(self.test_items[0], Tracklet)
-        loss = recipe.loss
-        self.loss = TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
         self.evaluations: list[dict[str, Any]] = []
         self._rows = self._seen = torch.empty(0)
         self._rng_state: Tensor | None = None
@@ -90,15 +75,10 @@ class ReIDModule(pl.LightningModule):
         """Make the sampler, now that this process knows its rank."""
         if stage != "fit":
             return
-        data = self.recipe.data
-        self.sampler = IdentityBatchSampler(
-            self.train_images.labels or [],
-            data.ids_per_batch,
-            data.images_per_id,
-            seed=self.recipe.seed,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-        )
+        sampler = self.made.sampler(self.trainer.global_rank, self.trainer.world_size)
+        if not len(sampler):
+            raise RecipeError("the sampler has no batch in an epoch: there is nothing to train on")
+        self.sampler = EpochSampler(sampler)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Identity batches of this rank, from where a resumed run stopped."""
@@ -109,7 +89,7 @@ class ReIDModule(pl.LightningModule):
         self.sampler.set_epoch(epoch)
         workers = self._workers()
         return _TrainLoader(
-            self.train_images,
+            self.made.train_set,
             batch_sampler=self.sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -139,19 +119,17 @@ class ReIDModule(pl.LightningModule):
     # --- training ----------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """Adam on every parameter, its learning rate a function of the epoch."""
-        settings = self.recipe.optimizer
+        """Make the optimiser; its learning rate follows the schedule step by step."""
         steps = math.ceil(len(self.sampler) / self.trainer.accumulate_grad_batches)
-        optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            amsgrad=settings.amsgrad,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(settings, step / steps)
-        )
+        parameters = [*self.model.parameters(), *self.loss.parameters()]
+        optimizer = self.made.optimizer(parameters)
+        held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+        if not held <= {id(each) for each in parameters}:
+            raise RecipeError(
+                "the optimizer holds parameters of another model or loss than the run's: make it from the parameters "
+                "that it is called with"
+            )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.made.schedule(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -174,10 +152,10 @@ class ReIDModule(pl.LightningModule):
         """The total loss of one batch."""
         images, labels = batch
         output = self.model(images.contiguous(memory_format=torch.channels_last))
-        terms = self.loss(output, labels)
-        for name, value in terms._asdict().items():
+        terms = loss_terms(self.loss(output, labels))
+        for name, value in terms.items():
             self.log(f"loss/{name}", value.detach(), prog_bar=True)
-        return terms.total
+        return terms["total"]
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the rate, waiting for data included."""
@@ -214,7 +192,7 @@ class ReIDModule(pl.LightningModule):
     @cached_property
     def _train_images_digest(self) -> str:
         digest = hashlib.sha256()
-        for sample, label in zip(self.train_images.samples, self.train_images.labels or [], strict=True):
+        for sample, label in zip(self.made.train_set.samples, self.made.train_set.labels or [], strict=True):
             digest.update(f"{sample.path.name} {label}\n".encode())
         return digest.hexdigest()
 

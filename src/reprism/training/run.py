@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,20 +16,20 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reprism.data import open_dataset
 from reprism.data.check import require_trainable
-from reprism.data.images import DecodedImages, ImageSet, check_images
+from reprism.data.images import DecodedImages, check_images
 from reprism.data.records import DataError, ReIDDataset, Sample, as_images, without_images
-from reprism.data.transforms import train_transform
 from reprism.files import write_json
 from reprism.models.checkpoint import save
-from reprism.models.network import PartNet, build_model
+from reprism.models.network import PartNet
 from reprism.precision import fastest_precision
+from reprism.training.ingredients import Ingredients, build_ingredients
 from reprism.training.module import ReIDModule
 from reprism.training.progress import TrainingProgress
 from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
@@ -59,26 +59,41 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: Progress | None = None
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    dataset: ReIDDataset | None = None,
+    adapt: Callable[[Ingredients], Ingredients] | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train as a recipe says.
+    """Train as a recipe says, with parts of your own where you give some.
 
     Args:
-        recipe: the settings; ``recipe.data.root`` must be set.
-        folder: the run folder; made if absent. One that holds a run is refused unless ``resume``.
-        resume: go on from the last point the run in ``folder`` saved (from the start if it saved none). The final
+        recipe: The settings; without a ``dataset``, ``recipe.data.root`` must be set.
+        folder: The run folder; made if absent. One that holds a run is refused unless ``resume``.
+        dataset: What to train and evaluate on, in place of the one that the recipe names.
+        adapt: Called with what the recipe built; returns what is trained. To have a loss of your own:
+            ``adapt=lambda made: dataclasses.replace(made, loss=MyLoss())``. It is no part of the recipe: give it again
+            to resume.
+        callbacks: Lightning callbacks, called after Reprism's own.
+        loggers: Lightning loggers, in place of TensorBoard's. The log that ``reprism report`` reads is always written.
+        resume: Go on from the last point the run in ``folder`` saved (from the start if it saved none). The final
             weights are those of an uninterrupted run.
-        progress: called while images are checked or decoded beforehand.
+        progress: Called while images are checked or decoded beforehand.
 
     Raises:
-        RecipeError: no data folder, a run in the way, one to resume that was made by another recipe, or devices that
+        RecipeError: No data folder, a run in the way, one to resume that was made by another recipe, or devices that
             are not there.
-        DataError: the data set cannot be read, trained on or evaluated; names the file or the reason.
-        BackboneError: the backbone or its weights cannot be had.
-        CheckpointError: the points to resume from are damaged.
-        DivergedError: the loss is not finite any more. The last good point to resume from is kept.
+        DataError: The data set cannot be read, trained on or evaluated; names the file or the reason.
+        BackboneError: The backbone or its weights cannot be had.
+        CheckpointError: The points to resume from are damaged.
+        DivergedError: The loss is not finite any more. The last good point to resume from is kept.
         TrainingInterrupted: Ctrl-C or SIGTERM came; a point to resume from was saved at the next step.
-        ValueError: other settings that fit nothing.
+        TypeError: ``adapt`` returned something else than ingredients, or a loss something else than a loss.
+        ValueError: Other settings that fit nothing.
     """
     started = time.perf_counter()
     folder = Path(folder)
@@ -86,27 +101,24 @@ def train(
     _hush_lightning()
     stop = StopRequest()
     # Before all else: it knows which of several processes this is, however they were started.
-    trainer = _trainer(recipe, folder, stop)
+    trainer = _trainer(recipe, folder, stop, callbacks, loggers)
     stop.quiet = not trainer.is_global_zero
+    if dataset is not None:
+        known = {"name": dataset.name, "root": dataset.root, "options": {}}
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=known)})
     _check_folder(recipe, folder, resume)
-    dataset, images, unreadable = _load_data(recipe, trainer.world_size, progress)
-    model = build_model(
-        recipe.model.partition,
-        recipe.model.backbone,
-        num_classes=dataset.num_train_identities,
-        part_dim=recipe.model.part_dim,
-        pretrained=recipe.model.pretrained,
-        size=recipe.data.size,
-    )
+    dataset, images, unreadable = _load_data(recipe, dataset, trainer.world_size, progress)
+    fused = trainer.strategy.root_device.type in ("cpu", "cuda")
+    made = build_ingredients(recipe, dataset, images, fused=fused)
+    if adapt is not None:
+        made = adapt(made)
+        if not isinstance(made, Ingredients) or not isinstance(made.model, PartNet):
+            raise TypeError(
+                "expected Ingredients with a PartNet from adapt, such as dataclasses.replace(made, loss=MyLoss())"
+            )
+    model = made.model
     model.to(memory_format=torch.channels_last)
-    data = recipe.data
-    augment = train_transform(
-        model.preprocessing, data.flip, data.erasing, pad_crop=data.pad_crop, color_jitter=data.color_jitter
-    )
-    train_set = ImageSet(
-        dataset.train_images, augment, dataset.train_targets, cache=images if images is not None else "none"
-    )
-    module = ReIDModule(model, recipe, train_set, dataset.query, dataset.gallery, dataset.single_shot_trials)
+    module = ReIDModule(made, recipe, dataset.query, dataset.gallery, dataset.single_shot_trials)
     module.started = started
     with stop.listening():
         try:
@@ -188,12 +200,13 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
 
 
 def _load_data(
-    recipe: Recipe, processes: int, progress: Progress | None
+    recipe: Recipe, dataset: ReIDDataset | None, processes: int, progress: Progress | None
 ) -> tuple[ReIDDataset, DecodedImages | None, list[tuple[Sample, str]]]:
     data = recipe.data
-    if data.root is None:
-        raise RecipeError("no data to train on: give the folder of the data set by --data.root DIR")
-    dataset = open_dataset(data.name, data.root, progress=progress, **data.options)
+    if dataset is None:
+        if data.root is None:
+            raise RecipeError("no data to train on: give the folder of the data set by --data.root DIR")
+        dataset = open_dataset(data.name, data.root, progress=progress, **data.options)
     require_trainable(dataset, data.ids_per_batch, processes)
     unreadable: list[tuple[Sample, str]] = []
 
@@ -218,7 +231,13 @@ def _load_data(
     return dataset, images, unreadable
 
 
-def _trainer(recipe: Recipe, folder: Path, stop: StopRequest) -> pl.Trainer:
+def _trainer(
+    recipe: Recipe,
+    folder: Path,
+    stop: StopRequest,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger] | None,
+) -> pl.Trainer:
     settings = recipe.trainer
     accelerator = settings.accelerator
     if accelerator == "auto":
@@ -233,6 +252,8 @@ def _trainer(recipe: Recipe, folder: Path, stop: StopRequest) -> pl.Trainer:
     precision = settings.precision
     if precision == "auto":
         precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))
+    if loggers is None:
+        loggers = [TensorBoardLogger(folder, "tensorboard", version="")]
     try:
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -246,12 +267,13 @@ def _trainer(recipe: Recipe, folder: Path, stop: StopRequest) -> pl.Trainer:
             val_check_interval=None if settings.evaluate_every else 10**9,
             num_sanity_val_steps=0,
             log_every_n_steps=settings.log_every,
-            logger=[TensorBoardLogger(folder, "tensorboard", version=""), CSVLogger(folder, "csv")],
+            logger=[*loggers, CSVLogger(folder, "csv")],
             plugins=[WholeCheckpoints()],
             callbacks=[
                 _RunFolder(folder),
                 ResumePoints(folder, settings.checkpoint_seconds, stop),
                 TrainingProgress(),
+                *callbacks,
             ],
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprism.data.records import ReIDDataset, Sample, Tracklet
-from reprism.evaluation.protocols import (
+from reprism.evaluation.items import (
     average_boxes,
     average_queries,
     boxes_of_queries,

@@ -1,0 +1,167 @@
+"""What a training run is made of: built from a recipe, and changed by whoever has parts of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from reprism.data.images import DecodedImages, ImageSet
+from reprism.data.records import ReIDDataset
+from reprism.data.sampling import IdentityBatchSampler
+from reprism.data.transforms import train_transform
+from reprism.losses import TotalLoss
+from reprism.models.network import PartNet, build_model
+from reprism.training.recipes import Recipe
+from reprism.training.schedule import learning_rate_factor
+
+
+class BatchSampler(Protocol):
+    """What draws batches: keys of the training set, as many batches in every epoch."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """One epoch's batches."""
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a training run is made of, built and not yet run; ``dataclasses.replace`` changes one.
+
+    What depends on another ingredient, on the device or on the process is a function, called when that is known.
+
+    Attributes:
+        model: The network, with a class for each training identity.
+        loss: Called with the network's :class:`PartOutput` and B integer labels. Returns the loss, a scalar; or scalars
+            by name (a mapping or named tuple) with ``total``, all of which are logged. Parameters of its own are
+            trained too.
+        train_set: Training images and labels. ``train_set.transformed(transform)`` has another augmentation.
+        sampler: Makes the batch sampler of one process from its rank and the number of processes. Its batches hold
+            indices of ``train_set``, or :class:`reprism.data.sampling.Draw`, which makes augmentation repeatable.
+        optimizer: Makes the optimiser from the parameters of model and loss.
+        schedule: Learning rate at a moment as a fraction of the optimiser's, from the epoch, counted with fractions
+            from 0.
+    """
+
+    model: PartNet
+    loss: nn.Module
+    train_set: ImageSet
+    sampler: Callable[[int, int], BatchSampler]
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+    schedule: Callable[[float], float]
+
+
+def build_ingredients(
+    recipe: Recipe, dataset: ReIDDataset, images: DecodedImages | None = None, *, fused: bool = False
+) -> Ingredients:
+    """Build what a recipe says, for a data set.
+
+    Random weights are drawn from torch's generator: seed it first.
+
+    Args:
+        recipe: The settings.
+        dataset: What is trained on.
+        images: Its training images, if they are decoded already.
+        fused: Use the optimiser's fused kernel, which CPUs and CUDA have.
+
+    Raises:
+        BackboneError: The backbone or its weights cannot be had.
+        ValueError: Other settings that fit nothing.
+    """
+    model = build_model(
+        recipe.model.partition,
+        recipe.model.backbone,
+        num_classes=dataset.num_train_identities,
+        part_dim=recipe.model.part_dim,
+        pretrained=recipe.model.pretrained,
+        size=recipe.data.size,
+    )
+    data, loss, settings = recipe.data, recipe.loss, recipe.optimizer
+    augment = train_transform(
+        model.preprocessing, data.flip, data.erasing, pad_crop=data.pad_crop, color_jitter=data.color_jitter
+    )
+    train_set = ImageSet(
+        dataset.train_images, augment, dataset.train_targets, cache=images if images is not None else "none"
+    )
+
+    def sampler(rank: int, world_size: int) -> IdentityBatchSampler:
+        return IdentityBatchSampler(
+            dataset.train_targets,
+            data.ids_per_batch,
+            data.images_per_id,
+            seed=recipe.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    return Ingredients(
+        model=model,
+        loss=TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing),
+        train_set=train_set,
+        sampler=sampler,
+        optimizer=partial(
+            torch.optim.Adam,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            amsgrad=settings.amsgrad,
+            fused=fused,
+        ),
+        schedule=partial(learning_rate_factor, settings),
+    )
+
+
+def loss_terms(value: Any) -> dict[str, Tensor]:
+    """Return the terms of what a loss returned, by name; ``total`` is the one to train by.
+
+    Raises:
+        TypeError: It is neither a scalar nor named scalars with ``total``.
+    """
+    if isinstance(value, Mapping):
+        terms = dict(value)
+    else:
+        terms = value._asdict() if hasattr(value, "_asdict") else {"total": value}
+    total = terms.get("total")
+    if not isinstance(total, Tensor) or total.numel() != 1:
+        got = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else type(value).__name__
+        raise TypeError(f"expected a scalar loss, or named scalars with 'total', got {got}")
+    return terms
+
+
+@runtime_checkable
+class _Resumable(Protocol):
+    start_batch: int
+
+
+class EpochSampler:
+    """A batch sampler that can begin an epoch in its middle, whatever sampler it goes through.
+
+    Args:
+        sampler: One with ``start_batch`` begins there itself; of any other the batches before are drawn and dropped.
+    """
+
+    def __init__(self, sampler: BatchSampler) -> None:
+        self.sampler = sampler
+        self.start_batch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives, if the sampler has epochs."""
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        # A generator on purpose: a DataLoader with workers calls iter() twice and uses the second one.
+        start, self.start_batch = self.start_batch, 0
+        if isinstance(self.sampler, _Resumable):
+            self.sampler.start_batch = start
+            start = 0
+        yield from islice(self.sampler, start, None)
