@@ -156,6 +156,8 @@ def test_each_part_is_the_mean_over_its_parts() -> None:
         torch.testing.assert_close(loss(output, labels), expected)
     both = WeightedSum(entropy=(2.0, PartCrossEntropy()), triplet=(1.0, EachPart(BatchHardTriplet(1.2), "p1+p2(s2)")))
     torch.testing.assert_close(both(output, labels)["total"], TotalLoss()(output, labels).total)
+    own = EachPart(torch.nn.Bilinear(2, 2, 2), "p1+p2(s2)", ("global", "stripe"))
+    assert len(list(own.parameters())) == 4 * 2, "every part has parameters of its own"
     with pytest.raises(ValueError, match="no channel part"):
         EachPart(BatchHardTriplet(), "p1+p2(s2)", ("channel",))
     with pytest.raises(ValueError, match="none of them called total"):

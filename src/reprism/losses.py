@@ -130,7 +130,7 @@ class EachPart(nn.Module):
         """Return the mean over the parts, a scalar, for integer labels B."""
         values = []
         for name, loss in self.losses.items():
-            features = _full_precision(output.features[name])
+            features = _full_precision(output.compared[name])
             chosen = (self.miners[name](features, labels),) if self.miners else ()
             values.append(loss(features, labels, *chosen))
         return torch.stack(values).mean()
@@ -205,7 +205,7 @@ class TotalLoss(nn.Module):
         cross_entropy = self.cross_entropy(output, labels)
         # At weight 0 the term is not computed at all: such a run may draw batches without triplets.
         wanted = [part for part in output.parts if part.kind == "global" and self.triplet_weight]
-        triplets = [self.triplet(output.features[part.name], labels) for part in wanted]
+        triplets = [self.triplet(output.compared[part.name], labels) for part in wanted]
         triplet = torch.stack(triplets).mean() if triplets else torch.zeros_like(cross_entropy)
         return LossTerms(
             self.ce_weight * cross_entropy + self.triplet_weight * triplet,

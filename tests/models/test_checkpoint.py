@@ -111,7 +111,7 @@ def test_bad_files_are_named(model: reprism.PartNet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"format": 2, "version": "9.9"}, "format 2 by Reprism 9.9"),
+    [({"format": 3, "version": "9.9"}, "format 3 by Reprism 9.9"),
      ({"backbone": "vit_tiny_patch16_224"}, "cannot be cut"),
      ({"partition": "p1"}, "does not hold the network"), ({"preprocessing": {}}, "no network that can be built")],
 )  # fmt: skip

@@ -18,7 +18,7 @@ import reprism
 from reprism.data.records import ReIDDataset
 from reprism.losses import EachPart, PartCrossEntropy, WeightedSum
 from reprism.training.ingredients import EpochSampler, Ingredients, build_ingredients, loss_terms
-from reprism.training.recipes import RecipeError
+from reprism.training.recipes import RecipeError, find_recipe
 from reprism.training.run import train
 
 MakeRecipe = Callable[..., Any]
@@ -49,7 +49,7 @@ def test_a_data_set_in_hand_trains_as_the_one_in_the_folder(
     handed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": None, "name": "not looked at"})})
     folder = train(handed, tmp_path / "run", dataset=dataset, adapt=lambda made: made).folder
     assert same(weights(folder), weights(uninterrupted))
-    assert reprism.training.recipes.find_recipe(str(folder)).data.root == people
+    assert find_recipe(str(folder)).data.root == people
 
 
 class PullTogether(nn.Module):
@@ -221,3 +221,13 @@ def test_losses_of_pytorch_metric_learning(people: Path, recipe_of: MakeRecipe, 
     folder = train(recipe_of(people), tmp_path / "run", adapt=adapt).folder
     assert np.isfinite(logged(folder, "loss/total")).all()
     assert all(not torch.equal(one, other) for one, other in zip(before, proxies.parameters(), strict=True))
+
+
+def test_another_pooling_and_head_are_trained_by_a_recipe(people: Path, tmp_path: Path, recipe_of: MakeRecipe) -> None:
+    recipe = recipe_of(people, model={"pool": "gem", "head": "bnneck"}, optimizer={"lr": 0.02})
+    folder = train(recipe, tmp_path / "run").folder
+    model = reprism.load(folder / "model.safetensors")
+    assert model.kinds == {"pool": "gem", "head": "bnneck"}
+    assert float(model.pool.exponent) != 3.0  # type: ignore[arg-type]
+    assert all(bool((head.norm.bias == 0).all()) for head in model.heads.values())
+    assert find_recipe(str(folder)).model.pool == "gem"

@@ -8,25 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprism._version import __version__
 from reprism.data.transforms import Preprocessing
 from reprism.files import whole_file
 from reprism.models.backbone import BackboneError, is_safetensors, read_state_dict
 from reprism.models.foreign import ForeignNet
-from reprism.models.network import PartNet, build_model
+from reprism.models.network import PAPERS, PartNet, build_model, kind_of
+from reprism.models.parts import HEADS, POOLS
 from reprism.notation import Partition
 
 _HEADER_KEY = "reprism"
-_FORMAT = 1
+_FORMAT, _WITH_KINDS = 1, 2
+"""What a header's ``format`` may be; of the second, which earlier versions refuse, a pooling or a head is named."""
 
 
 class CheckpointError(ValueError):
@@ -53,13 +55,14 @@ def save(
     """
     path = Path(path)
     header = {
-        "format": _FORMAT,
+        "format": _WITH_KINDS if model.kinds else _FORMAT,
         "version": __version__,
         "partition": str(model.partition),
         "backbone": model.backbone,
         "num_classes": model.num_classes if classifiers else 0,
         "part_dim": model.part_dim,
         "preprocessing": model.preprocessing.to_dict(),
+        **model.kinds,
         "recipe": dict(recipe) if recipe is not None else None,
     }
     tensors = {
@@ -83,7 +86,9 @@ def fingerprint(model: PartNet | ForeignNet) -> str:
     every device.
     """
     digest = hashlib.sha256()
-    about = [str(model.partition), model.backbone, model.part_dim, model.preprocessing.to_dict()]
+    about: list[Any] = [str(model.partition), model.backbone, model.part_dim, model.preprocessing.to_dict()]
+    if isinstance(model, PartNet) and model.kinds:
+        about.append(model.kinds)
     digest.update(json.dumps(about, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         # How many batches a norm has seen is unused in eval mode, and absent from files of old torch versions.
@@ -118,23 +123,32 @@ def read_header(path: str | Path) -> dict[str, Any]:
         found = header["format"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CheckpointError(f"the header of {path} is damaged ({error!r})") from error
-    if found != _FORMAT:
+    if found not in (_FORMAT, _WITH_KINDS):
         raise CheckpointError(
             f"{path} was written in format {found} by Reprism {header.get('version')}; this is Reprism "
-            f"{__version__}, which reads format {_FORMAT}. Update Reprism."
+            f"{__version__}, which reads formats {_FORMAT} and {_WITH_KINDS}. Update Reprism."
         )
     return header
 
 
-def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
+def load(
+    path: str | Path,
+    *,
+    classifiers: bool = True,
+    pool: nn.Module | None = None,
+    head: Callable[[int, int], nn.Module] | None = None,
+) -> PartNet:
     """Read a model, in eval mode on the CPU. Needs no recipe and no network.
 
     Args:
-        path: a file that :func:`save` wrote, or a state dict of the released SCR code (``.pth`` or safetensors).
-        classifiers: whether to build the classifiers, where the file has them.
+        path: A file that :func:`save` wrote, or a state dict of the released SCR code (``.pth`` or safetensors).
+        classifiers: Whether to build the classifiers, where the file has them.
+        pool, head: The pooling and head that the model was built with, where they were somebody's own; see
+            :func:`build_model`. A file names them, and their code is never imported from it.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of a newer format, or of no known layout.
+        CheckpointError: The file is missing, damaged, of a newer format, of no known layout, or of a pooling or head
+            that was not given.
     """
     path = Path(path)
     if path.suffix != ".safetensors" and path.is_file() and not is_safetensors(path):
@@ -148,19 +162,38 @@ def load(path: str | Path, *, classifiers: bool = True) -> PartNet:
     try:
         preprocessing = Preprocessing.from_dict(header["preprocessing"])
         _check_claims(header, path)
+        own = {"pool": _own_part(header, "pool", POOLS, pool), "head": _own_part(header, "head", HEADS, head)}
         model = build_model(
             header["partition"],
             header["backbone"],
             num_classes=header["num_classes"] if classifiers else 0,
             part_dim=header["part_dim"],
             size=preprocessing.size,
+            **own,
         )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} {error}") from error
     except Exception as error:  # whatever timm and torch make of fields that mean nothing
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"the header of {path} describes no network that can be built: {reason}") from error
     model.preprocessing = preprocessing
     _fill(model, safetensors.torch.load_file(path), path)
     return model.eval()
+
+
+def _own_part(header: Mapping[str, Any], what: str, known: Mapping[str, Any], given: Any) -> Any:
+    """Return the pooling or head to build: by its name, or the one that was given, if it is the file's."""
+    name = header.get(what, PAPERS[what])
+    if given is None and name in known:
+        return name
+    if given is None:
+        raise CheckpointError(
+            f"has a {what} of its own, {name!r}, which is not loaded from a file: give it, as reprism.load(path, "
+            f"{what}=…)"
+        )
+    if kind_of(given) != name:
+        raise CheckpointError(f"has the {what} {name!r}, not {kind_of(given)!r}")
+    return given
 
 
 def _check_claims(header: dict[str, Any], path: Path) -> None:

@@ -16,7 +16,8 @@ class ForeignNet(nn.Module):
     """A network that Reprism did not build, with the interface of a :class:`PartNet` of the partition ``p1``.
 
     Args:
-        network: Takes a B×3×H×W float32 batch, normalised as ``preprocessing`` says; returns B×D descriptors.
+        network: Takes a B×3×H×W float32 batch, normalised as ``preprocessing`` says; returns B×D descriptors. A module
+            is put into eval mode.
         preprocessing: Size, mean and deviation of its images.
 
     Attributes:
@@ -36,11 +37,8 @@ class ForeignNet(nn.Module):
         self.num_classes = 0
         tensors = [*self.parameters(), *self.buffers()]
         black = torch.zeros(1, 3, *preprocessing.size, device=tensors[0].device if tensors else None)
-        was_training = isinstance(network, nn.Module) and network.training
         with torch.inference_mode():
-            # Batch normalisation cannot train on one image.
             self.part_dim = self.eval()(black).descriptor.shape[1]
-        self.train(was_training)
 
     def __repr__(self) -> str:
         return f"ForeignNet({self.backbone}, {self.descriptor_dim:,} columns)"

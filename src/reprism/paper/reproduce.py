@@ -249,6 +249,7 @@ def _measure(
 
 def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
     """The folder of a finished training."""
+    from reprism.models.network import PAPERS
     from reprism.training.run import train
 
     values = recipe.model_dump(mode="json")
@@ -259,6 +260,9 @@ def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
     ):
         for key in keys:
             del values[section][key]
+    for key, papers in PAPERS.items():  # settings that came later: folders of runs by the paper's keep their names
+        if values["model"][key] == papers:
+            del values["model"][key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     words = (recipe.data.name, recipe.model.partition, recipe.model.backbone, f"seed{recipe.seed}", digest)
     run = runs / "-".join(words)

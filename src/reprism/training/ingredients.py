@@ -82,6 +82,8 @@ def build_ingredients(
         part_dim=recipe.model.part_dim,
         pretrained=recipe.model.pretrained,
         size=recipe.data.size,
+        pool=recipe.model.pool,
+        head=recipe.model.head,
     )
     data, loss, settings = recipe.data, recipe.loss, recipe.optimizer
     augment = train_transform(

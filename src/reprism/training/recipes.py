@@ -101,6 +101,10 @@ class ModelSettings(_Settings):
     """timm network, or residual_attention56."""
     part_dim: Positive = 256
     """Width of every part's feature."""
+    pool: Literal["max", "avg", "gem"] = "max"
+    """Pooling of the maps: maximum (the paper's), mean, or generalised mean with a learned exponent."""
+    head: Literal["paper", "bnneck"] = "paper"
+    """Head of every part: the paper's, or batch normalisation as a neck between the triplet loss and the classifier."""
     pretrained: bool | Path = True
     """Starting weights: True (timm downloads ImageNet's), False (random), or a local file in timm's layout."""
 
