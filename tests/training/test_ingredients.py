@@ -231,3 +231,44 @@ def test_another_pooling_and_head_are_trained_by_a_recipe(people: Path, tmp_path
     assert float(model.pool.exponent) != 3.0  # type: ignore[arg-type]
     assert all(bool((head.norm.bias == 0).all()) for head in model.heads.values())
     assert find_recipe(str(folder)).model.pool == "gem"
+
+
+def test_an_earlier_model_is_gone_on_from_with_its_trunk_frozen(
+    people: Path, uninterrupted: Path, recipe_of: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = uninterrupted / "model.safetensors"
+    caplog.set_level("INFO", "reprism")
+    for freeze, still in (("trunk", ("trunk.",)), ("branches", ("trunk.", "branches."))):
+        recipe = recipe_of(people, model={"pretrained": str(earlier), "freeze": freeze, "partition": "p1+p3"})
+        made = weights(train(recipe, tmp_path / freeze).folder)
+        before = load_file(earlier)
+        assert (
+            f"started from {earlier}: taken: trunk, branches.p1, branches.p3 (from branches.p1), heads.p1"
+            in caplog.text
+        )
+        for name, value in made.items():
+            source = name.replace("p3", "p1")
+            if name.startswith(still):
+                assert torch.equal(value, before[source]), "weights and batch statistics stay"
+            elif "num_batches" not in name and value.is_floating_point() and source in before:
+                assert not torch.equal(value, before[source]), name
+
+
+def test_learning_rates_differ_by_part_of_the_network(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    rates: list[dict[int, float]] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            groups = trainer.optimizers[0].param_groups
+            rates.append({id(each): group["lr"] for group in groups for each in group["params"]})
+            self.model = module.model
+
+    watch = Watch()
+    recipe = recipe_of(people, optimizer={"factors": {"trunk": 0.1, "branches": 0.0}})
+    folder = train(recipe, tmp_path / "run", callbacks=[watch]).folder
+    model = watch.model
+    for part, factor in (("trunk", 0.1), ("branches", 0.0), ("heads", 1.0), ("classifiers", 1.0)):
+        for parameter in getattr(model, part).parameters():
+            # 1e-3, a tenth of it after the first of three epochs.
+            assert [step[id(parameter)] for step in rates] == pytest.approx([1e-3 * factor] * 3 + [1e-4 * factor] * 6)
+    assert find_recipe(str(folder)).optimizer.factors == {"trunk": 0.1, "branches": 0.0}

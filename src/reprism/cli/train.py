@@ -1,7 +1,9 @@
 """``reprism train``."""
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +37,22 @@ stopped continues with --resume.
 """
 
 
+@contextmanager
+def _notes(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Print what the library notes, such as which weights a network starts from; of several processes, the first."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or wanted())
+    ours = logging.getLogger("reprism")
+    before = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(before)
+
+
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism train``; returns the exit status."""
     named = bool(argv) and not argv[0].startswith("-")
@@ -64,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     from reprism.training.run import is_first_process, train
     from reprism.training.stopping import TrainingInterrupted
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, _notes(is_first_process):
         try:
             result = train(
                 arguments.recipe,

@@ -260,9 +260,11 @@ def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
     ):
         for key in keys:
             del values[section][key]
-    for key, papers in PAPERS.items():  # settings that came later: folders of runs by the paper's keep their names
-        if values["model"][key] == papers:
-            del values["model"][key]
+    # Settings that came later: folders of runs without them keep their names.
+    for section, later in (("model", PAPERS | {"freeze": "none"}), ("optimizer", {"factors": {}})):
+        for key, usual in later.items():
+            if values[section][key] == usual:
+                del values[section][key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     words = (recipe.data.name, recipe.model.partition, recipe.model.backbone, f"seed{recipe.seed}", digest)
     run = runs / "-".join(words)

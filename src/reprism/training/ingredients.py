@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,8 +19,11 @@ from reprism.data.sampling import IdentityBatchSampler
 from reprism.data.transforms import train_transform
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet, build_model
-from reprism.training.recipes import Recipe
+from reprism.models.starting import is_model_file, start_from
+from reprism.training.recipes import Freeze, Recipe
 from reprism.training.schedule import learning_rate_factor
+
+_log = logging.getLogger(__name__)
 
 
 class BatchSampler(Protocol):
@@ -45,7 +50,8 @@ class Ingredients:
         train_set: Training images and labels. ``train_set.transformed(transform)`` has another augmentation.
         sampler: Makes the batch sampler of one process from its rank and the number of processes. Its batches hold
             indices of ``train_set``, or :class:`reprism.data.sampling.Draw`, which makes augmentation repeatable.
-        optimizer: Makes the optimiser from the parameters of model and loss.
+        optimizer: Makes the optimiser from the parameters of model and loss; from groups of them, each with a learning
+            rate, where the recipe has factors of the rate.
         schedule: Learning rate at a moment as a fraction of the optimiser's, from the epoch, counted with fractions
             from 0.
     """
@@ -54,7 +60,7 @@ class Ingredients:
     loss: nn.Module
     train_set: ImageSet
     sampler: Callable[[int, int], BatchSampler]
-    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+    optimizer: Callable[[list[Any]], torch.optim.Optimizer]
     schedule: Callable[[float], float]
 
 
@@ -75,16 +81,7 @@ def build_ingredients(
         BackboneError: The backbone or its weights cannot be had.
         ValueError: Other settings that fit nothing.
     """
-    model = build_model(
-        recipe.model.partition,
-        recipe.model.backbone,
-        num_classes=dataset.num_train_identities,
-        part_dim=recipe.model.part_dim,
-        pretrained=recipe.model.pretrained,
-        size=recipe.data.size,
-        pool=recipe.model.pool,
-        head=recipe.model.head,
-    )
+    model = _build(recipe, dataset.num_train_identities)
     data, loss, settings = recipe.data, recipe.loss, recipe.optimizer
     augment = train_transform(
         model.preprocessing, data.flip, data.erasing, pad_crop=data.pad_crop, color_jitter=data.color_jitter
@@ -117,6 +114,43 @@ def build_ingredients(
         ),
         schedule=partial(learning_rate_factor, settings),
     )
+
+
+def _build(recipe: Recipe, classes: int) -> PartNet:
+    """Build the network, started from timm's weights or from an earlier model, with what is frozen marked so."""
+    settings = recipe.model
+    earlier = (
+        settings.pretrained if isinstance(settings.pretrained, Path) and is_model_file(settings.pretrained) else None
+    )
+    model = build_model(
+        settings.partition,
+        settings.backbone,
+        num_classes=classes,
+        part_dim=settings.part_dim,
+        pretrained=settings.pretrained if earlier is None else False,
+        size=recipe.data.size,
+        pool=settings.pool,
+        head=settings.head,
+    )
+    if earlier is not None:
+        _log.info("started from %s: %s", earlier, start_from(model, earlier))
+    for module in frozen_modules(model, settings.freeze):
+        module.requires_grad_(False)
+    return model
+
+
+def frozen_modules(model: PartNet, freeze: Freeze) -> list[nn.Module]:
+    """Return what is not trained: nothing, the trunk, or the trunk and the branches."""
+    return {"none": [], "trunk": [model.trunk], "branches": [model.trunk, model.branches]}[freeze]
+
+
+def parameter_groups(model: PartNet, loss: nn.Module, rate: float, factors: Mapping[Any, float]) -> list[Any]:
+    """Return what an optimiser trains: parameters; or, with factors, groups of them, each with its learning rate."""
+    if not factors:
+        return [*model.parameters(), *loss.parameters()]
+    groups = {name: list(getattr(model, name).parameters()) for name in ("trunk", "branches", "heads", "classifiers")}
+    groups["rest"] = [*model.pool.parameters(), *loss.parameters()]
+    return [{"params": some, "lr": rate * factors.get(name, 1.0)} for name, some in groups.items() if some]
 
 
 def loss_terms(value: Any) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import eval_transform
 from reprism.embedding import describe, pool_runs
 from reprism.evaluation.items import evaluate_items
-from reprism.training.ingredients import EpochSampler, Ingredients, loss_terms
+from reprism.training.ingredients import EpochSampler, Ingredients, frozen_modules, loss_terms, parameter_groups
 from reprism.training.recipes import Recipe, RecipeError
 
 
@@ -121,10 +121,10 @@ class ReIDModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Make the optimiser; its learning rate follows the schedule step by step."""
         steps = math.ceil(len(self.sampler) / self.trainer.accumulate_grad_batches)
-        parameters = [*self.model.parameters(), *self.loss.parameters()]
-        optimizer = self.made.optimizer(parameters)
+        settings = self.recipe.optimizer
+        optimizer = self.made.optimizer(parameter_groups(self.model, self.loss, settings.lr, settings.factors))
         held = {id(each) for group in optimizer.param_groups for each in group["params"]}
-        if not held <= {id(each) for each in parameters}:
+        if not held <= {id(each) for each in (*self.model.parameters(), *self.loss.parameters())}:
             raise RecipeError(
                 "the optimizer holds parameters of another model or loss than the run's: make it from the parameters "
                 "that it is called with"
@@ -133,7 +133,9 @@ class ReIDModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Go on with the random numbers of the run that is resumed."""
+        """Go on with the random numbers of the run that is resumed; keep the batch statistics of what is frozen."""
+        for module in frozen_modules(self.model, self.recipe.model.freeze):
+            module.eval()  # an evaluation gives each module back the mode that it had
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
         if self._cuda_rng_state is not None and self.device.type == "cuda":

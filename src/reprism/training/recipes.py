@@ -24,6 +24,7 @@ SCR = "p1+p2(s2c2)+p3(s3c3)"
 _WRITTEN = ("split_file", "cache")  # options of data sets that name what they write
 _LONGEST_NAME = 100
 
+Freeze = Literal["none", "trunk", "branches"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -106,7 +107,10 @@ class ModelSettings(_Settings):
     head: Literal["paper", "bnneck"] = "paper"
     """Head of every part: the paper's, or batch normalisation as a neck between the triplet loss and the classifier."""
     pretrained: bool | Path = True
-    """Starting weights: True (timm downloads ImageNet's), False (random), or a local file in timm's layout."""
+    """Starting weights: True (timm downloads ImageNet's), False (random), a local file in timm's layout, or an earlier
+    model of the same backbone, with any partition: what the two have in common is taken."""
+    freeze: Freeze = "none"
+    """Keep the trunk, or the trunk and the branches, as they start; their batch statistics too."""
 
     @model_validator(mode="after")
     def _partition_parses(self) -> ModelSettings:
@@ -134,6 +138,8 @@ class OptimizerSettings(_Settings):
     """Epochs. In each, every identity is shown once with K of its images."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
+    factors: dict[Literal["trunk", "branches", "heads", "classifiers"], Amount] = {}
+    """Factors of the learning rate by part of the network, such as: trunk 0.1 branches 0.1."""
     weight_decay: Amount = 5e-4
     """L2 regularisation of every parameter."""
     amsgrad: bool = True
