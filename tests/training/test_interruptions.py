@@ -21,6 +21,7 @@ import torch
 import reprism
 from reprism.data.records import DataError
 from reprism.files import whole_file
+from reprism.losses import TotalLoss
 from reprism.models.checkpoint import CheckpointError
 from reprism.training import module as training_module
 from reprism.training import run
@@ -310,14 +311,14 @@ def test_files_are_synced_before_they_take_their_name(tmp_path: Path, monkeypatc
 def test_a_loss_that_is_not_finite_ends_the_run_at_that_step(
     people: Path, recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    loss, calls = training_module.TotalLoss.forward, []
+    loss, calls = TotalLoss.forward, []
 
     def exploding(self: Any, output: Any, labels: Any) -> Any:
         terms = loss(self, output, labels)
         calls.append(1)
         return terms._replace(total=terms.total * value) if len(calls) == 5 else terms
 
-    monkeypatch.setattr(training_module.TotalLoss, "forward", exploding)
+    monkeypatch.setattr(TotalLoss, "forward", exploding)
     with pytest.raises(DivergedError, match=r"loss is not finite .*epoch 2, .*--optimizer\.lr.* 0\.001") as error:
         train(recipe_of(people, trainer={"precision": "bf16"}), tmp_path / "run")
     assert "--trainer.precision fp32" in str(error.value)
