@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reprism.evaluator import Evaluation as Evaluation
     from reprism.evaluator import evaluate_model as evaluate_model
     from reprism.gallery.table import Gallery as Gallery
+    from reprism.imports import trust as trust
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
     from reprism.models.network import PartNet as PartNet
@@ -66,6 +67,7 @@ _HOMES = {
     "rerank": "reprism.evaluation.reranking",
     "save": "reprism.models.checkpoint",
     "train": "reprism.training.run",
+    "trust": "reprism.imports",
 }
 
 __all__ = ["__version__", "losses", *sorted(_HOMES)]

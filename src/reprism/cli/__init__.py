@@ -19,6 +19,7 @@ from typing import Any
 
 from reprism._version import __version__
 from reprism.gallery.failures import storage_failure
+from reprism.imports import trust
 from reprism.terminal import did_you_mean
 
 COMMANDS = {
@@ -53,6 +54,8 @@ commands:
 
   reprism COMMAND --help    explains a command and its options
   reprism --version         prints the version
+  --trust MODULE            with any command: let recipes, runs and models that
+                            you did not write name code of this Python module
 
 First steps, without any data of your own:  reprism demo
 """
@@ -106,11 +109,28 @@ def _run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    rest = _trusting(rest)
     run: Callable[[Sequence[str]], int] = import_module(f"reprism.cli.{name}").run
     if name == "serve":  # ends in order by itself
         return run(rest)
     with _sigterm_interrupts():
         return run(rest)
+
+
+def _trusting(arguments: Sequence[str]) -> list[str]:
+    """Take ``--trust MODULE`` out of a command's arguments, wherever it stands, and do what it says."""
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        name, separator, module = argument.partition("=")
+        if name != "--trust":
+            rest.append(argument)
+            continue
+        module = module if separator else next(left, "")
+        if not module or module.startswith("-"):
+            raise ValueError("expected a module after --trust, such as --trust mymodule")
+        trust(module)
+    return rest
 
 
 @contextmanager

@@ -2,17 +2,24 @@
 
 from typing import Any
 
-from reprism.data import Progress, ReIDDataset, open_dataset
+from reprism.data import LOADERS, Progress, ReIDDataset, open_dataset
+from reprism.imports import is_import_path, trust
 
 
 def named_data(text: str) -> tuple[str, str, dict[str, str]]:
-    """Name, folder and options from NAME,OPTION=VALUE,…:DIR.
+    """Return name, folder and options of NAME,OPTION=VALUE,…:DIR; NAME may be package.module:load.
 
     Raises:
         ValueError: the text is not of that form.
     """
     before, separator, root = text.partition(":")
     name, *pairs = before.split(",")
+    function, colon, folder = root.partition(":")
+    if name not in LOADERS and colon and is_import_path(f"{name}:{function.partition(',')[0]}"):
+        # A loader of the user's own, typed by them: package.module:load:DIR.
+        function, *pairs = function.split(",")
+        name, root = f"{name}:{function}", folder
+        trust(name.partition(":")[0])
     options = dict(pair.partition("=")[::2] for pair in pairs)
     if not (name and separator and root and all(options) and all(options.values())):
         raise ValueError(

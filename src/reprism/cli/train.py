@@ -12,7 +12,8 @@ import tyro
 
 from reprism.cli.arguments import parse
 from reprism.cli.output import progress_bars
-from reprism.training.recipes import RECIPES, Recipe, find_recipe
+from reprism.imports import trust
+from reprism.training.recipes import RECIPES, Recipe, code_of, find_recipe
 
 
 @dataclass
@@ -81,6 +82,9 @@ def run(argv: Sequence[str]) -> int:
     from reprism.training.resuming import DivergedError
     from reprism.training.run import is_first_process, train
     from reprism.training.stopping import TrainingInterrupted
+
+    # Code that the user typed is trusted; that of a recipe's file or an earlier run needs --trust.
+    trust(*(path.partition(":")[0] for path in code_of(arguments.recipe).values() if path in argv))
 
     with progress_bars() as progress, _notes(is_first_process):
         try:

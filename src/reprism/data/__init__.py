@@ -9,6 +9,7 @@ from typing import Any
 
 from reprism.data import cuhk03, dukemtmc, market1501, mars, own
 from reprism.data.records import DataError, ReIDDataset, Sample, Tracklet
+from reprism.imports import import_object, is_import_path
 from reprism.terminal import did_you_mean
 
 __all__ = ["LOADERS", "DataError", "ReIDDataset", "Sample", "Tracklet", "open_dataset"]
@@ -32,19 +33,20 @@ def open_dataset(
     """Open a data set that lies on disk.
 
     Args:
-        name: Which data set: a key of ``LOADERS``.
+        name: Which data set: a key of ``LOADERS``; or ``package.module:load``, a loader of your own, whose module
+            :func:`reprism.trust` knows. It is called with the folder and the options.
         root: Its folder; of ``csv``, the table.
         progress: Called by loaders that have long work to do (the first opening of ``cuhk-03.mat``).
         **options: What the data set's own loader takes beside the folder; text will do for numbers.
 
     Raises:
-        ValueError: No data set of this name is known, or it has no such option.
+        ValueError: No data set of this name is known, it has no such option, or its loader is not trusted.
         DataError: The folder does not hold the data set.
     """
-    if name not in LOADERS:
+    if name not in LOADERS and not is_import_path(name):
         hint = did_you_mean(name, LOADERS)
         raise ValueError(f"Unknown data set {name!r}.{hint} Known: {', '.join(sorted(LOADERS))}.")
-    loader = LOADERS[name]
+    loader = LOADERS[name] if name in LOADERS else import_object(name, "the data set")
     parameters = list(inspect.signature(loader).parameters)[1:]
     known = [parameter for parameter in parameters if parameter != "progress"]
     if unknown := sorted(options.keys() - set(known)):
@@ -53,4 +55,7 @@ def open_dataset(
         )
     if "progress" in parameters:
         options["progress"] = progress
-    return loader(root, **options)
+    dataset = loader(root, **options)
+    if not isinstance(dataset, ReIDDataset):
+        raise ValueError(f"expected a ReIDDataset from {name}, got {type(dataset).__name__}")
+    return dataset

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from reprism._version import __version__
 from reprism.data.transforms import Preprocessing
 from reprism.files import whole_file
+from reprism.imports import UntrustedCodeError, import_object
 from reprism.models.backbone import BackboneError, is_safetensors, read_state_dict
 from reprism.models.foreign import ForeignNet
 from reprism.models.network import PAPERS, PartNet, build_model, kind_of
@@ -144,7 +145,7 @@ def load(
         path: A file that :func:`save` wrote, or a state dict of the released SCR code (``.pth`` or safetensors).
         classifiers: Whether to build the classifiers, where the file has them.
         pool, head: The pooling and head that the model was built with, where they were somebody's own; see
-            :func:`build_model`. A file names them, and their code is never imported from it.
+            :func:`build_model`. A file names them. They need not be given if :func:`reprism.trust` knows their module.
 
     Raises:
         CheckpointError: The file is missing, damaged, of a newer format, of no known layout, or of a pooling or head
@@ -184,16 +185,17 @@ def load(
 def _own_part(header: Mapping[str, Any], what: str, known: Mapping[str, Any], given: Any) -> Any:
     """Return the pooling or head to build: by its name, or the one that was given, if it is the file's."""
     name = header.get(what, PAPERS[what])
-    if given is None and name in known:
+    if given is not None:
+        if kind_of(given) != name:
+            raise CheckpointError(f"has the {what} {name!r}, not {kind_of(given)!r}")
+        return given
+    if name in known:
         return name
-    if given is None:
-        raise CheckpointError(
-            f"has a {what} of its own, {name!r}, which is not loaded from a file: give it, as reprism.load(path, "
-            f"{what}=…)"
-        )
-    if kind_of(given) != name:
-        raise CheckpointError(f"has the {what} {name!r}, not {kind_of(given)!r}")
-    return given
+    try:
+        own = import_object(name, f"its {what}")
+    except UntrustedCodeError as error:
+        raise CheckpointError(f"cannot be loaded: {error}; or give it, as reprism.load(path, {what}=…)") from error
+    return own() if what == "pool" else own
 
 
 def _check_claims(header: dict[str, Any], path: Path) -> None:

@@ -261,7 +261,12 @@ def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
         for key in keys:
             del values[section][key]
     # Settings that came later: folders of runs without them keep their names.
-    for section, later in (("model", PAPERS | {"freeze": "none"}), ("optimizer", {"factors": {}})):
+    for section, later in (
+        ("data", {"sampler": None, "transform": None}),
+        ("model", PAPERS | {"freeze": "none"}),
+        ("loss", {"use": None}),
+        ("optimizer", {"factors": {}}),
+    ):
         for key, usual in later.items():
             if values[section][key] == usual:
                 del values[section][key]

@@ -17,6 +17,7 @@ from reprism.data.images import DecodedImages, ImageSet
 from reprism.data.records import ReIDDataset
 from reprism.data.sampling import IdentityBatchSampler
 from reprism.data.transforms import train_transform
+from reprism.imports import import_object, is_import_path
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet, build_model
 from reprism.models.starting import is_model_file, start_from
@@ -79,18 +80,25 @@ def build_ingredients(
 
     Raises:
         BackboneError: The backbone or its weights cannot be had.
+        UntrustedCodeError: The recipe names code that nobody trusts: see :func:`reprism.trust`.
         ValueError: Other settings that fit nothing.
     """
     model = _build(recipe, dataset.num_train_identities)
     data, loss, settings = recipe.data, recipe.loss, recipe.optimizer
-    augment = train_transform(
-        model.preprocessing, data.flip, data.erasing, pad_crop=data.pad_crop, color_jitter=data.color_jitter
-    )
+    if data.transform is not None:
+        augment = import_object(data.transform, "data.transform")(model.preprocessing)
+    else:
+        augment = train_transform(
+            model.preprocessing, data.flip, data.erasing, pad_crop=data.pad_crop, color_jitter=data.color_jitter
+        )
     train_set = ImageSet(
         dataset.train_images, augment, dataset.train_targets, cache=images if images is not None else "none"
     )
 
-    def sampler(rank: int, world_size: int) -> IdentityBatchSampler:
+    def sampler(rank: int, world_size: int) -> BatchSampler:
+        if data.sampler is not None:
+            made: BatchSampler = import_object(data.sampler, "data.sampler")(train_set, rank, world_size)
+            return made
         return IdentityBatchSampler(
             dataset.train_targets,
             data.ids_per_batch,
@@ -102,7 +110,11 @@ def build_ingredients(
 
     return Ingredients(
         model=model,
-        loss=TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing),
+        loss=(
+            TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
+            if loss.use is None
+            else import_object(loss.use, "loss.use")(model)
+        ),
         train_set=train_set,
         sampler=sampler,
         optimizer=partial(
@@ -129,8 +141,8 @@ def _build(recipe: Recipe, classes: int) -> PartNet:
         part_dim=settings.part_dim,
         pretrained=settings.pretrained if earlier is None else False,
         size=recipe.data.size,
-        pool=settings.pool,
-        head=settings.head,
+        pool=import_object(settings.pool, "model.pool")() if is_import_path(settings.pool) else settings.pool,
+        head=import_object(settings.head, "model.head") if is_import_path(settings.head) else settings.head,
     )
     if earlier is not None:
         _log.info("started from %s: %s", earlier, start_from(model, earlier))

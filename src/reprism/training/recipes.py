@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from reprism.data.video import VideoSettings
 from reprism.files import write_json
+from reprism.imports import is_import_path
 from reprism.notation import Partition
 from reprism.terminal import did_you_mean
 
@@ -23,6 +24,7 @@ SCR = "p1+p2(s2c2)+p3(s3c3)"
 
 _WRITTEN = ("split_file", "cache")  # options of data sets that name what they write
 _LONGEST_NAME = 100
+_POOLS, _HEADS = ("max", "avg", "gem"), ("paper", "bnneck")  # what models/parts.py has, which needs torch
 
 Freeze = Literal["none", "trunk", "branches"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -62,7 +64,7 @@ class DataSettings(_Settings):
     """Images, batches and augmentation."""
 
     name: str = "market1501"
-    """Name of the data set, as reprism.open_dataset takes it."""
+    """Name of the data set, as reprism.open_dataset takes it; or package.module:load, a loader of your own."""
     root: Path | None = None
     """Folder of the data set."""
     options: dict[str, str] = {}
@@ -81,6 +83,11 @@ class DataSettings(_Settings):
     """Pixels to pad a training image by, before a random crop of its old size; 0: off."""
     color_jitter: Fraction = 0.0
     """Maximum relative change of a training image's brightness, contrast and saturation."""
+    sampler: str | None = None
+    """Batch sampler of your own: package.module:make, called with the training set, the rank and the number of
+    processes (default: P identities with K images each)."""
+    transform: str | None = None
+    """Augmentation of your own: package.module:make, called with the model's preprocessing (default: as set above)."""
     cache: Literal["none", "ram"] = "none"
     """ram decodes every training image once and keeps it in memory (24 kB each at 128x64)."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -102,10 +109,12 @@ class ModelSettings(_Settings):
     """timm network, or residual_attention56."""
     part_dim: Positive = 256
     """Width of every part's feature."""
-    pool: Literal["max", "avg", "gem"] = "max"
-    """Pooling of the maps: maximum (the paper's), mean, or generalised mean with a learned exponent."""
-    head: Literal["paper", "bnneck"] = "paper"
-    """Head of every part: the paper's, or batch normalisation as a neck between the triplet loss and the classifier."""
+    pool: str = "max"
+    """Pooling of the maps: max (the paper's), avg, gem (generalised mean with a learned exponent), or
+    package.module:make, called without arguments."""
+    head: str = "paper"
+    """Head of every part: paper, bnneck (batch normalisation as a neck between triplet loss and classifier), or
+    package.module:make, called with the widths of its input and of its feature."""
     pretrained: bool | Path = True
     """Starting weights: True (timm downloads ImageNet's), False (random), a local file in timm's layout, or an earlier
     model of the same backbone, with any partition: what the two have in common is taken."""
@@ -115,12 +124,17 @@ class ModelSettings(_Settings):
     @model_validator(mode="after")
     def _partition_parses(self) -> ModelSettings:
         Partition.parse(self.partition)
+        for name, value, known in (("pool", self.pool, _POOLS), ("head", self.head, _HEADS)):
+            if value not in known and not is_import_path(value):
+                raise ValueError(f"expected {name} {', '.join(known)} or package.module:make, got {value!r}")
         return self
 
 
 class LossSettings(_Settings):
     """The total loss (paper equation 3)."""
 
+    use: str | None = None
+    """Loss of your own: package.module:make, called with the model (default: the total loss, by the settings below)."""
     ce_weight: Amount = 2.0
     """Weight of the mean cross-entropy (lambda)."""
     triplet_weight: Amount = 1.0
@@ -197,6 +211,19 @@ class Recipe(_Settings):
         if len(name) > _LONGEST_NAME or name[:1] in (".", "~") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{name!r} cannot be a folder's name: take letters, digits and -, without / and \\")
         return name
+
+
+def code_of(recipe: Recipe) -> dict[str, str]:
+    """Return the import paths of what a recipe takes from outside Reprism, by field."""
+    named = {
+        "data.name": recipe.data.name,
+        "data.sampler": recipe.data.sampler,
+        "data.transform": recipe.data.transform,
+        "model.pool": recipe.model.pool,
+        "model.head": recipe.model.head,
+        "loss.use": recipe.loss.use,
+    }
+    return {field: value for field, value in named.items() if value is not None and is_import_path(value)}
 
 
 def scr(name: str, dataset: str, **options: str) -> Recipe:
