@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from reprism.cli.arguments import parse
-from reprism.cli.datasets import named_data, open_named
+from reprism.cli.datasets import open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
 from reprism.cli.output import figures_table, metrics_table, progress_bars, titled, unused
-from reprism.data import ReIDDataset
+from reprism.data import LOADERS, ReIDDataset
+from reprism.data.joint import named_data
 from reprism.data.records import sorted_labels
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _require_ranked_lists(protocol: "Protocol", dataset: ReIDDataset) -> None:
 
 def _row_names(data: Sequence[str]) -> list[str]:
     """Name each data set for a table: by its name alone, if no two have the same, or as it was given."""
-    names = [named_data(text)[0] for text in data]
+    names = [named_data(text, LOADERS)[0] for text in data]
     return names if len(set(names)) == len(names) else list(data)
 
 
@@ -178,7 +179,7 @@ def _file_name(checkpoint: Path, data: Sequence[str]) -> str:
     A run's model is named after its folder.
     """
     model = checkpoint.absolute().parent.name if checkpoint.name == "model.safetensors" else checkpoint.stem
-    named = [(name, Path(root).absolute().stem) for name, root, _ in map(named_data, data)]
+    named = [(name, Path(root).absolute().stem) for name, root, _ in (named_data(text, LOADERS) for text in data)]
     parts = [model, *dict.fromkeys(part for pair in named for part in pair)]
     readable = re.sub(r"[^\w.-]+", "-", "-".join(parts))
     return f"evaluation-{readable[:120]}.json"

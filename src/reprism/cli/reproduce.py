@@ -8,8 +8,9 @@ from pathlib import Path
 import tyro
 
 from reprism.cli.arguments import parse
-from reprism.cli.datasets import named_data
 from reprism.cli.output import progress_bars
+from reprism.data import LOADERS
+from reprism.data.joint import named_data
 from reprism.paper.reproduce import QUOTED, Budget, needs, reproduce
 from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS
 from reprism.training.recipes import find_recipe
@@ -75,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError("--seeds and --epochs must be 1 or more")
     roots = {}
     for text in arguments.data:
-        name, root, options = named_data(text)
+        name, root, options = named_data(text, LOADERS)
         if options:
             raise ValueError(f"--data {text}: the table says which variant of {name} a row needs; give {name}:{root}")
         roots[name] = root

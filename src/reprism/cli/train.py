@@ -1,6 +1,7 @@
 """``reprism train``."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +85,12 @@ def run(argv: Sequence[str]) -> int:
     from reprism.training.stopping import TrainingInterrupted
 
     # Code that the user typed is trusted; that of a recipe's file or an earlier run needs --trust.
-    trust(*(path.partition(":")[0] for path in code_of(arguments.recipe).values() if path in argv))
+    typed = {
+        path
+        for path in code_of(arguments.recipe).values()
+        if any(re.match(rf"{re.escape(path)}([:,]|$)", each) for each in argv)
+    }
+    trust(*(path.partition(":")[0] for path in typed))
 
     with progress_bars() as progress, _notes(is_first_process):
         try:

@@ -262,7 +262,7 @@ def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
             del values[section][key]
     # Settings that came later: folders of runs without them keep their names.
     for section, later in (
-        ("data", {"sampler": None, "transform": None}),
+        ("data", {"also": [], "sampler": None, "transform": None}),
         ("model", PAPERS | {"freeze": "none"}),
         ("loss", {"use": None}),
         ("optimizer", {"factors": {}}),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from reprism.data import LOADERS
+from reprism.data.joint import named_data
 from reprism.data.video import VideoSettings
 from reprism.files import write_json
 from reprism.imports import is_import_path
@@ -69,6 +71,8 @@ class DataSettings(_Settings):
     """Folder of the data set."""
     options: dict[str, str] = {}
     """Options of the data set's loader, such as: boxes labelled."""
+    also: tuple[str, ...] = ()
+    """Further data sets to train on, each as NAME:DIR; identities are kept apart. Evaluation is on the first."""
     size: tuple[Positive, Positive] = (384, 192)
     """Height and width of the network's images, in pixels."""
     ids_per_batch: Positive = 8
@@ -223,6 +227,8 @@ def code_of(recipe: Recipe) -> dict[str, str]:
         "model.head": recipe.model.head,
         "loss.use": recipe.loss.use,
     }
+    for number, text in enumerate(recipe.data.also):
+        named[f"data.also[{number}]"] = named_data(text, LOADERS)[0]
     return {field: value for field, value in named.items() if value is not None and is_import_path(value)}
 
 

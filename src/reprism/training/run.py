@@ -21,9 +21,10 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from reprism.data import open_dataset
+from reprism.data import LOADERS, open_dataset
 from reprism.data.check import require_trainable
 from reprism.data.images import DecodedImages, check_images
+from reprism.data.joint import join_training, named_data
 from reprism.data.records import DataError, ReIDDataset, Sample, as_images, without_images
 from reprism.files import write_json
 from reprism.models.checkpoint import save
@@ -207,6 +208,10 @@ def _load_data(
         if data.root is None:
             raise RecipeError("no data to train on: give the folder of the data set by --data.root DIR")
         dataset = open_dataset(data.name, data.root, progress=progress, **data.options)
+    if data.also:
+        further = [named_data(text, LOADERS) for text in data.also]
+        others = [open_dataset(name, root, progress=progress, **options) for name, root, options in further]
+        dataset = join_training(dataset, others)
     require_trainable(dataset, data.ids_per_batch, processes)
     unreadable: list[tuple[Sample, str]] = []
 
