@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from reprism.evaluator import Evaluation, evaluate_model
 from reprism.figures.demo_page import demo_page
 from reprism.models.checkpoint import load, save
 from reprism.models.network import PartNet, build_model
+from reprism.progress import Progress, step
 from reprism.training.recipes import (
     DataSettings,
     ModelSettings,
@@ -43,8 +44,6 @@ from reprism.training.stopping import TrainingInterrupted
 if TYPE_CHECKING:
     from reprism.gallery.search import Match
 
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(what, done, total)``."""
 
 _MADE_BY = "reprism demo"
 _CONTENTS = frozenset({"data", "run", "gallery", "report.html", "search.html", "metrics.json"})
@@ -146,7 +145,7 @@ def run_demo(
                 distractors=settings.distractors,
                 size=settings.size,
                 seed=seed,
-                progress=lambda done, total: progress("drawing people", done, total),
+                progress=step(progress, "drawing people"),
             )
         recipe = settings.recipe(folder / "data", seed)
         dataset = open_dataset(recipe.data.name, folder / "data")
@@ -210,7 +209,7 @@ def search_demo(
     embedder = Embedder(model, precision="fp32")
     gallery = Gallery.create(out / "gallery", embedder, model=model)
     sightings = find_sightings([out / "data" / "bounding_box_test"], naming="market1501")
-    index_images(gallery, embedder, sightings, progress=lambda done, total: progress("indexing", done, total))
+    index_images(gallery, embedder, sightings, progress=step(progress, "indexing"))
     one_each = {sample.pid: sample for sample in as_images(open_dataset("market1501", out / "data").query)}
     queries = list(one_each.values())[:people]
     answers = []

@@ -27,6 +27,7 @@ from reprism.models.checkpoint import fingerprint, load
 from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet
 from reprism.precision import Precision, autocast, fastest_precision, usable_device
+from reprism.progress import Count
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -231,7 +232,7 @@ class Embedder:
         samples: Sequence[Sample],
         *,
         workers: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Count | None = None,
     ) -> np.ndarray:
         """Descriptors of a data set's images, decoded by ``workers`` processes beside the network.
 
@@ -286,7 +287,7 @@ class Embedder:
         video: VideoSettings | None = None,
         *,
         workers: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Count | None = None,
     ) -> np.ndarray:
         """Descriptors of a data set's tracklets, one tracklet's frames at a time.
 
@@ -322,7 +323,7 @@ class Embedder:
         video: VideoSettings | None = None,
         *,
         workers: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Count | None = None,
     ) -> np.ndarray:
         """Descriptors of a part of a data set: images (:meth:`embed_samples`) or tracklets (:meth:`embed_tracklets`).
 

@@ -33,8 +33,7 @@ from reprism.evaluation.ranking import RankingMetrics
 from reprism.files import write_json
 from reprism.notation import Partition
 from reprism.precision import Precision
-
-Progress = Callable[[str, int, int], None]
+from reprism.progress import Progress, step
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,17 +272,14 @@ def _describe(
     what: str,
     items: tuple[Item, ...] | list[Item],
 ) -> np.ndarray:
-    report = None if progress is None else partial(progress, what)
-    return embedder.embed_items(items, video, workers=workers, progress=report)
+    return embedder.embed_items(items, video, workers=workers, progress=step(progress, what))
 
 
 def _score(
     query: np.ndarray, gallery: np.ndarray, dataset: ReIDDataset, protocol: Protocol, progress: Progress | None
 ) -> RankingMetrics:
     options = protocol.ranking_options(dataset)
-    if progress is not None:
-        options["progress"] = partial(progress, "ranking")
-    return evaluate_items(query, gallery, dataset.query, dataset.gallery, **options)
+    return evaluate_items(query, gallery, dataset.query, dataset.gallery, **options, progress=step(progress, "ranking"))
 
 
 def _rows_by_camera(items: tuple[Item, ...]) -> dict[Label, list[int]]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.output import figures_table, progress_bars
+from reprism.progress import step
 from reprism.terminal import did_you_mean
 
 
@@ -172,7 +173,7 @@ def _render(argv: Sequence[str]) -> int:
             **{name: many for name, many in people.items() if many is not None},
             size=(arguments.height, arguments.height // 2),
             seed=arguments.seed,
-            progress=lambda done, total: progress("drawing", done, total),
+            progress=step(progress, "drawing"),
         )
     print(root)
     return 0

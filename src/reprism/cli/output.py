@@ -1,19 +1,20 @@
 """What commands show: progress bars, and tables of figures."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from rich import progress as rich_progress
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from reprism.progress import Progress
 from reprism.terminal import is_animated
 
 _METRICS = {
@@ -58,10 +59,10 @@ def unused(path: Path) -> Path:
     return next(free for free in chain([path], numbered) if not free.exists())
 
 
-class _Rate(ProgressColumn):
+class _Rate(rich_progress.ProgressColumn):
     """How many a second, lately."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: rich_progress.Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:,.1f}/s", style="progress.data.speed")
 
 
@@ -72,7 +73,7 @@ _FIGURES_WIDTH = 36  # of a bar and its figures, at least
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars() -> Iterator[Progress]:
     """Show progress by name: ``progress(what, done, total)`` moves a bar on a terminal.
 
     Elsewhere (:func:`reprism.terminal.is_animated`) it writes a line now and then, and one at the end.
@@ -80,14 +81,14 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     console = Console(stderr=True)
     animated = is_animated(console)
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(None),
-        MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(None),
+        rich_progress.MofNCompleteColumn(),
         _Rate(),
-        TimeRemainingColumn(),
+        rich_progress.TimeRemainingColumn(),
     )
     # Shown only while something is under way, and nothing redirected: training draws a bar of its own meanwhile.
-    bars = Progress(
+    bars = rich_progress.Progress(
         *columns, console=console, transient=True, expand=True, redirect_stdout=False, redirect_stderr=False
     )
     tasks: dict[str, Any] = {}
@@ -123,7 +124,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             bars.stop()
 
 
-def titled(progress: Callable[[str, int, int], None], title: str) -> Callable[[str, int, int], None]:
+def titled(progress: Progress, title: str) -> Progress:
     """Return the same progress, with ``title: `` before what is under way."""
     return lambda what, done, total: progress(f"{title}: {what}", done, total)
 

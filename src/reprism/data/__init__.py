@@ -10,6 +10,7 @@ from typing import Any
 from reprism.data import cuhk03, dukemtmc, market1501, mars, own
 from reprism.data.records import DataError, ReIDDataset, Sample, Tracklet
 from reprism.imports import import_object, is_import_path
+from reprism.progress import Progress
 from reprism.terminal import did_you_mean
 
 __all__ = ["LOADERS", "DataError", "ReIDDataset", "Sample", "Tracklet", "open_dataset"]
@@ -22,9 +23,6 @@ LOADERS: dict[str, Callable[..., ReIDDataset]] = {
     "csv": own.load_table,
     "folder": own.load_folder,
 }
-
-Progress = Callable[[str, int, int], object]
-"""Called as ``progress(what, done, total)``."""
 
 
 def open_dataset(

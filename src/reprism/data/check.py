@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from reprism.data.records import (
     as_images,
     sorted_labels,
 )
+from reprism.progress import Count, Progress, step
 
 PARTS = ("train", "query", "gallery")
-Progress = Callable[[str, int, int], object]
 
 PUBLISHED: dict[tuple[str, str], dict[str, dict[str, int]]] = {
     ("market1501", ""): {
@@ -178,7 +178,7 @@ def _refuse(dataset: ReIDDataset, faults: list[str]) -> None:
         raise DataError(f"the data set {dataset.name} in {dataset.root} cannot be used: {'; '.join(faults)}")
 
 
-def missing_files(items: Iterable[Item], progress: Callable[[int, int], object] | None = None) -> list[Path]:
+def missing_files(items: Iterable[Item], progress: Count | None = None) -> list[Path]:
     """The images of some items that are not on disk, found by listing folders, each once; no image is opened."""
     wanted: dict[Path, set[str]] = defaultdict(set)
     for item in items:
@@ -228,9 +228,6 @@ def check_dataset(
         there is none.
     """
 
-    def report(what: str) -> Callable[[int, int], object] | None:
-        return None if progress is None else lambda done, total: progress(what, done, total)
-
     parts: dict[str, Any] = {}
     differences = []
     published = published_counts(dataset)
@@ -244,14 +241,14 @@ def check_dataset(
         ]
     # In the original protocol of MARS the queries are in the gallery too: every file once.
     items = list(dict.fromkeys((*dataset.train, *dataset.query, *dataset.gallery, *dataset.multi_query)))
-    missing = missing_files(items, report("listing folders"))
+    missing = missing_files(items, step(progress, "listing folders"))
     unreadable = []
     if decode:
         from reprism.data.images import check_images
 
         gone = set(missing)
         images = [sample for sample in as_images(items) if sample.path not in gone]
-        unreadable = check_images(images, report("decoding images"))[1]
+        unreadable = check_images(images, step(progress, "decoding images"))[1]
     unusable = evaluation_faults(dataset)
     if dataset.train:
         unusable = training_faults(dataset, ids_per_batch) + unusable

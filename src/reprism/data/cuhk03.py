@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,10 +28,10 @@ from reprism.data.folders import PARTS, Naming, find_root, read_parts
 from reprism.data.matlab import read_tables
 from reprism.data.records import DataError, ReIDDataset, Sample
 from reprism.files import whole_folder, write_json
+from reprism.progress import Progress
 
 Boxes = Literal["labelled", "detected"]
 Protocol = Literal["new", "classic"]
-Progress = Callable[[str, int, int], object]
 
 MAT = "cuhk-03.mat"
 CLASSIC_SPLITS = 20

@@ -21,9 +21,7 @@ from torch.utils.data import Dataset
 from reprism.data.image_checks import RefusedError, TooLargeError, check_image, check_is_file
 from reprism.data.records import DataError, Sample
 from reprism.data.sampling import Draw
-
-Progress = Callable[[int, int], object]
-"""Called as ``progress(done, total)`` after each image."""
+from reprism.progress import Count
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 """What is decoded. Pillow knows dozens more; some start other programs (EPS) or are little tested."""
@@ -161,7 +159,7 @@ def _reason(error: Exception, formats: Sequence[str]) -> str:
 
 
 def check_images(
-    samples: Sequence[Sample], progress: Progress | None = None
+    samples: Sequence[Sample], progress: Count | None = None
 ) -> tuple[list[Sample], list[tuple[Sample, str]]]:
     """Decode every image once, with a pool of threads, and keep none.
 
@@ -179,7 +177,7 @@ def check_images(
 
 
 def _decode_all(
-    samples: Sequence[Sample], progress: Progress | None
+    samples: Sequence[Sample], progress: Count | None
 ) -> Iterator[tuple[Sample, torch.Tensor | ImageError]]:
     """Every sample with its image or with what went wrong, in order."""
 
@@ -227,7 +225,7 @@ class DecodedImages:
         self,
         samples: Sequence[Sample],
         on_error: Literal["raise", "skip"] = "raise",
-        progress: Progress | None = None,
+        progress: Count | None = None,
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'.")
@@ -295,7 +293,7 @@ class ImageSet(Dataset[tuple[torch.Tensor, int]]):
         labels: Sequence[int] | None = None,
         cache: Literal["none", "ram"] | DecodedImages = "none",
         *,
-        progress: Progress | None = None,
+        progress: Count | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(samples):
             raise ValueError(f"{len(labels)} labels were given for {len(samples)} samples; each sample needs one.")

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from reprism.data.rendered import camera, draw_shot, generator, person, take_shot
-from reprism.data.rendered_files import Progress, check_range, counter, mark_drawn, part_of, save_mat, split_pids
+from reprism.data.rendered_files import check_range, counter, mark_drawn, part_of, save_mat, split_pids
 from reprism.files import whole_folder
+from reprism.progress import Count
 
 Box = Literal["tight", "detected"]
 
@@ -37,7 +38,7 @@ def render_cuhk03(
     images_per_camera: int = 4,
     size: tuple[int, int] = (128, 64),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Path:
     """Write a drawn data set as CUHK03 is distributed: ``cuhk-03.mat`` and the new protocol's two split files.
 
@@ -189,7 +190,7 @@ def render_cuhk03_np(
     images_per_camera: int = 4,
     size: tuple[int, int] = (128, 64),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Path:
     """Write a drawn data set in the folder form of CUHK03's new protocol.
 

@@ -13,8 +13,7 @@ from scipy.io import savemat
 from reprism.data.folders import DRAWN_MARK
 from reprism.data.rendered import Camera, generator
 from reprism.files import write_json
-
-Progress = Callable[[int, int], None]
+from reprism.progress import Count
 
 
 def mark_drawn(folder: Path, seed: int) -> None:
@@ -50,7 +49,7 @@ def check_range(low: int, high: int | None, **arguments: int) -> None:
             )
 
 
-def counter(total: int, progress: Progress | None) -> Callable[[], None]:
+def counter(total: int, progress: Count | None) -> Callable[[], None]:
     """What to call after every image."""
     done = 0
 

@@ -14,7 +14,6 @@ import numpy as np
 from reprism.data.market1501 import HAND_DRAWN
 from reprism.data.rendered import Camera, Person, Shot, camera, draw_shot, generator, person, take_shot
 from reprism.data.rendered_files import (
-    Progress,
     check_range,
     counter,
     mark_drawn,
@@ -25,6 +24,7 @@ from reprism.data.rendered_files import (
 )
 from reprism.data.rendered_people import dressed
 from reprism.files import whole_folder
+from reprism.progress import Count
 
 # A real Thumbs.db is an OLE container, which starts like this.
 _THUMBS_DB = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504)
@@ -42,7 +42,7 @@ def render_market1501(
     gt_bbox: bool = False,
     size: tuple[int, int] = (128, 64),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Path:
     """Write a drawn data set in the layout of Market-1501.
 
@@ -145,7 +145,7 @@ def render_mars(
     distractors: int = 6,
     size: tuple[int, int] = (128, 64),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Path:
     """Write a drawn video data set in the layout of MARS, tables included.
 

@@ -20,11 +20,12 @@ from reprism.evaluation.calibration_checks import check_values, refuse_constant
 from reprism.evaluation.distances import Matrix
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.intervals import different_people_interval, same_person_interval
-from reprism.evaluation.pair_counts import BINS, Histograms, LabelledRows, PeopleCounts, Progress
+from reprism.evaluation.pair_counts import BINS, Histograms, LabelledRows, PeopleCounts
 from reprism.evaluation.part_scale import PartScale
 from reprism.evaluation.probability import Logistic, Reliability, check_probability, fit_logistic
 from reprism.files import write_json
 from reprism.notation import Partition
+from reprism.progress import Count
 
 FMRS = (1e-2, 1e-3, 1e-4, 1e-5)
 """False match rates that a calibration tabulates."""
@@ -195,7 +196,7 @@ def calibrate(
     about: dict[str, Any] | None = None,
     partition: Partition | None = None,
     runs: int = 1,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Calibration:
     """Calibrate distances on a labelled query and gallery.
 
@@ -272,7 +273,7 @@ def calibrate(
     )
 
 
-def _passes(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
+def _passes(progress: Count | None) -> tuple[Count | None, Count | None]:
     """Return the callbacks of the first half of the work and of the second."""
     if progress is None:
         return None, None

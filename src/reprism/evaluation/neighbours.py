@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Progress = Callable[[int, int], object]
+from reprism.progress import Count
 
 
 class Neighbours(NamedTuple):
@@ -26,7 +25,7 @@ class Neighbours(NamedTuple):
 
 
 def nearest(
-    query: Tensor, gallery: Tensor, k: int, block_bytes: int = 256 * 2**20, progress: Progress | None = None
+    query: Tensor, gallery: Tensor, k: int, block_bytes: int = 256 * 2**20, progress: Count | None = None
 ) -> Neighbours:
     """The ``k`` nearest gallery rows of every query row.
 

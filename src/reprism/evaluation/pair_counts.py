@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from torch import Tensor
 from reprism.data.records import DISTRACTOR, JUNK, Item
 from reprism.evaluation.crowding import centred
 from reprism.evaluation.distances import Matrix, as_matrix
+from reprism.progress import Count
 
 BINS = 4096
 """Bins of a histogram of distances."""
@@ -23,8 +24,6 @@ CANDIDATES = 10
 
 _BLOCK = 2**21  # distances at a time
 _GATHERED = 2**20  # counts of pairs of people, before those of the same two people are added up
-
-Progress = Callable[[int, int], object]
 
 
 class _Block(NamedTuple):
@@ -125,7 +124,7 @@ class LabelledRows:
             return 1.0
         return float(self._norms.amax().sqrt() + self._own.amax().sqrt()) or 1.0
 
-    def histograms(self, progress: Progress | None = None) -> Histograms:
+    def histograms(self, progress: Count | None = None) -> Histograms:
         """Count all pairs by distance, and find the nearest items of every query."""
         counts = torch.zeros((2, BINS), dtype=torch.float64)
         count, k = len(self.query), min(CANDIDATES, len(self.gallery))
@@ -143,7 +142,7 @@ class LabelledRows:
             candidates[some], right[some] = found.values, alike.gather(1, found.indices)
         return Histograms(*(each.numpy() for each in (*counts, *near, candidates, right)))
 
-    def by_people(self, bins: Sequence[int], progress: Progress | None = None) -> list[PeopleCounts]:
+    def by_people(self, bins: Sequence[int], progress: Count | None = None) -> list[PeopleCounts]:
         """Count the pairs that lie in the first so many bins, by the people who are in them.
 
         Beside the descriptors, memory holds a number for every two people of whom a pair lies in them.
@@ -196,7 +195,7 @@ class LabelledRows:
             return torch.bincount(bins[chosen], minlength=BINS)
         return torch.bincount(bins[chosen], self.weight.expand_as(bins)[chosen], minlength=BINS)
 
-    def _blocks(self, progress: Progress | None) -> Iterator[_Block]:
+    def _blocks(self, progress: Count | None) -> Iterator[_Block]:
         """All pairs; the same ones in the same bins, however often."""
         step = max(1, _BLOCK // max(1, len(self.gallery)))
         for start in range(0, len(self.query), step):

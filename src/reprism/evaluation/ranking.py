@@ -7,7 +7,6 @@ The data flows one way: a block of distances -> ranks of its matches -> metrics 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -26,10 +25,10 @@ from reprism.evaluation.distances import (
 from reprism.evaluation.identities import Identities, Labels
 from reprism.evaluation.reranking import RerankedDistances
 from reprism.evaluation.sharpened import SharpenedDistances
+from reprism.progress import Count
 
 AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
 LostQueries: TypeAlias = Literal["exclude", "zero"]
-Progress: TypeAlias = Callable[[int, int], None]
 
 _BLOCK_BYTES = 256 * 2**20
 
@@ -159,7 +158,7 @@ def evaluate(
     max_rank: int = 50,
     all_pairs_runs: int = 1,
     block_bytes: int = _BLOCK_BYTES,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> RankingMetrics:
     """Rank the gallery for every query by Euclidean distance and score the ranking.
 
@@ -238,7 +237,7 @@ def evaluate_distances(
     lost: LostQueries = "exclude",
     max_rank: int = 50,
     block_bytes: int = _BLOCK_BYTES,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> RankingMetrics:
     """Score the ranking by distances already at hand (re-ranked ones, another metric).
 
@@ -269,7 +268,7 @@ def _evaluate(
     lost: LostQueries,
     max_rank: int,
     block_bytes: int,
-    progress: Progress | None,
+    progress: Count | None,
 ) -> RankingMetrics:
     step, trapezoid, penalty = (np.full(len(identities.num_matches), np.nan) for _ in range(3))
     first = np.zeros(len(step), dtype=np.int64)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from reprism.evaluation.crowding import centre_of, centred
 from reprism.evaluation.distances import Matrix, as_matrix
-from reprism.evaluation.neighbours import Neighbours, Progress, nearest
+from reprism.evaluation.neighbours import Neighbours, nearest
+from reprism.progress import Count
 
 _CHUNK = 2**22  # comparisons at a time when sets of neighbours are met
 
@@ -32,7 +33,7 @@ def rerank(
     lambda_value: float = 0.3,
     *,
     block_bytes: int = 256 * 2**20,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> np.ndarray:
     """Distances after k-reciprocal re-ranking.
 
@@ -83,7 +84,7 @@ class RerankedDistances:
         lambda_value: float = 0.3,
         *,
         block_bytes: int = 256 * 2**20,
-        progress: Progress | None = None,
+        progress: Count | None = None,
     ) -> None:
         query, gallery = as_matrix(query, "query"), as_matrix(gallery, "gallery")
         if query.shape[1] != gallery.shape[1]:

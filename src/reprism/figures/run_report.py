@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -33,9 +33,8 @@ from reprism.figures.report import Html, Section
 from reprism.figures.saliency import ExplainError, draw_saliency, saliency
 from reprism.files import write_whole
 from reprism.models.checkpoint import load
+from reprism.progress import Progress
 from reprism.training.recipes import Recipe, find_recipe
-
-Progress = Callable[[str, int, int], None]
 
 _MATCHES = 8  # of each of the hardest queries
 _EXPLAINED = 3  # of them, by saliency

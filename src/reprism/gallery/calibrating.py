@@ -12,9 +12,9 @@ import numpy as np
 from reprism.data.records import Sample
 from reprism.evaluation.calibration import FMRS, Calibration, CalibrationError, calibrate
 from reprism.evaluation.fitted_on import FittedOn, Rows
-from reprism.evaluation.pair_counts import Progress
 from reprism.gallery.rows import DESCRIPTOR, as_matrix
 from reprism.notation import Partition
+from reprism.progress import Count
 
 if TYPE_CHECKING:
     from reprism.gallery.table import Gallery
@@ -57,7 +57,7 @@ def calibrate_gallery(
     fmrs: Sequence[float] = FMRS,
     seed: int = 0,
     about: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Calibration:
     """Calibrate the distances in a gallery, compressed or not, on its own rows of known identity and camera.
 

@@ -21,6 +21,7 @@ from reprism.embedding import Embedder
 from reprism.gallery.rows import Entry
 from reprism.gallery.sightings import Sighting
 from reprism.gallery.table import Gallery
+from reprism.progress import Count
 
 THUMBNAIL_HEIGHT = 128
 """In pixels; a picture that is less high stays as it is."""
@@ -56,7 +57,7 @@ def index_images(
     threads: int = 2,
     thumbnails: bool = True,
     frames: int = 15,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Count | None = None,
 ) -> Indexing:
     """Put images and tracklets into a gallery; those that are there are not looked at again.
 

@@ -7,7 +7,7 @@ import html
 import json
 import logging
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from typing import Any
 from reprism.data import open_dataset
 from reprism.files import write_json, write_whole
 from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS, Experiment, Row, Table
+from reprism.progress import Progress
 from reprism.terminal import did_you_mean
 from reprism.training.recipes import Recipe, released, scr
-
-Progress = Callable[[str, int, int], None]
 
 QUOTED = "other authors' figure"
 

@@ -30,15 +30,13 @@ from reprism.files import write_json
 from reprism.models.checkpoint import save
 from reprism.models.network import PartNet
 from reprism.precision import fastest_precision
+from reprism.progress import Progress, step
 from reprism.training.ingredients import Ingredients, build_ingredients
 from reprism.training.module import ReIDModule
 from reprism.training.progress import TrainingProgress
 from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
 from reprism.training.resuming import PREVIOUS, ResumePoints, WholeCheckpoints, resume_point
 from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted, how_to_resume
-
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(what, done, total)``."""
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -215,15 +213,12 @@ def _load_data(
     require_trainable(dataset, data.ids_per_batch, processes)
     unreadable: list[tuple[Sample, str]] = []
 
-    def report(what: str) -> Callable[[int, int], None] | None:
-        return None if progress is None else lambda done, total: progress(what, done, total)
-
     if data.on_error == "skip":
         # Found out before the first step: which images a batch holds must not depend on what fails when.
         parts: dict[str, Any] = {}
         for part in ("train", "query", "gallery"):
             items = getattr(dataset, part)
-            readable, bad = check_images(as_images(items), report(f"checking {part} images"))
+            readable, bad = check_images(as_images(items), step(progress, f"checking {part} images"))
             unreadable += bad
             parts[part] = tuple(without_images(items, [sample for sample, _ in bad]))
             if not readable:
@@ -232,7 +227,7 @@ def _load_data(
         require_trainable(dataset, data.ids_per_batch, processes)
     images = None
     if data.cache == "ram":
-        images = DecodedImages(dataset.train_images, progress=report("decoding training images"))
+        images = DecodedImages(dataset.train_images, progress=step(progress, "decoding training images"))
     return dataset, images, unreadable
 
 
