@@ -48,8 +48,8 @@ def exact_average_precision(query, gallery):
 @pytest.mark.parametrize("seed", range(8))
 def test_ranks_as_the_definition_in_float64_does(seed, block_bytes, monkeypatch):
     used = []
-    fill = SharpenedDistances.fill
-    monkeypatch.setattr(SharpenedDistances, "fill", lambda *args: used.append(1) or fill(*args))
+    fill = SharpenedDistances.fill_near
+    monkeypatch.setattr(SharpenedDistances, "fill_near", lambda *args: used.append(1) or fill(*args))
     query, gallery = people(seed)
     metrics = evaluate(query[0], gallery[0], query[1], gallery[1], query[2], gallery[2], block_bytes=block_bytes)
     np.testing.assert_allclose(metrics.average_precision, exact_average_precision(query, gallery), atol=1e-12)
@@ -75,7 +75,7 @@ def test_every_distance_lies_on_its_side_of_every_match(seed, width, scale):
     rows = np.repeat(np.arange(6), 4)
     at_matches = distances.of_matches(np.arange(6), rows, matches.numpy().ravel()).view(6, 4)
     out = torch.empty(6, 60)
-    distances.fill(out, np.arange(6), 0, 60, at_matches)
+    distances.fill_near(out, np.arange(6), 0, 60, at_matches)
     exact = g.double().square().sum(1) - 2 * q.double() @ g.double().T
     torch.testing.assert_close(at_matches.double(), exact.gather(1, matches), rtol=0, atol=1e-5 * scale**2)
     # Where float64 sees a difference beyond float32's rounding, the filled block sees the same sign.
@@ -134,8 +134,8 @@ def test_no_term_of_the_bound_is_idle(case, monkeypatch):
     exact = ((gallery.double() - query.double()) ** 2).sum(1)
     assert 1 + (exact < exact[1]).sum() == rank
     used = []
-    fill = SharpenedDistances.fill
-    monkeypatch.setattr(SharpenedDistances, "fill", lambda *args: used.append(1) or fill(*args))
+    fill = SharpenedDistances.fill_near
+    monkeypatch.setattr(SharpenedDistances, "fill_near", lambda *args: used.append(1) or fill(*args))
     metrics = evaluate(query[None], gallery, [1], [0, 1, 2, 2, 2, 2], None, None)
     assert metrics.first_match_rank.tolist() == [rank]
     assert used

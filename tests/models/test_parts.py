@@ -118,7 +118,9 @@ def test_parts_of_ones_own_are_named_in_the_file_and_wanted_back(tmp_path: Path)
     model = build(pool=Sum(), head=narrow).eval()
     path = reprism.save(model, tmp_path / "own.safetensors")
     assert model.kinds == {"pool": f"{__name__}:Sum", "head": f"{__name__}:narrow"}
-    with pytest.raises(CheckpointError, match=rf"own.safetensors cannot be loaded: its pool is the code '{__name__}:Sum'.*pool=…"):
+    with pytest.raises(
+        CheckpointError, match=rf"own.safetensors cannot .* its pool is the code '{__name__}:Sum'.*pool=…"
+    ):
         reprism.load(path)
     with pytest.raises(CheckpointError, match=rf"its head is the code '{__name__}:narrow'"):
         reprism.load(path, pool=Sum())

@@ -12,25 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprism.evaluation.distances import Distances
+from reprism.evaluation.distances import MANY_ROWS, Distances
 from reprism.evaluation.identities import Identities
-from reprism.evaluation.sharpened import SharpenedDistances
 
 # Comparisons run over tiles that stay in a core's cache; a GPU prefers few large launches.
 _TILE_ELEMENTS = {"cpu": 2**20}
 _TILE_ELEMENTS_GPU = 2**24
 # Past this many matches in a query, sorting its row is cheaper than one comparison sweep per match.
 _SORT_ABOVE = 256
-# Below this many rows a matrix product is bound by reading the gallery: better to cut the gallery as well.
-_FEWEST_ROWS = 32
-# From here on more rows make no product faster.
-_MANY_ROWS = 256
 # A float32 sum of ones is exact up to here, so no block is wider.
 _WIDEST_BLOCK = 2**24
 
 
 def ranks_of_matches(
-    distances: Distances | SharpenedDistances, identities: Identities, block_bytes: int
+    distances: Distances, identities: Identities, block_bytes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of valid queries (B indices) with the ranks of their matches (B×n int64, in gallery order)."""
     order = identities.query_order()
@@ -46,25 +41,21 @@ def ranks_of_matches(
         yield queries, counts.cpu().numpy() + 1
 
 
-def _block_shape(
-    distances: Distances | SharpenedDistances, queries: int, identities: Identities, block_bytes: int
-) -> tuple[int, int]:
+def _block_shape(distances: Distances, queries: int, identities: Identities, block_bytes: int) -> tuple[int, int]:
     """Rows and columns of a block of distances: a quarter of the budget, the rest is for what they need."""
     gallery, queries = len(identities.members), min(queries, distances.max_rows)
     elements = max(1, block_bytes // (4 * distances.dtype.itemsize))
     # Of every match up to 256 bytes are held (column, distance, count, precision, …).
     of_matches = 16 * identities.most
     rows = elements // (gallery + of_matches)
-    # Without a first pass for the matches' distances, cutting the gallery costs nothing: many rows at a time are best.
-    fewest = _MANY_ROWS if isinstance(distances, SharpenedDistances) else _FEWEST_ROWS
-    if rows >= min(queries, fewest) and gallery <= _WIDEST_BLOCK:
+    if rows >= min(queries, distances.fewest_rows) and gallery <= _WIDEST_BLOCK:
         return min(rows, queries), gallery
-    rows = max(1, min(queries, _MANY_ROWS, math.isqrt(elements), elements // of_matches))
+    rows = max(1, min(queries, MANY_ROWS, math.isqrt(elements), elements // of_matches))
     return rows, max(1, min(gallery, elements // rows, _WIDEST_BLOCK))
 
 
 def _count_before(
-    distances: Distances | SharpenedDistances,
+    distances: Distances,
     identities: Identities,
     queries: np.ndarray,
     width: int,
@@ -85,10 +76,10 @@ def _count_before(
     def block(start: int) -> Tensor:
         stop = min(start + width, gallery_size)
         out = buffer[: len(queries) * (stop - start)].view(len(queries), stop - start)
-        if isinstance(distances, SharpenedDistances):
-            distances.fill(out, queries, start, stop, thresholds)
-        else:
+        if of_matches is None:
             distances.fill(out, queries, start, stop)
+        else:
+            distances.fill_near(out, queries, start, stop, thresholds)
         return out
 
     def among(start: int, columns: np.ndarray, *others: np.ndarray) -> list[Tensor]:
@@ -96,8 +87,9 @@ def _count_before(
         return [torch.from_numpy(x[inside]).to(device) for x in (columns - start, *others)]
 
     current = -1  # where the block now in the buffer starts
-    if isinstance(distances, SharpenedDistances):
-        thresholds[pairs.rows, pairs.slots] = distances.of_matches(queries, pairs.rows, pairs.columns)
+    of_matches = distances.of_matches(queries, pairs.rows, pairs.columns)
+    if of_matches is not None:
+        thresholds[pairs.rows, pairs.slots] = of_matches
     else:
         # A product's rounding depends on where in it a number stands: thresholds must come from the very blocks.
         for start in range(0, gallery_size, width):

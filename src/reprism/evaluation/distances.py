@@ -14,21 +14,52 @@ from reprism.notation import Partition
 
 Matrix: TypeAlias = Tensor | np.ndarray
 
+MANY_ROWS = 256
+"""Queries at a time from which on more make no product faster."""
+
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Distances(Protocol):
-    """Whatever can fill out (B×(stop − start)) with the distances of some queries to a run of the gallery."""
+    """Whatever can fill out (B×(stop − start)) with the distances of some queries to a run of the gallery.
 
+    Attributes:
+        shape: Queries and gallery rows.
+        device, dtype: Where blocks are filled, and in what.
+        max_rows: Queries at a time; more would exceed the budget.
+        fewest_rows: With fewer queries at a time it is better to cut the gallery as well.
+    """
+
+    shape: tuple[int, int]
     device: torch.device
     dtype: torch.dtype
-    max_rows: int  # more queries at a time would exceed the budget
+    max_rows: int
+    # Below this many rows a matrix product is bound by reading the gallery.
+    fewest_rows: int = 32
+
+    def of_matches(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Tensor | None:
+        """Return the distances of queries[rows] (P indices, ascending) to gallery rows ``columns`` (P).
+
+        None: they are to be taken from the blocks, since the rounding of a product depends on where in it a number
+        stands.
+        """
+        del queries, rows, columns
+        return None
 
     def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
         """Write the distances of ``queries`` (B indices) to gallery rows ``start`` … ``stop`` - 1 into ``out``."""
 
+    def fill_near(self, out: Tensor, queries: np.ndarray, start: int, stop: int, matches: Tensor) -> None:
+        """Write them so that they are exact near those of the matches, and on their right side elsewhere.
 
-class EuclideanDistances:
+        Args:
+            matches: B×n, as :meth:`of_matches` gave them, minus infinity where a query has fewer.
+        """
+        del matches
+        self.fill(out, queries, start, stop)
+
+
+class EuclideanDistances(Distances):
     """Squared Euclidean distances less the query's own squared norm, which changes no ranking.
 
     Both sides are centred, a block at a time, where rows are too crowded for the precision of a product
@@ -37,6 +68,7 @@ class EuclideanDistances:
 
     def __init__(self, query: Tensor, gallery: Tensor, block_bytes: int) -> None:
         self.query, self.gallery = query, gallery
+        self.shape = len(query), len(gallery)
         self.device = query.device if query.device.type != "cpu" else gallery.device
         self.dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
         row_bytes = gallery.shape[1] * self.dtype.itemsize
@@ -86,7 +118,7 @@ class EuclideanDistances:
             torch.addmm(self.gallery_norms[left:right], some, rows.T, alpha=-2, out=target)
 
 
-class AllPairsDistances:
+class AllPairsDistances(Distances):
     """Of tracklets: the sum of the Euclidean distances between every run of the one and every run of the other."""
 
     def __init__(self, query: Tensor, gallery: Tensor, runs: int, block_bytes: int) -> None:
@@ -99,7 +131,7 @@ class AllPairsDistances:
             for j in range(runs)
         ]
         first = self.pairs[0]
-        self.device, self.dtype = first.device, first.dtype
+        self.shape, self.device, self.dtype = first.shape, first.device, first.dtype
         # Beside a block there is a second one, of the pair at work.
         self.max_rows = max(1, first.max_rows // 2)
 
@@ -115,11 +147,12 @@ class AllPairsDistances:
             out += one.clamp_(min=0).sqrt_()
 
 
-class GivenDistances:
+class GivenDistances(Distances):
     """Distances that the caller has."""
 
     def __init__(self, distances: Tensor) -> None:
         self.distances = distances
+        self.shape = distances.shape[0], distances.shape[1]
         self.device = distances.device
         self.dtype = torch.float64 if distances.dtype == torch.float64 else torch.float32
         self.max_rows = len(distances)

@@ -23,7 +23,6 @@ from reprism.evaluation.distances import (
     as_matrix,
 )
 from reprism.evaluation.identities import Identities, Labels
-from reprism.evaluation.reranking import RerankedDistances
 from reprism.evaluation.sharpened import SharpenedDistances
 from reprism.progress import Count
 
@@ -217,7 +216,7 @@ def evaluate(
         raise ValueError(f"all_pairs_runs={all_pairs_runs}: rows of width {query.shape[1]} are not so many descriptors")
     identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
     warn_of_collapse(gallery)
-    distances: Distances | SharpenedDistances
+    distances: Distances
     if all_pairs_runs > 1:
         distances = AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)
     else:
@@ -227,7 +226,7 @@ def evaluate(
 
 
 def evaluate_distances(
-    distances: Matrix | RerankedDistances,
+    distances: Matrix | Distances,
     query_pids: Labels,
     gallery_pids: Labels,
     query_camids: Labels | None,
@@ -245,16 +244,14 @@ def evaluate_distances(
 
     Args:
         distances: N×M floating-point torch tensor or numpy array (memory-mapped too), finite, smaller is
-            closer. It is read block by block and never changed. Or :class:`RerankedDistances`, which are computed
-            block by block.
+            closer. It is read block by block and never changed. Or whatever fills blocks of them
+            (:class:`reprism.evaluation.distances.Distances`), such as re-ranked ones.
         query_pids, gallery_pids, query_camids, gallery_camids: labels of its rows and of its columns.
         ap, lost, max_rank, block_bytes, progress: as in :func:`evaluate`.
     """
     _check_options(ap, lost, max_rank, block_bytes)
-    if not isinstance(distances, RerankedDistances):
-        distances = as_matrix(distances, "distances")
-    identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), *distances.shape)
-    given = distances if isinstance(distances, RerankedDistances) else GivenDistances(distances)
+    given = GivenDistances(as_matrix(distances, "distances")) if isinstance(distances, Matrix) else distances
+    identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), *given.shape)
     return _evaluate(given, identities, ap, lost, max_rank, block_bytes, progress)
 
 
@@ -262,7 +259,7 @@ def evaluate_distances(
 
 
 def _evaluate(
-    distances: Distances | SharpenedDistances,
+    distances: Distances,
     identities: Identities,
     ap: AveragePrecision,
     lost: LostQueries,

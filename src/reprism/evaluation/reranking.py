@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 
 from reprism.evaluation.crowding import centre_of, centred
-from reprism.evaluation.distances import Matrix, as_matrix
+from reprism.evaluation.distances import Distances, Matrix, as_matrix
 from reprism.evaluation.neighbours import Neighbours, nearest
 from reprism.progress import Count
 
@@ -66,10 +66,10 @@ def rerank(
     return out.numpy()
 
 
-class RerankedDistances:
+class RerankedDistances(Distances):
     """The distances of :func:`rerank`, a block at a time: what ranks a gallery whose matrix would not fit in memory.
 
-    Arguments and errors as there. Another instance of :class:`reprism.evaluation.distances.Distances`.
+    Arguments and errors as there.
     """
 
     device = torch.device("cpu")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprism.evaluation.distances import EuclideanDistances
+from reprism.evaluation.distances import MANY_ROWS, Distances, EuclideanDistances
 from reprism.evaluation.identities import Identities
 from reprism.precision import fastest_precision
 
@@ -27,18 +27,20 @@ _HALF_ULP = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
 _TILE_ELEMENTS = 2**20
 
 
-class SharpenedDistances:
+class SharpenedDistances(Distances):
     """What :class:`EuclideanDistances` computes, to within rounding near every match, and on its right side elsewhere.
 
-    Another instance of :class:`reprism.evaluation.distances.Distances`, but that it must be told the distances of the
-    matches. Those, and all that are as close to one as bfloat16 can err, are float32 sums taken row by row: identical
-    gallery rows have identical distances there.
+    The distances of the matches, and all that are as close to one as bfloat16 can err, are float32 sums taken row by
+    row: identical gallery rows have identical distances there.
     """
 
     device = torch.device("cpu")
     dtype = torch.float32
+    # Without a first pass for the matches' distances, cutting the gallery costs nothing: many rows at a time are best.
+    fewest_rows = MANY_ROWS
 
     def __init__(self, plain: EuclideanDistances, block_bytes: int) -> None:
+        self.shape = plain.shape
         self.query, self.gallery, self.norms = plain.query, plain.gallery, plain.gallery_norms
         self.max_rows = min(plain.max_rows, 1024)
         width = self.gallery.shape[1]
@@ -69,17 +71,16 @@ class SharpenedDistances:
         return sharpened if sharpened._share_near(identities) < _WORTH_IT else plain
 
     def of_matches(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-        """P float32: the distances of queries[rows] (P places, ascending) to gallery rows ``columns`` (P)."""
+        """Return P float32, each summed from its own two rows."""
         starts = np.searchsorted(rows, np.arange(len(queries) + 1))
         return self._one_by_one(self._queries(queries), torch.from_numpy(starts), torch.from_numpy(columns))
 
-    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int, matches: Tensor) -> None:
-        """Write the distances of ``queries`` (B indices) to gallery rows ``start`` … ``stop`` - 1 into ``out``.
+    def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
+        """Write the bfloat16 product alone."""
+        self._rough(out, self._queries(queries), start, stop)
 
-        Args:
-            matches: B×n, the distances of each query's matches, as :meth:`of_matches` has them; minus infinity where a
-                query has fewer.
-        """
+    def fill_near(self, out: Tensor, queries: np.ndarray, start: int, stop: int, matches: Tensor) -> None:
+        """Write the bfloat16 product, and in float32 whatever that leaves open."""
         some = self._queries(queries)
         self._rough(out, some, start, stop)
         bounds = self._bounds(some, matches, self.norms[start:stop])
