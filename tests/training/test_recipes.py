@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from reprism.data.video import VideoSettings
 from reprism.training.recipes import (
     RECIPES,
     DataSettings,
@@ -15,6 +16,7 @@ from reprism.training.recipes import (
     Recipe,
     RecipeError,
     find_recipe,
+    what_is_computed,
     write_recipe,
 )
 
@@ -127,3 +129,23 @@ def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.yaml").write_text("[" * 20_000)
     with pytest.raises(RecipeError, match="neither YAML nor JSON"):
         find_recipe(str(tmp_path / "deep.yaml"))
+
+
+def test_a_run_may_go_on_where_its_data_moved_and_work_is_done_otherwise_but_compute_nothing_else() -> None:
+    recipe = RECIPES["cpu-hour"]
+    elsewhere = {"root": Path("/elsewhere"), "workers": 3, "cache": "none"}
+    moved = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update=elsewhere),
+            "trainer": recipe.trainer.model_copy(update={"log_every": 1, "checkpoint_seconds": 5.0}),
+        }
+    )
+    assert what_is_computed(moved) == what_is_computed(recipe)
+    for section, field, value in (
+        ("data", "size", (64, 32)),
+        ("data", "video", VideoSettings(frames=3)),
+        ("loss", "margin", 0.5),
+        ("trainer", "precision", "fp16"),
+    ):
+        other = getattr(recipe, section).model_copy(update={field: value})
+        assert what_is_computed(recipe.model_copy(update={section: other})) != what_is_computed(recipe)

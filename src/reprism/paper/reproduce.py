@@ -17,7 +17,7 @@ from reprism.files import write_json, write_whole
 from reprism.paper.tables import RESNET50, SENET, TABLES, TARGETS, Experiment, Row, Table
 from reprism.progress import Progress
 from reprism.terminal import did_you_mean
-from reprism.training.recipes import Recipe, released, scr
+from reprism.training.recipes import Recipe, released, scr, what_is_computed
 
 QUOTED = "other authors' figure"
 
@@ -45,15 +45,15 @@ class Budget:
 
     def differences(self) -> list[str]:
         """Where it differs from the paper, as ``field value``."""
-        mine, papers = (recipe.model_dump(mode="json") for recipe in (self.recipe, scr("", "")))
+        mine, papers = map(what_is_computed, (self.recipe, scr("", "")))
         named = [("backbone", self.backbone, RESNET50), ("attention backbone", self.attention_backbone, SENET)]
         changed = [f"{name} {value}" for name, value, usual in named if value != usual]
-        # What an experiment sets itself, what is no setting of the experiment, and where things lie.
+        # What an experiment sets itself, and what is no setting of the experiment.
         left_out = {
-            "data": {"name", "root", "options", "cache", "workers", "on_error", "eval_batch", "video"},
+            "data": {"name", "options", "on_error", "eval_batch", "video"},
             "model": {"backbone", "partition", "pretrained"},
             "loss": {"ce_weight", "triplet_weight"},
-            "trainer": {"evaluate_every", "checkpoint_seconds", "log_every", "devices", "num_nodes", "accelerator"},
+            "trainer": {"evaluate_every", "devices", "num_nodes", "accelerator"},
         }
         for section in ("data", "model", "loss", "optimizer", "trainer"):
             changed += [
@@ -251,14 +251,8 @@ def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
     from reprism.models.network import PAPERS
     from reprism.training.run import train
 
-    values = recipe.model_dump(mode="json")
-    # What is trained, wherever the data lie and however the work is done.
-    for section, keys in (
-        ("data", ("root", "cache", "workers", "video")),
-        ("trainer", ("log_every", "checkpoint_seconds")),
-    ):
-        for key in keys:
-            del values[section][key]
+    values = what_is_computed(recipe)
+    del values["data"]["video"]  # what is tested by comes from the table
     # Settings that came later: folders of runs without them keep their names.
     for section, later in (
         ("data", {"also": [], "sampler": None, "transform": None}),

@@ -29,6 +29,9 @@ _LONGEST_NAME = 100
 _POOLS, _HEADS = ("max", "avg", "gem"), ("paper", "bnneck")  # what models/parts.py has, which needs torch
 
 Freeze = Literal["none", "trunk", "branches"]
+NotComputed = "does not change what is computed"
+"""Marks fields of a recipe by which a run may differ from the one it goes on with: where data lie, how work is done."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -67,7 +70,7 @@ class DataSettings(_Settings):
 
     name: str = "market1501"
     """Name of the data set, as reprism.open_dataset takes it; or package.module:load, a loader of your own."""
-    root: Path | None = None
+    root: Annotated[Path | None, NotComputed] = None
     """Folder of the data set."""
     options: dict[str, str] = {}
     """Options of the data set's loader, such as: boxes labelled."""
@@ -92,11 +95,11 @@ class DataSettings(_Settings):
     processes (default: P identities with K images each)."""
     transform: str | None = None
     """Augmentation of your own: package.module:make, called with the model's preprocessing (default: as set above)."""
-    cache: Literal["none", "ram"] = "none"
+    cache: Annotated[Literal["none", "ram"], NotComputed] = "none"
     """ram decodes every training image once and keeps it in memory (24 kB each at 128x64)."""
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at an unreadable image (raise), or set it aside and report it at the end (skip)."""
-    workers: NotNegative | None = None
+    workers: Annotated[NotNegative | None, NotComputed] = None
     """Processes that decode and augment images (default: 1 on a CPU, up to 8 with a GPU)."""
     eval_batch: Positive = 64
     """Images per batch in evaluation."""
@@ -189,9 +192,9 @@ class TrainerSettings(_Settings):
     """Epochs between evaluations on query and gallery; 0 evaluates after the last one only."""
     flip_test: bool = True
     """Add the mirrored image's descriptor in evaluation."""
-    checkpoint_seconds: Amount = 300
+    checkpoint_seconds: Annotated[Amount, NotComputed] = 300
     """Minimum seconds between resume points; 0 saves after every step."""
-    log_every: Positive = 10
+    log_every: Annotated[Positive, NotComputed] = 10
     """Steps between log lines."""
 
 
@@ -215,6 +218,18 @@ class Recipe(_Settings):
         if len(name) > _LONGEST_NAME or name[:1] in (".", "~") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{name!r} cannot be a folder's name: take letters, digits and -, without / and \\")
         return name
+
+
+def what_is_computed(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's values, JSON-ready, without the fields that do not change what is computed."""
+    values = recipe.model_dump(mode="json")
+    for section, settings in type(recipe).model_fields.items():
+        kind = settings.annotation
+        if isinstance(kind, type) and issubclass(kind, _Settings):
+            for field, about in kind.model_fields.items():
+                if NotComputed in about.metadata:
+                    del values[section][field]
+    return values
 
 
 def code_of(recipe: Recipe) -> dict[str, str]:

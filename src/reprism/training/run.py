@@ -34,7 +34,7 @@ from reprism.progress import Progress, step
 from reprism.training.ingredients import Ingredients, build_ingredients
 from reprism.training.module import ReIDModule
 from reprism.training.progress import TrainingProgress
-from reprism.training.recipes import Recipe, RecipeError, find_recipe, write_recipe
+from reprism.training.recipes import Recipe, RecipeError, find_recipe, what_is_computed, write_recipe
 from reprism.training.resuming import PREVIOUS, ResumePoints, WholeCheckpoints, resume_point
 from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted, how_to_resume
 
@@ -167,7 +167,7 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
                 f"{folder} holds a run already: go on with it by --resume, or choose another folder by --out"
             )
         # How the work is spread and reported may change between sittings; what is computed may not.
-        before, now = (_what_is_computed(made) for made in (find_recipe(str(folder)), recipe))
+        before, now = (what_is_computed(made) for made in (find_recipe(str(folder)), recipe))
         if before != now:
             changed = ", ".join(sorted(_differences(before, now)))
             raise RecipeError(
@@ -176,15 +176,6 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
             )
     elif folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} exists, is not empty and holds no run: choose another folder by --out")
-
-
-def _what_is_computed(recipe: Recipe) -> dict[str, Any]:
-    values = recipe.model_dump(mode="json")
-    for field in ("checkpoint_seconds", "log_every"):
-        del values["trainer"][field]
-    for field in ("root", "workers", "cache"):  # data may move; that they are the same is seen by their names
-        del values["data"][field]
-    return values
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
