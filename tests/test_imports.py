@@ -1,6 +1,8 @@
 """Code named by files: imported where the user said so, and nowhere else; then it reaches all that it is for."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +163,14 @@ def test_a_recipes_file_cannot_have_code_run(own: Path, people: Path, capsys: py
         find_recipe("wrong.yaml")
     assert main(["train", "hostile.yaml", "--trust"]) == 1
     assert "expected a module after --trust" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_train_by_a_loss_that_leaves_classifiers_aside(own: Path, people: Path) -> None:
+    command = [sys.executable, "-m", "reprism", "train", "cpu-minutes", "--data.root", str(people), *TINY]
+    own_loss = ["--loss.use", "own_parts:Pull", "--trainer.devices", "2", "--data.ids-per-batch", "4", "--out", "run"]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    run = subprocess.run([*command, *own_loss], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+    point = torch.load(own / "run" / "last.ckpt", weights_only=True)
+    assert point["state_dict"]["loss.centres"].abs().max() > 0

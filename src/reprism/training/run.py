@@ -100,7 +100,7 @@ def train(
     _hush_lightning()
     stop = StopRequest()
     # Before all else: it knows which of several processes this is, however they were started.
-    trainer = _trainer(recipe, folder, stop, callbacks, loggers)
+    trainer = _trainer(recipe, folder, stop, callbacks, loggers, uses_all=adapt is None and recipe.loss.use is None)
     stop.quiet = not trainer.is_global_zero
     if dataset is not None:
         known = {"name": dataset.name, "root": dataset.root, "options": {}}
@@ -228,6 +228,7 @@ def _trainer(
     stop: StopRequest,
     callbacks: Sequence[Callback],
     loggers: Sequence[Logger] | None,
+    uses_all: bool,
 ) -> pl.Trainer:
     settings = recipe.trainer
     accelerator = settings.accelerator
@@ -243,6 +244,7 @@ def _trainer(
     precision = settings.precision
     if precision == "auto":
         precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))
+    processes = settings.devices * settings.num_nodes
     if loggers is None:
         loggers = [TensorBoardLogger(folder, "tensorboard", version="")]
     try:
@@ -250,7 +252,8 @@ def _trainer(
             accelerator=accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
-            strategy="ddp" if settings.devices * settings.num_nodes > 1 else "auto",
+            # Looking for parameters without a gradient costs time; a loss of one's own may leave some, as classifiers.
+            strategy=("ddp" if uses_all else "ddp_find_unused_parameters_true") if processes > 1 else "auto",
             precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
             max_epochs=recipe.optimizer.epochs,
             accumulate_grad_batches=settings.accumulate,
