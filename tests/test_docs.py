@@ -16,6 +16,7 @@ from reprism.cli import main
 from reprism.data.rendered_cuhk03 import render_cuhk03
 from reprism.evaluation.calibration import calibrate
 from reprism.evaluation.fitted_on import FittedOn
+from reprism.models.backbone import FAMILIES
 from reprism.models.residual_attention import RESIDUAL_ATTENTION56
 from reprism.paper.tables import RESNET50, SENET
 from reprism.training.recipes import Recipe
@@ -128,8 +129,9 @@ def test_code(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_code_of_ones_own_parts(place: Path) -> None:
+def test_code_of_ones_own_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
+    monkeypatch.setattr("reprism.models.backbone.FAMILIES", list(FAMILIES))
     exec(compile("\n".join(blocks("extending.md", "python")), "extending.md", "exec"), {})
     for name in ("spread", "sgd"):
         assert json.loads((place / "runs" / name / "metrics.json").read_text())["num_queries"] > 0

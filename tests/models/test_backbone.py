@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from reprism.models import backbone as families
 from reprism.models.backbone import PREFERRED_TAGS, BackboneError, cut_backbone
 from reprism.models.checkpoint import fingerprint, load, save
 from reprism.models.network import build_model
@@ -55,6 +56,28 @@ def test_families(backbone: str) -> None:
     sum(logits.square().sum() for logits in output.logits.values()).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
+
+
+def test_another_family_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackboneError, match=r"timm builds it as GhostNet.*FAMILIES"):
+        cut_backbone("ghostnet_050")
+    monkeypatch.setattr(families, "FAMILIES", list(families.FAMILIES))
+    families.FAMILIES.append(families.Family(timm.models.ghostnet.GhostNet, ("conv_stem", "bn1", "act1", "blocks")))
+    torch.manual_seed(0)
+    cut = cut_backbone("ghostnet_050")
+    torch.manual_seed(0)
+    reference = timm.create_model("ghostnet_050", num_classes=0).eval()
+    images = torch.randn(1, 3, 64, 32)
+    maps = cut.branch.eval()(cut.trunk.eval()(images))
+    assert maps.shape == (1, cut.channels, 4, 2)
+    # Through the first block at stride 16 it is the network's own.
+    found = reference.act1(reference.bn1(reference.conv_stem(images)))
+    for block in reference.blocks:
+        for layer in block:
+            found = layer(found)
+            if found.shape[2] == 4:
+                torch.testing.assert_close(cut.trunk(images), found)
+                return
 
 
 @pytest.mark.parametrize(

@@ -57,28 +57,36 @@ class BackboneError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """How one class of networks computes its last map: the attributes it applies one after the other."""
+class Family:
+    """How one class of networks computes its last map.
+
+    Attributes:
+        network: The class, as timm builds it.
+        path: The attributes it applies to an image one after the other, up to its last map.
+        cut_stride: Stride at which the stage starts in whose first block the cut lies. (VGG pools after its stages, so
+            its conv4_1 works at 8.)
+    """
 
     network: type[nn.Module]
     path: tuple[str, ...]
-    # The stride at which the stage called conv4 starts. VGG pools after its stages, so its conv4_1 works at 8.
     cut_stride: int = OUTPUT_STRIDE
 
 
-_FAMILIES = (
-    _Family(ResNet, ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")),
-    _Family(SENet, ("layer0", "pool0", "layer1", "layer2", "layer3", "layer4")),
-    _Family(EfficientNet, ("conv_stem", "bn1", "blocks", "conv_head", "bn2")),
-    _Family(MobileNetV3, ("conv_stem", "bn1", "blocks")),
-    _Family(ConvNeXt, ("stem", "stages", "norm_pre")),
-    _Family(RegNet, ("stem", "s1", "s2", "s3", "s4", "final_conv")),
-    _Family(VGG, ("features",), cut_stride=8),
-    _Family(
+FAMILIES = [
+    Family(ResNet, ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")),
+    Family(SENet, ("layer0", "pool0", "layer1", "layer2", "layer3", "layer4")),
+    Family(EfficientNet, ("conv_stem", "bn1", "blocks", "conv_head", "bn2")),
+    Family(MobileNetV3, ("conv_stem", "bn1", "blocks")),
+    Family(ConvNeXt, ("stem", "stages", "norm_pre")),
+    Family(RegNet, ("stem", "s1", "s2", "s3", "s4", "final_conv")),
+    Family(VGG, ("features",), cut_stride=8),
+    Family(
         ResidualAttentionNet,
         ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4", "norm", "act"),
     ),
-)
+]
+"""The families that can be cut. To cut another: ``FAMILIES.append(Family(timm.models.ghostnet.GhostNet, ("conv_stem",
+"bn1", "act1", "blocks")))``. That the path computes the network's own map is checked each time."""
 
 _KNOWN = "ResNet (ResNeXt, SE-ResNet), EfficientNet (MobileNetV2), MobileNetV3/V4, ConvNeXt, RegNet and VGG"
 
@@ -115,11 +123,12 @@ def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbon
         BackboneError: the name is unknown, the network cannot be cut, or the weights cannot be had or read.
     """
     network = _build(name, pretrained)
-    family = next((family for family in _FAMILIES if isinstance(network, family.network)), None)
+    family = next((family for family in FAMILIES if isinstance(network, family.network)), None)
     if family is None:
         raise BackboneError(
             f"backbone {name!r} cannot be cut into trunk and branches: timm builds it as {type(network).__name__}, "
-            f"and the rule (split in the stage at stride 16) is written for {_KNOWN}. Choose one of those."
+            f"and the rule (split in the stage at stride 16) is written for {_KNOWN}. Choose one of those, "
+            "or append its family to reprism.models.backbone.FAMILIES."
         )
     speed_up_depthwise(network)
     units = [unit for attribute in family.path for unit in _units(attribute, getattr(network, attribute))]
