@@ -29,7 +29,7 @@ import tyro
 from measure import from_extra
 
 import reprism
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
 
 with from_extra():
     import fastapi  # noqa: F401  # the service, in a process of its own, needs it

@@ -29,7 +29,7 @@ import torch
 import tyro
 
 from reprism import build_model
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
 from reprism.losses import TotalLoss
 from reprism.precision import autocast, fastest_precision, usable_device
 from reprism.training.recipes import RECIPES, SCR, Recipe

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import reprism
-from reprism.data.rendered import camera, draw_person, person
+from reprism.drawn.shots import camera, draw_person, person
 
 SEED = 3
 

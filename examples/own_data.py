@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import reprism
-from reprism.data.rendered import camera, draw_person, person
 from reprism.data.sampling import Draw
+from reprism.drawn.shots import camera, draw_person, person
 from reprism.training.ingredients import Ingredients
 from reprism.training.recipes import RECIPES, Recipe
 

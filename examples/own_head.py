@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import reprism
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
 from reprism.training.recipes import RECIPES
 
 

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 import reprism
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
 
 
 def main() -> None:

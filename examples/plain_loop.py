@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import reprism
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
 from reprism.training.ingredients import build_ingredients
 from reprism.training.recipes import RECIPES
 

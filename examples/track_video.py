@@ -13,7 +13,7 @@ from trackers import ByteTrackTracker
 
 import reprism
 from reprism.cli import main
-from reprism.data.rendered import camera, draw_shot, generator, person, take_shot
+from reprism.drawn.shots import camera, draw_shot, generator, person, take_shot
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import Gallery
 

@@ -1,4 +1,4 @@
-"""What several test files need: a small data set of rendered people, and a browser."""
+"""What several test files need: a small data set of drawn people, and a browser."""
 
 import os
 import shutil
@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Market-1501 folder of rendered people: 12 to train on, 6 to look for, 64×32 pixels."""
-    from reprism.data.rendered_layouts import render_market1501
+    """A Market-1501 folder of drawn people: 12 to train on, 6 to look for, 64×32 pixels."""
+    from reprism.drawn.layouts import render_market1501
 
     return render_market1501(
         tmp_path_factory.mktemp("people") / "market",

@@ -16,8 +16,8 @@ import torch
 
 import reprism
 from reprism.cli import COMMANDS, main
-from reprism.data.folders import DRAWN_MARK
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
+from reprism.drawn.output import DRAWN_MARK
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.items import evaluate_items, expand_queries
 

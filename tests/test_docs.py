@@ -13,7 +13,7 @@ import torch
 
 import reprism
 from reprism.cli import main
-from reprism.data.rendered_cuhk03 import render_cuhk03
+from reprism.drawn.cuhk03 import render_cuhk03
 from reprism.evaluation.calibration import calibrate
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.models.backbone import FAMILIES

@@ -13,7 +13,7 @@ from torch import nn
 import reprism
 from reprism import Embedder, Preprocessing, Protocol, Reranking, VideoSettings, evaluate_model
 from reprism.data.records import DataError, ReIDDataset, Sample
-from reprism.data.rendered_layouts import render_mars
+from reprism.drawn.layouts import render_mars
 from reprism.evaluation.items import average_queries, evaluate_items, expand_queries
 from reprism.evaluation.lists import hardest, ranked_lists
 from reprism.evaluation.ranking import RankingMetrics

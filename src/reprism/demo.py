@@ -22,14 +22,14 @@ import torch
 from reprism._version import __version__
 from reprism.data import open_dataset
 from reprism.data.records import ReIDDataset, Sample, as_images
-from reprism.data.rendered_layouts import render_market1501
+from reprism.drawn.layouts import render_market1501
 from reprism.embedding import Embedder
 from reprism.evaluation.protocol import Protocol
 from reprism.evaluator import Evaluation, evaluate_model
-from reprism.figures.demo_page import demo_page
 from reprism.models.checkpoint import load, save
 from reprism.models.network import PartNet, build_model
 from reprism.progress import Progress, step
+from reprism.report.demo_page import demo_page
 from reprism.training.recipes import (
     DataSettings,
     ModelSettings,
@@ -197,11 +197,11 @@ def search_demo(
     Raises:
         GalleryError: LanceDB is not installed, or there is a gallery already.
     """
-    from reprism.figures.search_page import write_search_page
     from reprism.gallery.filters import Filter
     from reprism.gallery.indexing import index_images
     from reprism.gallery.sightings import find_sightings
     from reprism.gallery.table import Gallery
+    from reprism.report.search_page import write_search_page
 
     progress = progress or _ignore
     # fp32 as in training: this network is too small for mixed precision to pay.

@@ -13,8 +13,8 @@ from reprism.data.check import (
     require_evaluable,
     require_trainable,
 )
-from reprism.data.rendered_layouts import render_mars
 from reprism.data.sampling import IdentityBatchSampler
+from reprism.drawn.layouts import render_mars
 
 
 def sample(pid, camid, name="x.jpg") -> Sample:

@@ -12,7 +12,7 @@ from scipy.io import loadmat, savemat
 
 from reprism.data import DataError, cuhk03, open_dataset
 from reprism.data.images import read_image
-from reprism.data.rendered_cuhk03 import render_cuhk03, render_cuhk03_np
+from reprism.drawn.cuhk03 import render_cuhk03, render_cuhk03_np
 
 SPLITS = Path(__file__).parents[2].parent / "shared" / "data" / "CUHK03"
 

@@ -67,7 +67,7 @@ def test_what_names_no_data_set(text: str) -> None:
 
 def test_a_run_is_trained_on_both(people: Path, tmp_path: Path) -> None:
     from reprism.cli import main
-    from reprism.data.rendered_layouts import render_market1501
+    from reprism.drawn.layouts import render_market1501
 
     other = render_market1501(tmp_path / "other", train_identities=5, test_identities=1, cameras=2, size=(64, 32))
     small = ["--data.size", "32", "16", "--optimizer.epochs", "1", "--trainer.evaluate-every", "0"]

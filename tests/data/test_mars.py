@@ -8,7 +8,7 @@ from scipy.io import loadmat, savemat
 from reprism.data import DataError, Tracklet, mars, open_dataset
 from reprism.data.check import lost_queries
 from reprism.data.records import JUNK
-from reprism.data.rendered_layouts import render_mars
+from reprism.drawn.layouts import render_mars
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "MARS" / "info"
 

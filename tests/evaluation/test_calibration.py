@@ -21,8 +21,8 @@ from reprism.evaluation import calibration, pair_counts
 from reprism.evaluation.calibration import Calibration, CalibrationError, calibrate
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.part_scale import PartScale
-from reprism.figures.calibration import draw_calibration
 from reprism.notation import Partition
+from reprism.report.calibration import draw_calibration
 
 TRACKLETS = FittedOn.of_dataset("ab" * 32, flip=True, video=VideoSettings(frames=8, runs=2))
 

@@ -8,8 +8,8 @@ import pytest
 
 import reprism
 from reprism.cli import main
-from reprism.data.rendered_cuhk03 import render_cuhk03
-from reprism.data.rendered_layouts import render_market1501, render_mars
+from reprism.drawn.cuhk03 import render_cuhk03
+from reprism.drawn.layouts import render_market1501, render_mars
 from reprism.evaluation.items import evaluate_items
 from reprism.models.checkpoint import read_header
 from reprism.paper import reproduce as engine

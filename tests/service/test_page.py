@@ -21,7 +21,7 @@ import uvicorn
 from PIL import Image
 
 import reprism
-from reprism.data.rendered import camera, draw_person, person
+from reprism.drawn.shots import camera, draw_person, person
 from reprism.evaluation.calibration import Calibration
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.indexing import make_thumbnail

@@ -16,8 +16,8 @@ import torch
 
 import reprism
 from reprism.data.records import DataError
-from reprism.data.rendered_layouts import render_mars
 from reprism.data.video import VideoSettings
+from reprism.drawn.layouts import render_mars
 from reprism.evaluation.items import evaluate_items
 from reprism.training import module as training_module
 from reprism.training.recipes import OptimizerSettings, Recipe, RecipeError

@@ -39,7 +39,7 @@ COMMANDS = {
     "compress": "Make a gallery's descriptors narrower, and say what that costs.",
     "erase": "Remove people from a gallery, and their bytes from the disk.",
     "serve": "Serve a gallery over HTTP, with a page to search it in a browser.",
-    "data": "Check a data set on disk, or draw one of rendered people.",
+    "data": "Check a data set on disk, or draw one.",
 }
 """What each command does, by its name: that of the module here that holds it."""
 

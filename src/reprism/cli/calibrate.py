@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
             "or reprism calibrate --gallery GALLERY"
         )
 
-    from reprism.figures.calibration import draw_calibration
+    from reprism.report.calibration import draw_calibration
 
     found = _of_dataset(arguments) if arguments.gallery is None else _of_gallery(arguments.gallery, arguments)
     found.write(arguments.out)

@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     from reprism.evaluation.lists import most_different
     from reprism.evaluation.protocol import Protocol
     from reprism.evaluator import evaluate_model
-    from reprism.figures.lists_page import write_lists
+    from reprism.report.lists_page import write_lists
 
     found = []
     with progress_bars() as progress:

@@ -148,7 +148,7 @@ def _print_check(found: dict[str, Any]) -> None:
 
 
 def _render(argv: Sequence[str]) -> int:
-    """Draw a data set of rendered people, in the layout of a real one."""
+    """Draw a data set of drawn people, in the layout of a real one."""
     arguments = parse(
         Render,
         argv,
@@ -157,8 +157,8 @@ def _render(argv: Sequence[str]) -> int:
         main=("train_identities", "test_identities", "height", "seed"),
     )
 
-    from reprism.data.rendered_cuhk03 import render_cuhk03, render_cuhk03_np
-    from reprism.data.rendered_layouts import render_market1501, render_mars
+    from reprism.drawn.cuhk03 import render_cuhk03, render_cuhk03_np
+    from reprism.drawn.layouts import render_market1501, render_mars
 
     layouts: dict[str, Callable[..., Path]] = {
         "market1501": partial(render_market1501, gt_bbox=True),

@@ -204,7 +204,7 @@ def _protocol(arguments: Arguments) -> "Protocol":
 
 def _write_lists(found: "Evaluation", folder: Path, arguments: Arguments) -> None:
     """Write the hardest queries' ranked lists; of several data sets each in a folder of its own."""
-    from reprism.figures.lists_page import write_lists
+    from reprism.report.lists_page import write_lists
 
     name, data = arguments.checkpoint.stem, found.dataset.name
     write_lists(

@@ -62,9 +62,9 @@ def run(argv: Sequence[str]) -> int:
     from PIL import Image
 
     from reprism.data.images import read_image
-    from reprism.figures.saliency import draw_saliency, network_heading, overlay
     from reprism.files import write_whole
     from reprism.models.checkpoint import load
+    from reprism.report.saliency import draw_saliency, network_heading, overlay
 
     def write(picture: Image.Image, name: str) -> None:
         buffer = io.BytesIO()
@@ -143,7 +143,7 @@ def _heat(
     import torch
 
     from reprism.data.transforms import eval_transform
-    from reprism.figures.saliency import saliency
+    from reprism.report.saliency import saliency
 
     transform = eval_transform(model.preprocessing)
     return saliency(

@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.out is not None and len(arguments.runs) > 1:
         raise ValueError("--out names the report of one run; without it each lies in its run's folder")
 
-    from reprism.figures.run_report import write_report
+    from reprism.report.run_report import write_report
 
     for folder in arguments.runs:
         with progress_bars() as progress:

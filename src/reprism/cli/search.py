@@ -87,8 +87,8 @@ def run(argv: Sequence[str]) -> int:
 
     from reprism.evaluation.calibration import Calibration
     from reprism.evaluation.part_scale import NO_SCALE
-    from reprism.figures.search_page import write_search_page
     from reprism.gallery.search import Filter
+    from reprism.report.search_page import write_search_page
 
     where = Filter(
         cameras=arguments.camera,

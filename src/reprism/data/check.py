@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reprism.data.folders import DRAWN_MARK
 from reprism.data.records import (
     DISTRACTOR,
     JUNK,
@@ -20,6 +19,7 @@ from reprism.data.records import (
     as_images,
     sorted_labels,
 )
+from reprism.drawn.output import DRAWN_MARK
 from reprism.progress import Count, Progress, step
 
 PARTS = ("train", "query", "gallery")

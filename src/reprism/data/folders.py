@@ -13,9 +13,6 @@ from reprism.data.records import DISTRACTOR, JUNK, DataError, Label, ReIDDataset
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 PARTS = (TRAIN, QUERY, GALLERY)
-DRAWN_MARK = "drawn-people.json"
-"""A file of this name in a data set's root says that its people are drawn."""
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 

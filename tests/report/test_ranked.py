@@ -5,7 +5,7 @@ from PIL import Image
 from reprism.data.images import ImageError
 from reprism.data.records import Sample
 from reprism.evaluation.lists import ranked_lists
-from reprism.figures.ranked import RIGHT, WRONG, draw_ranked_lists
+from reprism.report.ranked import RIGHT, WRONG, draw_ranked_lists
 
 
 def samples(pids, camids, path):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from reprism.figures.demo_page import _chosen_queries
+from reprism.report.demo_page import _chosen_queries
 
 
 def test_queries_shown_are_the_extremes_and_the_middle_one_of_each_person():

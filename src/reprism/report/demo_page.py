@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from reprism.data.records import ReIDDataset
-from reprism.data.rendered import contact_sheet
+from reprism.drawn.shots import contact_sheet
 from reprism.evaluation.lists import RankedList
 from reprism.evaluation.ranking import RankingMetrics
 from reprism.evaluator import Evaluation
-from reprism.figures import report
-from reprism.figures.ranked import draw_ranked_lists
-from reprism.figures.report import Html, Section
 from reprism.models.network import PartNet
+from reprism.report import report
+from reprism.report.ranked import draw_ranked_lists
+from reprism.report.report import Html, Section
 from reprism.training.recipes import Recipe
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from reprism.evaluation.lists import RankedList
 from reprism.evaluator import Evaluation
-from reprism.figures.ranked import draw_ranked_lists
-from reprism.figures.report import Section, image, page, paragraph, picture_uri
 from reprism.files import write_whole
+from reprism.report.ranked import draw_ranked_lists
+from reprism.report.report import Section, image, page, paragraph, picture_uri
 
 LEGEND = (
     "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, identity "

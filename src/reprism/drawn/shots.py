@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFilter
 
-from reprism.data.rendered_people import Garment, Person, draw_figure, dressed, generator, person, pick
-from reprism.data.rendered_scenes import SCENES, draw_furniture, scene
-from reprism.data.rendered_solids import NEUTRAL, Stage
+from reprism.drawn.people import Garment, Person, draw_figure, dressed, generator, person, pick
+from reprism.drawn.scenes import SCENES, draw_furniture, scene
+from reprism.drawn.solids import NEUTRAL, Stage
 
 __all__ = [
     "Camera",

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from reprism.data.rendered import camera, draw_shot, generator, person, take_shot
-from reprism.data.rendered_files import check_range, counter, mark_drawn, part_of, save_mat, split_pids
+from reprism.drawn.output import check_range, counter, mark_drawn, part_of, save_mat, split_pids
+from reprism.drawn.shots import camera, draw_shot, generator, person, take_shot
 from reprism.files import whole_folder
 from reprism.progress import Count
 

@@ -26,14 +26,14 @@ from reprism.evaluation.calibration import CalibrationError, calibrate
 from reprism.evaluation.lists import RankedList
 from reprism.evaluation.protocol import Protocol
 from reprism.evaluator import Evaluation, evaluate_model
-from reprism.figures import report
-from reprism.figures.calibration import draw_calibration
-from reprism.figures.lists_page import LEAST_WIDTH, draw_lists, legend
-from reprism.figures.report import Html, Section
-from reprism.figures.saliency import ExplainError, draw_saliency, saliency
 from reprism.files import write_whole
 from reprism.models.checkpoint import load
 from reprism.progress import Progress
+from reprism.report import report
+from reprism.report.calibration import draw_calibration
+from reprism.report.lists_page import LEAST_WIDTH, draw_lists, legend
+from reprism.report.report import Html, Section
+from reprism.report.saliency import ExplainError, draw_saliency, saliency
 from reprism.training.recipes import Recipe, find_recipe
 
 _MATCHES = 8  # of each of the hardest queries

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from reprism.data.rendered_solids import NEUTRAL, Colour, jittered, shaded
+from reprism.drawn.solids import NEUTRAL, Colour, jittered, shaded
 
 SCENES = ("brick wall", "park", "shop windows", "corridor", "car park")
 

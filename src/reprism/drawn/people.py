@@ -1,6 +1,6 @@
 """The people: what somebody looks like, and how that is painted.
 
-Bodies are the solids of `reprism.data.rendered_solids`, painted from far to near, so that a backpack's straps
+Bodies are the solids of `reprism.drawn.solids`, painted from far to near, so that a backpack's straps
 show from the front and the bag itself from behind.
 """
 
@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from reprism.data.rendered_solids import Colour, Point, Sections, Stage, between, jittered, shaded, wider
+from reprism.drawn.solids import Colour, Point, Sections, Stage, between, jittered, shaded, wider
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from reprism.data.images import ImageError, read_image
 from reprism.evaluation.part_scale import NO_SCALE, PartAgreement, summary
-from reprism.figures.lists_page import BARS
-from reprism.figures.report import COLOURS, Html, Section, escaped, page, paragraph, picture_uri, table
 from reprism.files import write_whole
 from reprism.gallery.search import Match
 from reprism.gallery.table import Gallery
+from reprism.report.lists_page import BARS
+from reprism.report.report import COLOURS, Html, Section, escaped, page, paragraph, picture_uri, table
 
 _HEIGHT = 128  # of a picture, in CSS pixels
 _BAR, _BAR_HEIGHT = 8, 48  # of a part's bar, with the space beside it

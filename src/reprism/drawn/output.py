@@ -10,10 +10,12 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from reprism.data.folders import DRAWN_MARK
-from reprism.data.rendered import Camera, generator
+from reprism.drawn.shots import Camera, generator
 from reprism.files import write_json
 from reprism.progress import Count
+
+DRAWN_MARK = "drawn-people.json"
+"""Name of the file that says that a data set's people are drawn."""
 
 
 def mark_drawn(folder: Path, seed: int) -> None:

@@ -13,8 +13,8 @@ from reprism.cli import main
 from reprism.data import open_dataset
 from reprism.data.check import PUBLISHED
 from reprism.embedding import Embedder
-from reprism.figures import run_report
-from reprism.figures.run_report import write_report
+from reprism.report import run_report
+from reprism.report.run_report import write_report
 from reprism.training.recipes import Recipe, RecipeError, find_recipe
 from reprism.training.run import train
 

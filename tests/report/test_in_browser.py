@@ -10,7 +10,7 @@ import pytest
 
 from reprism.cli import main
 from reprism.demo import DemoSettings, run_demo
-from reprism.figures.run_report import write_report
+from reprism.report.run_report import write_report
 from reprism.training.recipes import Recipe
 from reprism.training.run import train
 

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from reprism.figures import report
-from reprism.figures.report import Html, Section
+from reprism.report import report
+from reprism.report.report import Html, Section
 
 HOSTILE = "<script>alert(\"1\")</script> & 'quotes'"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

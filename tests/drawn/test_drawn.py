@@ -14,8 +14,11 @@ from scipy.io import loadmat
 
 from reprism.data import open_dataset
 from reprism.data.check import check_dataset
-from reprism.data.folders import DRAWN_MARK
-from reprism.data.rendered import (
+from reprism.drawn.cuhk03 import render_cuhk03, render_cuhk03_np
+from reprism.drawn.layouts import _nobody, render_market1501, render_mars
+from reprism.drawn.output import DRAWN_MARK
+from reprism.drawn.people import GARMENT_COLOURS
+from reprism.drawn.shots import (
     Camera,
     Person,
     Shot,
@@ -27,9 +30,6 @@ from reprism.data.rendered import (
     person,
     take_shot,
 )
-from reprism.data.rendered_cuhk03 import render_cuhk03, render_cuhk03_np
-from reprism.data.rendered_layouts import _nobody, render_market1501, render_mars
-from reprism.data.rendered_people import GARMENT_COLOURS
 
 SMALL = (32, 16)
 

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reprism.data.market1501 import HAND_DRAWN
-from reprism.data.rendered import Camera, Person, Shot, camera, draw_shot, generator, person, take_shot
-from reprism.data.rendered_files import (
+from reprism.drawn.output import (
     check_range,
     counter,
     mark_drawn,
@@ -22,7 +20,8 @@ from reprism.data.rendered_files import (
     save_mat,
     split_pids,
 )
-from reprism.data.rendered_people import dressed
+from reprism.drawn.people import dressed
+from reprism.drawn.shots import Camera, Person, Shot, camera, draw_shot, generator, person, take_shot
 from reprism.files import whole_folder
 from reprism.progress import Count
 
@@ -83,7 +82,7 @@ def render_market1501(
     with whole_folder(root) as folder:
         mark_drawn(folder, seed)
         if gt_bbox:
-            (folder / HAND_DRAWN).mkdir()
+            (folder / "gt_bbox").mkdir()
         for part in ("bounding_box_train", "query", "bounding_box_test"):
             (folder / part).mkdir()
             (folder / part / "Thumbs.db").write_bytes(_THUMBS_DB)
@@ -101,7 +100,7 @@ def render_market1501(
                     count()
                     if not gt_bbox or pid in train:
                         continue
-                    tight = folder / HAND_DRAWN / f"{pid:04d}_c{camid}s{1 + pid % 6}_{frame:06d}_00.jpg"
+                    tight = folder / "gt_bbox" / f"{pid:04d}_c{camid}s{1 + pid % 6}_{frame:06d}_00.jpg"
                     if part == "query":
                         shutil.copyfile(path, tight)
                     else:

@@ -11,9 +11,9 @@ from reprism.evaluation.lists import RankedList, ranked_lists
 from reprism.evaluation.part_scale import PartAgreement, PartScale
 from reprism.evaluation.protocol import Protocol
 from reprism.evaluator import Evaluation
-from reprism.figures.lists_page import NO_BARS, write_lists
-from reprism.figures.ranked import draw_ranked_lists
 from reprism.notation import Partition
+from reprism.report.lists_page import NO_BARS, write_lists
+from reprism.report.ranked import draw_ranked_lists
 
 
 def agreement(*percentiles: float) -> dict[str, PartAgreement]:

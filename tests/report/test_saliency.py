@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageFont
 
 import reprism
 from reprism.cli import main
-from reprism.figures.saliency import ExplainError, _wrapped, draw_saliency, overlay, saliency
+from reprism.report.saliency import ExplainError, _wrapped, draw_saliency, overlay, saliency
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,0 @@
-"""Pictures of results: ranked lists and reports."""

@@ -1,0 +1,1 @@
+"""Pages: charts, ranked lists, saliency maps, and the reports that show them."""
