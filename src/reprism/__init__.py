@@ -38,13 +38,18 @@ if TYPE_CHECKING:
     from reprism.models.network import build_model as build_model
     from reprism.notation import Part as Part
     from reprism.notation import Partition as Partition
+    from reprism.training.fit import fit as fit
+    from reprism.training.ingredients import Ingredients as Ingredients
+    from reprism.training.module import FitSettings as FitSettings
     from reprism.training.run import train as train
 
 _HOMES = {
     "Calibration": "reprism.evaluation.calibration",
     "Embedder": "reprism.embedding",
     "Evaluation": "reprism.evaluator",
+    "FitSettings": "reprism.training.module",
     "Gallery": "reprism.gallery.table",
+    "Ingredients": "reprism.training.ingredients",
     "Part": "reprism.notation",
     "PartNet": "reprism.models.network",
     "PartOutput": "reprism.models.network",
@@ -61,6 +66,7 @@ _HOMES = {
     "calibrate": "reprism.evaluation.calibration",
     "evaluate": "reprism.evaluation.ranking",
     "evaluate_model": "reprism.evaluator",
+    "fit": "reprism.training.fit",
     "load": "reprism.models.checkpoint",
     "open_dataset": "reprism.data",
     "part_distances": "reprism.evaluation.distances",

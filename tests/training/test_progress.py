@@ -116,7 +116,7 @@ def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(screen: Any, mo
     monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: moment[0]))
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 0)
     trainer, done = stub(epoch=3)
-    module: Any = SimpleNamespace(evaluations=[{"mAP": 0.25, "rank1": 0.5}])
+    module: Any = SimpleNamespace(evaluations=[{"epoch": 3, "mAP": 0.25, "rank1": 0.5}])
     line = TrainingProgress()
     line.on_train_start(trainer, module)
     for _ in range(100):  # two seconds a step

@@ -15,7 +15,7 @@ import io
 import stat
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reprism.data.division import cameras_that_give_a_query
 from reprism.data.folders import image_names
 from reprism.data.records import DataError, Item, Label, ReIDDataset, Sample, Tracklet
 from reprism.data.tables import ROLES, frame_order, read_table, role_of
@@ -316,7 +317,7 @@ def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dic
         else:
             tested[entry.item.pid][entry.item.camid].append(entry)
     for pid in sorted(tested, key=str):
-        givers = _cameras_that_give_a_query(tested[pid], rng)
+        givers = cameras_that_give_a_query({camera: len(items) for camera, items in tested[pid].items()}, rng)
         for camera, items in sorted(tested[pid].items(), key=lambda pair: str(pair[0])):
             chosen = int(rng.integers(len(items))) if camera in givers else -1
             for place, entry in enumerate(items):
@@ -329,24 +330,6 @@ def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dic
         )
     parts["gallery"] += [entry for entry in entries if not entry.is_person]
     return parts
-
-
-def _cameras_that_give_a_query(by_camera: Mapping[Any, Sequence[_Entry]], rng: np.random.Generator) -> set[Any]:
-    """Cameras that can give one item away so that every item given keeps a match in the gallery.
-
-    A match is an item of another camera or, where cameras are unknown, any other item.
-    """
-    several = [camera for camera, items in by_camera.items() if len(items) > 1]
-    if None in by_camera:
-        return set(several)
-    if len(by_camera) < 2:
-        return set()
-    if len(several) >= 2:
-        return set(by_camera)
-    # One camera keeps all it has, for the others to find.
-    cameras = sorted(by_camera, key=str)
-    keeper = several[0] if several else cameras[int(rng.integers(len(cameras)))]
-    return set(by_camera) - {keeper}
 
 
 def _write_split(path: Path, folder: Path, parts: Mapping[str, list[_Entry]], columns: set[str]) -> None:

@@ -28,7 +28,6 @@ from timm.models.senet import SENet
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
-from reprism.models.depthwise import speed_up_depthwise
 from reprism.models.residual_attention import RESIDUAL_ATTENTION56, ResidualAttentionNet
 
 OUTPUT_STRIDE = 16
@@ -130,7 +129,6 @@ def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbon
             f"and the rule (split in the stage at stride 16) is written for {_KNOWN}. Choose one of those, "
             "or append its family to reprism.models.backbone.FAMILIES."
         )
-    speed_up_depthwise(network)
     units = [unit for attribute in family.path for unit in _units(attribute, getattr(network, attribute))]
     if family.network is VGG:
         units = _pool_with_what_follows(units)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,11 @@ from reprism.imports import import_object, is_import_path
 from reprism.losses import TotalLoss
 from reprism.models.network import PartNet, build_model
 from reprism.models.starting import is_model_file, start_from
-from reprism.training.recipes import Freeze, Recipe
+from reprism.training.recipes import Recipe, RecipeError
 from reprism.training.schedule import learning_rate_factor
 
 _log = logging.getLogger(__name__)
+_PARTS_OF_A_MODEL = ("trunk", "branches", "heads", "classifiers")
 
 
 class BatchSampler(Protocol):
@@ -51,10 +52,12 @@ class Ingredients:
         train_set: Training images and labels. ``train_set.transformed(transform)`` has another augmentation.
         sampler: Makes the batch sampler of one process from its rank and the number of processes. Its batches hold
             indices of ``train_set``, or :class:`reprism.data.sampling.Draw`, which makes augmentation repeatable.
-        optimizer: Makes the optimiser from the parameters of model and loss; from groups of them, each with a learning
-            rate, where the recipe has factors of the rate.
+        optimizer: Makes the optimiser from the parameters of model and loss; from groups of them where there are
+            ``factors``.
         schedule: Learning rate at a moment as a fraction of the optimiser's, from the epoch, counted with fractions
             from 0.
+        factors: Factors of the optimiser's learning rate for ``trunk``, ``branches``, ``heads`` and ``classifiers``;
+            1 for what is not named.
     """
 
     model: PartNet
@@ -63,6 +66,7 @@ class Ingredients:
     sampler: Callable[[int, int], BatchSampler]
     optimizer: Callable[[list[Any]], torch.optim.Optimizer]
     schedule: Callable[[float], float]
+    factors: Mapping[str, float] = field(default_factory=dict)
 
 
 def build_ingredients(
@@ -125,6 +129,7 @@ def build_ingredients(
             fused=fused,
         ),
         schedule=partial(learning_rate_factor, settings),
+        factors={str(part): factor for part, factor in settings.factors.items()},
     )
 
 
@@ -146,23 +151,49 @@ def _build(recipe: Recipe, classes: int) -> PartNet:
     )
     if earlier is not None:
         _log.info("started from %s: %s", earlier, start_from(model, earlier))
-    for module in frozen_modules(model, settings.freeze):
+    frozen: dict[str, list[nn.Module]] = {
+        "none": [],
+        "trunk": [model.trunk],
+        "branches": [model.trunk, model.branches],
+    }
+    for module in frozen[settings.freeze]:
         module.requires_grad_(False)
     return model
 
 
-def frozen_modules(model: PartNet, freeze: Freeze) -> list[nn.Module]:
-    """Return what is not trained: nothing, the trunk, or the trunk and the branches."""
-    return {"none": [], "trunk": [model.trunk], "branches": [model.trunk, model.branches]}[freeze]
+def frozen_modules(model: PartNet) -> list[nn.Module]:
+    """Return the trunk and each branch of which no parameter is trained: their batch statistics stay too."""
+    return [
+        module
+        for module in (model.trunk, *model.branches.children())
+        if not any(parameter.requires_grad for parameter in module.parameters())
+    ]
 
 
-def parameter_groups(model: PartNet, loss: nn.Module, rate: float, factors: Mapping[Any, float]) -> list[Any]:
-    """Return what an optimiser trains: parameters; or, with factors, groups of them, each with its learning rate."""
-    if not factors:
-        return [*model.parameters(), *loss.parameters()]
-    groups = {name: list(getattr(model, name).parameters()) for name in ("trunk", "branches", "heads", "classifiers")}
-    groups["rest"] = [*model.pool.parameters(), *loss.parameters()]
-    return [{"params": some, "lr": rate * factors.get(name, 1.0)} for name, some in groups.items() if some]
+def build_optimizer(made: Ingredients) -> torch.optim.Optimizer:
+    """Build the optimizer of the model's and the loss's parameters, each group at its factor of the learning rate.
+
+    Raises:
+        RecipeError: The optimizer holds parameters of something else.
+    """
+    model, loss = made.model, made.loss
+    parameters = [*model.parameters(), *loss.parameters()]
+    if made.factors:
+        groups = {part: list(getattr(model, part).parameters()) for part in _PARTS_OF_A_MODEL}
+        groups["rest"] = [*model.pool.parameters(), *loss.parameters()]
+        optimizer = made.optimizer([{"params": some} for some in groups.values() if some])
+        factors = [made.factors.get(part, 1.0) for part, some in groups.items() if some]
+        for group, factor in zip(optimizer.param_groups, factors, strict=True):
+            group["lr"] *= factor
+    else:
+        optimizer = made.optimizer(list(parameters))
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if not held <= set(map(id, parameters)):
+        raise RecipeError(
+            "the optimizer holds parameters of another model or loss than the run's: make it from the parameters "
+            "that it is called with"
+        )
+    return optimizer
 
 
 def loss_terms(value: Any) -> dict[str, Tensor]:

@@ -5,23 +5,50 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from reprism.data.images import ImageSet, live_through_signals
-from reprism.data.records import Item, Tracklet
+from reprism.data.records import ReIDDataset, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import eval_transform
+from reprism.data.video import VideoSettings
 from reprism.embedding import describe, pool_runs
 from reprism.evaluation.items import evaluate_items
-from reprism.training.ingredients import EpochSampler, Ingredients, frozen_modules, loss_terms, parameter_groups
-from reprism.training.recipes import Recipe, RecipeError
+from reprism.models.network import PartNet
+from reprism.training.averaging import average_of
+from reprism.training.ingredients import EpochSampler, Ingredients, build_optimizer, frozen_modules, loss_terms
+from reprism.training.recipes import RecipeError, TrainerSettings
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How ingredients are trained; what they are made of does not matter to it.
+
+    Attributes:
+        epochs: Passes over the sampler.
+        seed: Random seed of worker processes.
+        ema: Decay of the moving average of the weights; 0: none.
+        workers: Processes that decode images (default: 1 on a CPU, up to 8 with a GPU).
+        eval_batch: Images per batch in evaluation.
+        video: Frames of a tracklet, and how their descriptors become one, in evaluation.
+        trainer: Devices, precision, evaluations and resume points.
+    """
+
+    epochs: int
+    seed: int = 0
+    ema: float = 0.0
+    workers: int | None = None
+    eval_batch: int = 64
+    video: VideoSettings = field(default_factory=VideoSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
 
 
 class ReIDModule(pl.LightningModule):
@@ -29,32 +56,25 @@ class ReIDModule(pl.LightningModule):
 
     Args:
         made: What to train, on what, by which loss and optimiser.
-        recipe: The settings of batches, evaluation and logs.
-        query, gallery: What is evaluated, images or tracklets.
-        single_shot_trials: As the data set has it.
+        settings: How.
+        evaluated: The data set whose queries and gallery are evaluated.
 
     Attributes:
+        evaluated_epoch: Epoch of the weights that are evaluated, where it is not the current one.
+        average: Moving average of the model's weights; None without one.
         evaluations: Epoch and summary of every evaluation so far, the same on all ranks.
         started: When this sitting began, by ``time.perf_counter``.
     """
 
-    def __init__(
-        self,
-        made: Ingredients,
-        recipe: Recipe,
-        query: Sequence[Item],
-        gallery: Sequence[Item],
-        single_shot_trials: int = 0,
-    ) -> None:
+    def __init__(self, made: Ingredients, settings: FitSettings, evaluated: ReIDDataset) -> None:
         super().__init__()
         self.made = made
         self.model = made.model
         self.loss = made.loss
-        self.recipe = recipe
-        self.num_queries = len(query)
-        self.single_shot_trials = single_shot_trials
-        self.test_items: tuple[Item, ...] = (*query, *gallery)
-        self.is_video = isinstance(self.test_items[0], Tracklet)
+        self.average: AveragedModel | None = average_of(made.model, settings.ema) if settings.ema else None
+        self.settings = settings
+        self.evaluate_on(evaluated, "test")
+        self.evaluated_epoch: int | None = None
         self.evaluations: list[dict[str, Any]] = []
         self._rows = self._seen = torch.empty(0)
         self._rng_state: Tensor | None = None
@@ -63,10 +83,30 @@ class ReIDModule(pl.LightningModule):
         self._seconds_before = 0.0
         self._last_step_end = time.perf_counter()
 
+    def evaluate_on(self, dataset: ReIDDataset, name: str) -> None:
+        """Evaluate on a data set's queries and gallery from now on; ``name`` leads the names of what is logged."""
+        self.evaluated, self.evaluated_as = dataset, name
+        self.test_items = (*dataset.query, *dataset.gallery)
+        self.is_video = isinstance(self.test_items[0], Tracklet)
+
+    @property
+    def result(self) -> PartNet:
+        """The network that is evaluated and saved: the average of the weights, or the model itself."""
+        return self.model if self.average is None else cast(PartNet, self.average.module)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are trained to their end, earlier sittings included."""
+        return self._batches_done // len(self.sampler)
+
+    @property
+    def _batches_done(self) -> int:
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
+
     # --- data --------------------------------------------------------------------------------------------------------
 
     def _workers(self) -> int:
-        workers = self.recipe.data.workers
+        workers = self.settings.workers
         if workers is not None:
             return workers
         return 1 if self.device.type == "cpu" else 8
@@ -84,8 +124,7 @@ class ReIDModule(pl.LightningModule):
         """Identity batches of this rank, from where a resumed run stopped."""
         # Worker processes draw as soon as the loader is iterated, when the trainer's own count of epochs may not have
         # caught up with the point it resumes from; its count of batches has.
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        epoch, self.sampler.start_batch = divmod(batches, len(self.sampler))
+        epoch, self.sampler.start_batch = divmod(self._batches_done, len(self.sampler))
         self.sampler.set_epoch(epoch)
         workers = self._workers()
         return _TrainLoader(
@@ -96,7 +135,7 @@ class ReIDModule(pl.LightningModule):
             pin_memory=self.device.type == "cuda",
             worker_init_fn=live_through_signals,
             # Its own generator: seeding workers must not move the one that the network may draw from.
-            generator=torch.Generator().manual_seed(self.recipe.seed),
+            generator=torch.Generator().manual_seed(self.settings.seed),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -105,12 +144,12 @@ class ReIDModule(pl.LightningModule):
         transform = eval_transform(self.model.preprocessing)
         items: Dataset[Any]
         if self.is_video:
-            items = TrackletSet(self.test_items, transform, self.recipe.data.video)  # type: ignore[arg-type]
+            items = TrackletSet(self.test_items, transform, self.settings.video)  # type: ignore[arg-type]
         else:
             items = ImageSet(self.test_items, transform)  # type: ignore[arg-type]
         return DataLoader(
             Subset(items, share),
-            None if self.is_video else self.recipe.data.eval_batch,
+            None if self.is_video else self.settings.eval_batch,
             num_workers=self._workers(),
             worker_init_fn=live_through_signals,
             generator=torch.Generator(),  # as above: an evaluation begun twice must not move the network's either
@@ -121,20 +160,19 @@ class ReIDModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Make the optimiser; its learning rate follows the schedule step by step."""
         steps = math.ceil(len(self.sampler) / self.trainer.accumulate_grad_batches)
-        settings = self.recipe.optimizer
-        optimizer = self.made.optimizer(parameter_groups(self.model, self.loss, settings.lr, settings.factors))
-        held = {id(each) for group in optimizer.param_groups for each in group["params"]}
-        if not held <= {id(each) for each in (*self.model.parameters(), *self.loss.parameters())}:
-            raise RecipeError(
-                "the optimizer holds parameters of another model or loss than the run's: make it from the parameters "
-                "that it is called with"
-            )
+        optimizer = build_optimizer(self.made)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.made.schedule(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take one step, and move the average of the weights towards them."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
     def on_train_start(self) -> None:
         """Go on with the random numbers of the run that is resumed; keep the batch statistics of what is frozen."""
-        for module in frozen_modules(self.model, self.recipe.model.freeze):
+        for module in frozen_modules(self.model):
             module.eval()  # an evaluation gives each module back the mode that it had
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
@@ -183,7 +221,7 @@ class ReIDModule(pl.LightningModule):
         """Take it up again, with the same training images: they may lie elsewhere."""
         if checkpoint.get("train_images", self._train_images_digest) != self._train_images_digest:
             raise RecipeError(
-                f"the training images in {self.recipe.data.root} are not those that the run began with, by their names "
+                f"the training images in {self.evaluated.root} are not those that the run began with, by their names "
                 "and identities: give their folder by --data.root, or train anew in another folder"
             )
         self._rng_state = checkpoint["torch_rng_state"]
@@ -207,7 +245,7 @@ class ReIDModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         """All ranks describe with the same network: batch statistics are rank 0's."""
         self.share_buffers()
-        runs = self.recipe.data.video.runs if self.is_video else 1
+        runs = self.settings.video.runs if self.is_video else 1
         shape = (len(self.test_items), runs * self.model.descriptor_dim)
         self._rows = torch.zeros(shape)
         self._seen = torch.zeros(shape[0])
@@ -215,20 +253,22 @@ class ReIDModule(pl.LightningModule):
     def share_buffers(self) -> None:
         """Copy rank 0's batch statistics to the other ranks; between steps each keeps its own."""
         if self.trainer.world_size > 1:
-            for buffer in self.model.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+            for module in {id(each): each for each in (self.model, self.result)}.values():
+                for buffer in module.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: tuple[Tensor, Tensor | int], batch_idx: int) -> None:
         """Describe one batch of images of this rank's share, or one tracklet."""
         images, index = batch
+        flip = self.settings.trainer.flip_test
         rows = torch.cat(
             [
-                describe(self.model, some.contiguous(memory_format=torch.channels_last), self.recipe.trainer.flip_test)
-                for some in images.split(self.recipe.data.eval_batch)
+                describe(self.result, some.contiguous(memory_format=torch.channels_last), flip)
+                for some in images.split(self.settings.eval_batch)
             ]
         )
         if self.is_video:
-            rows = pool_runs(rows, self.recipe.data.video)[None]
+            rows = pool_runs(rows, self.settings.video)[None]
         places = torch.as_tensor(index).reshape(-1).cpu()
         self._rows[places] = rows.cpu()
         self._seen[places] += 1
@@ -241,15 +281,15 @@ class ReIDModule(pl.LightningModule):
             seen = self.trainer.strategy.reduce(seen.to(self.device), reduce_op="sum").cpu()
         if not bool((seen == 1).all()):
             raise RuntimeError(f"{int((seen != 1).sum())} test images were described by no rank, or by several")
-        items, split = self.test_items, self.num_queries
+        query, gallery, split = self.evaluated.query, self.evaluated.gallery, len(self.evaluated.query)
         metrics = evaluate_items(
-            rows[:split], rows[split:], items[:split], items[split:], single_shot_trials=self.single_shot_trials
+            rows[:split], rows[split:], query, gallery, single_shot_trials=self.evaluated.single_shot_trials
         )
         self._rows = self._seen = torch.empty(0)
-        self.evaluations.append({"epoch": self.current_epoch + 1, **metrics.as_dict()})
-        self.log_dict(
-            {"test/mAP": metrics.mAP, "test/rank1": metrics.rank(1), "test/mINP": metrics.mINP}, prog_bar=True
-        )
+        whom = {} if self.evaluated_as == "test" else {"of": self.evaluated_as}
+        self.evaluations.append({"epoch": self.evaluated_epoch or self.current_epoch + 1, **whom, **metrics.as_dict()})
+        scores = {"mAP": metrics.mAP, "rank1": metrics.rank(1), "mINP": metrics.mINP}
+        self.log_dict({f"{self.evaluated_as}/{name}": value for name, value in scores.items()}, prog_bar=True)
         self._last_step_end = time.perf_counter()
 
 

@@ -107,7 +107,10 @@ class TrainingProgress(ProgressBar):
         self._mark = self._shown_at = now
         found = _evaluations(pl_module)[-1]
         self._mAP = found["mAP"]
-        self._print(f"{_epoch(trainer)}: mAP {found['mAP']:.1%}, rank-1 {found['rank1']:.1%}")
+        whom = ", training identities set aside" if found.get("of") == "validation" else ""
+        self._print(
+            f"epoch {found['epoch']}/{trainer.max_epochs}{whom}: mAP {found['mAP']:.1%}, rank-1 {found['rank1']:.1%}"
+        )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the bar away."""

@@ -29,6 +29,7 @@ _LONGEST_NAME = 100
 _POOLS, _HEADS = ("max", "avg", "gem"), ("paper", "bnneck")  # what models/parts.py has, which needs torch
 
 Freeze = Literal["none", "trunk", "branches"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 NotComputed = "does not change what is computed"
 """Marks fields of a recipe by which a run may differ from the one it goes on with: where data lie, how work is done."""
 
@@ -97,6 +98,9 @@ class DataSettings(_Settings):
     """Augmentation of your own: package.module:make, called with the model's preprocessing (default: as set above)."""
     cache: Annotated[Literal["none", "ram"], NotComputed] = "none"
     """ram decodes every training image once and keeps it in memory (24 kB each at 128x64)."""
+    validation: Fraction = 0.0
+    """Share of the training identities to set aside; evaluations during training are on them, and the epoch that is
+    best on them is kept. 0 trains on all, evaluates on the test set, and keeps the last epoch."""
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at an unreadable image (raise), or set it aside and report it at the end (skip)."""
     workers: Annotated[NotNegative | None, NotComputed] = None
@@ -173,6 +177,9 @@ class OptimizerSettings(_Settings):
     """Factor at each milestone."""
     warmup: Amount = 0.0
     """Epochs over which the learning rate rises linearly from zero."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the weights, such as 0.999; it is evaluated and saved in place of the
+    weights themselves. 0: off."""
 
 
 class TrainerSettings(_Settings):
@@ -190,12 +197,16 @@ class TrainerSettings(_Settings):
     """Batches whose gradients are added up for one step."""
     evaluate_every: NotNegative = 50
     """Epochs between evaluations on query and gallery; 0 evaluates after the last one only."""
+    patience: NotNegative = 0
+    """Evaluations in a row without a better mAP after which training stops early; needs data.validation. 0: never."""
     flip_test: bool = True
     """Add the mirrored image's descriptor in evaluation."""
     checkpoint_seconds: Annotated[Amount, NotComputed] = 300
     """Minimum seconds between resume points; 0 saves after every step."""
     log_every: Annotated[Positive, NotComputed] = 10
     """Steps between log lines."""
+    loggers: Annotated[tuple[LoggerName, ...], NotComputed] = ("tensorboard",)
+    """Where losses and scores are logged beside csv/, which is always written; wandb and mlflow must be installed."""
 
 
 class Recipe(_Settings):
@@ -210,6 +221,17 @@ class Recipe(_Settings):
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     trainer: TrainerSettings = TrainerSettings()
+
+    @model_validator(mode="after")
+    def _validation_fits(self) -> Recipe:
+        if self.data.validation and not self.trainer.evaluate_every:
+            raise ValueError("data.validation needs evaluations during training: give trainer.evaluate_every")
+        if self.trainer.patience and not self.data.validation:
+            raise ValueError(
+                "trainer.patience needs data.validation, a share of the training identities: the test set must not "
+                "decide when training stops"
+            )
+        return self
 
     @field_validator("name")
     @classmethod

@@ -116,7 +116,7 @@ class ResumePoints(Callback):
         can_save = within_epoch and done % trainer.accumulate_grad_batches == 0
         is_due, was_told = can_save and self._is_due(trainer), self.stop.signum
         # Reading a number off a GPU makes it wait: done no more often than for the logs.
-        logs = done % cast(ReIDModule, pl_module).recipe.trainer.log_every == 0
+        logs = done % cast(ReIDModule, pl_module).settings.trainer.log_every == 0
         looks = pl_module.device.type == "cpu" or is_due or was_told or logs or not within_epoch
         self._losses = self._losses + outputs["loss"].detach()  # a sum stays infinite or nan, once one loss was
         diverged, due, signum = _agreed(trainer, looks and not math.isfinite(self._losses), is_due, was_told)
@@ -128,7 +128,7 @@ class ResumePoints(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save between epochs, if it is time; certainly after the last."""
         due, signum = _agreed(trainer, self._is_due(trainer), self.stop.signum)
-        if due or signum or trainer.current_epoch + 1 == trainer.max_epochs:
+        if due or signum or trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
             self._save(trainer, pl_module, signum)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -170,14 +170,14 @@ class ResumePoints(Callback):
             raise Stop
 
     def _diverged(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> DivergedError:
-        settings = cast(ReIDModule, pl_module).recipe.optimizer
+        peak = max(group["initial_lr"] for group in trainer.optimizers[0].param_groups)
         where = f"in epoch {trainer.current_epoch + 1}, by step {trainer.global_step}"
         precision = "" if trainer.precision == "32-true" else ", or --trainer.precision fp32"
         kept = resume_point(self.path.parent)
         return DivergedError(
             f"the {what} is not finite any more {where}: training has diverged. Try a lower --optimizer.lr (it is "
-            f"{settings.lr:g}), a longer --optimizer.warmup (it is {settings.warmup:g} epochs){precision}, in another "
-            f"folder. " + (f"{kept} keeps the last good state." if kept else "No state was saved yet.")
+            f"{peak:g}), a longer --optimizer.warmup{precision}, in another folder. "
+            + (f"{kept} keeps the last good state." if kept else "No state was saved yet.")
         )
 
 

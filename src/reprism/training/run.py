@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import logging
-import os
-import platform
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reprism.data import LOADERS, open_dataset
 from reprism.data.check import require_trainable
+from reprism.data.division import hold_out
 from reprism.data.images import DecodedImages, check_images
 from reprism.data.joint import join_training, named_data
 from reprism.data.records import DataError, ReIDDataset, Sample, as_images, without_images
-from reprism.files import write_json
-from reprism.models.checkpoint import save
 from reprism.models.network import PartNet
-from reprism.precision import fastest_precision
 from reprism.progress import Progress, step
+from reprism.training.fit import TrainingResult, make_trainer, run_trainer
 from reprism.training.ingredients import Ingredients, build_ingredients
-from reprism.training.module import ReIDModule
-from reprism.training.progress import TrainingProgress
-from reprism.training.recipes import Recipe, RecipeError, find_recipe, what_is_computed, write_recipe
-from reprism.training.resuming import PREVIOUS, ResumePoints, WholeCheckpoints, resume_point
-from reprism.training.stopping import Stop, StopRequest, TrainingInterrupted, how_to_resume
-
-_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a run left behind.
-
-    Attributes:
-        folder: the run folder: ``recipe.json``, ``environment.json``, ``metrics.json``, ``model.safetensors``,
-            ``last.ckpt`` (to resume from; while it runs, also ``previous.ckpt``), ``tensorboard/``, ``csv/``.
-        model: the trained network.
-        metrics: the contents of ``metrics.json``.
-    """
-
-    folder: Path
-    model: PartNet
-    metrics: dict[str, Any]
+from reprism.training.module import FitSettings
+from reprism.training.recipes import LoggerName, Recipe, RecipeError, find_recipe, what_is_computed
+from reprism.training.stopping import StopRequest
 
 
 def train(
@@ -64,7 +35,7 @@ def train(
     dataset: ReIDDataset | None = None,
     adapt: Callable[[Ingredients], Ingredients] | None = None,
     callbacks: Sequence[Callback] = (),
-    loggers: Sequence[Logger] | None = None,
+    loggers: Sequence[Logger | LoggerName] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> TrainingResult:
@@ -78,7 +49,8 @@ def train(
             ``adapt=lambda made: dataclasses.replace(made, loss=MyLoss())``. It is no part of the recipe: give it again
             to resume.
         callbacks: Lightning callbacks, called after Reprism's own.
-        loggers: Lightning loggers, in place of TensorBoard's. The log that ``reprism report`` reads is always written.
+        loggers: Lightning loggers, or names of some, in place of those that the recipe names. The log that
+            ``reprism report`` reads is always written.
         resume: Go on from the last point the run in ``folder`` saved (from the start if it saved none). The final
             weights are those of an uninterrupted run.
         progress: Called while images are checked or decoded beforehand.
@@ -97,16 +69,17 @@ def train(
     started = time.perf_counter()
     folder = Path(folder)
     pl.seed_everything(recipe.seed, verbose=False)
-    _hush_lightning()
+    settings = fit_settings(recipe)
     stop = StopRequest()
+    uses_all = adapt is None and recipe.loss.use is None
     # Before all else: it knows which of several processes this is, however they were started.
-    trainer = _trainer(recipe, folder, stop, callbacks, loggers, uses_all=adapt is None and recipe.loss.use is None)
+    trainer = make_trainer(folder, settings, stop, callbacks, loggers, uses_all=uses_all)
     stop.quiet = not trainer.is_global_zero
     if dataset is not None:
         known = {"name": dataset.name, "root": dataset.root, "options": {}}
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=known)})
     _check_folder(recipe, folder, resume)
-    dataset, images, unreadable = _load_data(recipe, dataset, trainer.world_size, progress)
+    dataset, validation, images, unreadable = _load_data(recipe, dataset, trainer.world_size, progress)
     fused = trainer.strategy.root_device.type in ("cpu", "cuda")
     made = build_ingredients(recipe, dataset, images, fused=fused)
     if adapt is not None:
@@ -115,34 +88,33 @@ def train(
             raise TypeError(
                 "expected Ingredients with a PartNet from adapt, such as dataclasses.replace(made, loss=MyLoss())"
             )
-    model = made.model
-    model.to(memory_format=torch.channels_last)
-    module = ReIDModule(made, recipe, dataset.query, dataset.gallery, dataset.single_shot_trials)
-    module.started = started
-    with stop.listening():
-        try:
-            trainer.fit(module, ckpt_path=resume_point(folder) if resume else None, weights_only=True)
-            _save_model(trainer, module, folder)
-            if not module.evaluations or module.evaluations[-1]["epoch"] != recipe.optimizer.epochs:
-                trainer.validate(module, verbose=False)
-                module.evaluations[-1]["epoch"] = recipe.optimizer.epochs
-        except Stop:
-            raise TrainingInterrupted(stop.signum, how_to_resume(folder)) from None
-        metrics = {
-            **module.evaluations[-1],
-            "evaluations": module.evaluations,
-            "train_images": len(dataset.train_images),
-            "train_identities": dataset.num_train_identities,
-            "seconds": round(module.seconds(), 1),
-            "resumed": resume,
-            "unreadable": [{"path": str(sample.path), "reason": reason} for sample, reason in unreadable],
-        }
-        if trainer.is_global_zero:
-            write_json(folder / "metrics.json", metrics)
-            (folder / PREVIOUS).unlink(missing_ok=True)
-    if stop.signum:  # too late for the run, but not for what would follow it
-        raise TrainingInterrupted(stop.signum, how_to_resume(folder))
-    return TrainingResult(folder, model.eval(), metrics)
+    return run_trainer(
+        trainer,
+        stop,
+        made,
+        dataset,
+        folder,
+        settings,
+        validation=validation,
+        resume=resume,
+        recipe=recipe.model_dump(mode="json"),
+        started=started,
+        about={"unreadable": [{"path": str(sample.path), "reason": reason} for sample, reason in unreadable]},
+    )
+
+
+def fit_settings(recipe: Recipe) -> FitSettings:
+    """Return how a recipe trains its ingredients."""
+    data = recipe.data
+    return FitSettings(
+        recipe.optimizer.epochs,
+        recipe.seed,
+        recipe.optimizer.ema,
+        data.workers,
+        data.eval_batch,
+        data.video,
+        recipe.trainer,
+    )
 
 
 def is_first_process() -> bool:
@@ -152,11 +124,6 @@ def is_first_process() -> bool:
     once the run has begun.
     """
     return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-def _save_model(trainer: pl.Trainer, module: ReIDModule, folder: Path) -> None:
-    if trainer.is_global_zero:
-        save(module.model, folder / "model.safetensors", recipe=module.recipe.model_dump(mode="json"))
 
 
 def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
@@ -191,7 +158,8 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
 
 def _load_data(
     recipe: Recipe, dataset: ReIDDataset | None, processes: int, progress: Progress | None
-) -> tuple[ReIDDataset, DecodedImages | None, list[tuple[Sample, str]]]:
+) -> tuple[ReIDDataset, ReIDDataset | None, DecodedImages | None, list[tuple[Sample, str]]]:
+    """Return what is trained and tested on, what is set aside, decoded images, and what cannot be read."""
     data = recipe.data
     if dataset is None:
         if data.root is None:
@@ -216,114 +184,11 @@ def _load_data(
                 raise DataError(f"{data.root}: none of the {part} images can be read; the first: {bad[0][1]}")
         dataset = replace(dataset, **parts)
         require_trainable(dataset, data.ids_per_batch, processes)
+    validation = None
+    if data.validation:
+        dataset, validation = hold_out(dataset, data.validation, recipe.seed)
+        require_trainable(dataset, data.ids_per_batch, processes)
     images = None
     if data.cache == "ram":
         images = DecodedImages(dataset.train_images, progress=step(progress, "decoding training images"))
-    return dataset, images, unreadable
-
-
-def _trainer(
-    recipe: Recipe,
-    folder: Path,
-    stop: StopRequest,
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger] | None,
-    uses_all: bool,
-) -> pl.Trainer:
-    settings = recipe.trainer
-    accelerator = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    gpus = max(torch.cuda.device_count(), int(torch.backends.mps.is_available()))
-    if accelerator != "cpu" and settings.devices > gpus:
-        raise RecipeError(
-            f"trainer.accelerator is {settings.accelerator} and trainer.devices {settings.devices}, but PyTorch finds "
-            f"{gpus or 'no'} GPU{'s' * (gpus > 1)} here (python -m torch.utils.collect_env says why): give "
-            + (f"--trainer.devices {gpus}" if gpus else "--trainer.accelerator cpu")
-        )
-    precision = settings.precision
-    if precision == "auto":
-        precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))
-    processes = settings.devices * settings.num_nodes
-    if loggers is None:
-        loggers = [TensorBoardLogger(folder, "tensorboard", version="")]
-    try:
-        trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=settings.devices,
-            num_nodes=settings.num_nodes,
-            # Looking for parameters without a gradient costs time; a loss of one's own may leave some, as classifiers.
-            strategy=("ddp" if uses_all else "ddp_find_unused_parameters_true") if processes > 1 else "auto",
-            precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
-            max_epochs=recipe.optimizer.epochs,
-            accumulate_grad_batches=settings.accumulate,
-            check_val_every_n_epoch=settings.evaluate_every or None,
-            val_check_interval=None if settings.evaluate_every else 10**9,
-            num_sanity_val_steps=0,
-            log_every_n_steps=settings.log_every,
-            logger=[*loggers, CSVLogger(folder, "csv")],
-            plugins=[WholeCheckpoints()],
-            callbacks=[
-                _RunFolder(folder),
-                ResumePoints(folder, settings.checkpoint_seconds, stop),
-                TrainingProgress(),
-                *callbacks,
-            ],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=folder,
-        )
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        # Lightning's own words on devices and clusters, on one line.
-        raise RecipeError(f"these trainer settings do not fit this machine: {' '.join(str(error).split())}") from error
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1 and trainer.world_size == 1:
-        raise RecipeError(
-            f"srun started {tasks} tasks, and each would train this run by itself, since trainer.devices × "
-            "trainer.num_nodes is 1: give --trainer.devices (tasks of a node) and --trainer.num-nodes, or srun -n 1"
-        )
-    return trainer
-
-
-def _hush_lightning() -> None:
-    """Leave out what it says of itself and of choices made here on purpose; its warnings about the run stay."""
-    for name in ("", ".utilities.rank_zero", ".accelerators.cuda", ".trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"pytorch_lightning{name}").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers",
-        ".*number of training batches .* is smaller than the logging interval",
-        ".*isinstance\\(treespec, LeafSpec\\)",
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
-class _RunFolder(Callback):
-    """Writes what is run, and what came of it before that is measured."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Record the run: only now that all its processes have met, each having found that the settings fit."""
-        if stage == "fit" and trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_recipe(cast(ReIDModule, pl_module).recipe, self.folder / "recipe.json")
-            write_json(self.folder / "environment.json", _environment())
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the model before its last evaluation."""
-        if trainer.state.fn == TrainerFn.FITTING and trainer.current_epoch + 1 == trainer.max_epochs:
-            _save_model(trainer, cast(ReIDModule, pl_module), self.folder)
-
-
-def _environment() -> dict[str, Any]:
-    packages = ("reprism", "torch", "torchvision", "timm", "pytorch-lightning", "numpy")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": torch.cpu.get_capabilities().get("cpu_name") if hasattr(torch.cpu, "get_capabilities") else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "packages": {package: importlib.metadata.version(package) for package in packages},
-    }
+    return dataset, validation, images, unreadable
