@@ -268,7 +268,7 @@ def test_a_damaged_point_is_named_and_the_one_before_taken(
     assert not (folder / "previous.ckpt").exists()
     for content in (damaged[:1000], b"", bytes(damaged)):
         (folder / "last.ckpt").write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"nothing to resume from: .*last\.ckpt") as error:
+        with pytest.raises(CheckpointError, match=r"cannot resume: .*last\.ckpt") as error:
             train(recipe_of(people), folder, resume=True)
         assert "weights_only" not in str(error.value)
         assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""What a training run is made of: built from a recipe, and changed by whoever has parts of their own."""
+"""Ingredients of a training run: built from a recipe, and changed by users with parts of their own."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _PARTS_OF_A_MODEL = ("trunk", "branches", "heads", "classifiers")
 
 
 class BatchSampler(Protocol):
-    """What draws batches: keys of the training set, as many batches in every epoch."""
+    """Draws batches of keys of the training set, the same number in every epoch."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the batches in an epoch."""
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """One epoch's batches."""
+        """Yield one epoch's batches."""
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a training run is made of, built and not yet run; ``dataclasses.replace`` changes one.
+    """Everything a training run needs, built but not yet run; ``dataclasses.replace`` changes one.
 
-    What depends on another ingredient, on the device or on the process is a function, called when that is known.
+    Ingredients that depend on another one, on the device or on the process are functions, called later.
 
     Attributes:
         model: The network, with a class for each training identity.
@@ -72,20 +72,20 @@ class Ingredients:
 def build_ingredients(
     recipe: Recipe, dataset: ReIDDataset, images: DecodedImages | None = None, *, fused: bool = False
 ) -> Ingredients:
-    """Build what a recipe says, for a data set.
+    """Build the ingredients that a recipe describes, for a data set.
 
     Random weights are drawn from torch's generator: seed it first.
 
     Args:
         recipe: The settings.
-        dataset: What is trained on.
+        dataset: The data set to train on.
         images: Its training images, if they are decoded already.
         fused: Use the optimiser's fused kernel, which CPUs and CUDA have.
 
     Raises:
         BackboneError: The backbone or its weights cannot be had.
         UntrustedCodeError: The recipe names code that nobody trusts: see :func:`reprism.trust`.
-        ValueError: Other settings that fit nothing.
+        ValueError: Other settings do not fit the data set or each other.
     """
     model = _build(recipe, dataset.num_train_identities)
     data, loss, settings = recipe.data, recipe.loss, recipe.optimizer
@@ -197,7 +197,7 @@ def build_optimizer(made: Ingredients) -> torch.optim.Optimizer:
 
 
 def loss_terms(value: Any) -> dict[str, Tensor]:
-    """Return the terms of what a loss returned, by name; ``total`` is the one to train by.
+    """Return the terms of a loss by name; ``total`` is the one to train by.
 
     Raises:
         TypeError: It is neither a scalar nor named scalars with ``total``.

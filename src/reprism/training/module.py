@@ -121,7 +121,7 @@ class ReIDModule(pl.LightningModule):
         self.sampler = EpochSampler(sampler)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Identity batches of this rank, from where a resumed run stopped."""
+        """Load identity batches of this rank, from where a resumed run stopped."""
         # Worker processes draw as soon as the loader is iterated, when the trainer's own count of epochs may not have
         # caught up with the point it resumes from; its count of batches has.
         epoch, self.sampler.start_batch = divmod(self._batches_done, len(self.sampler))
@@ -139,7 +139,7 @@ class ReIDModule(pl.LightningModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """This rank's share of query and gallery: every world_size-th image, none twice."""
+        """Load this rank's share of query and gallery: every world_size-th image, none twice."""
         share = list(range(self.trainer.global_rank, len(self.test_items), self.trainer.world_size))
         transform = eval_transform(self.model.preprocessing)
         items: Dataset[Any]
@@ -189,7 +189,7 @@ class ReIDModule(pl.LightningModule):
         self.log("wait_seconds", time.perf_counter() - self._last_step_end)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The total loss of one batch."""
+        """Return the total loss of one batch."""
         images, labels = batch
         output = self.model(images.contiguous(memory_format=torch.channels_last))
         terms = loss_terms(self.loss(output, labels))
@@ -205,7 +205,7 @@ class ReIDModule(pl.LightningModule):
         self._last_step_end = now
 
     def on_train_end(self) -> None:
-        """All ranks end with the same network, batch statistics included."""
+        """End with the same network on all ranks, batch statistics included."""
         self.share_buffers()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -218,7 +218,7 @@ class ReIDModule(pl.LightningModule):
         checkpoint["train_images"] = self._train_images_digest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again, with the same training images: they may lie elsewhere."""
+        """Resume from it, with the same training images: their folder may have moved."""
         if checkpoint.get("train_images", self._train_images_digest) != self._train_images_digest:
             raise RecipeError(
                 f"the training images in {self.evaluated.root} are not those that the run began with, by their names "
@@ -243,7 +243,7 @@ class ReIDModule(pl.LightningModule):
     # --- evaluation --------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        """All ranks describe with the same network: batch statistics are rank 0's."""
+        """Describe with the same network on all ranks: batch statistics are rank 0's."""
         self.share_buffers()
         runs = self.settings.video.runs if self.is_video else 1
         shape = (len(self.test_items), runs * self.model.descriptor_dim)
@@ -294,7 +294,7 @@ class ReIDModule(pl.LightningModule):
 
 
 class _TrainLoader(DataLoader[Any]):
-    """A loader that says it can be resumed, so that the trainer does not warn: the sampler's start sees to it."""
+    """Claims to be resumable, so that the trainer does not warn: the sampler starts where the run stopped."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -44,13 +44,13 @@ class TrainingProgress(ProgressBar):
         self._on = True
 
     def disable(self) -> None:
-        """Show nothing: what all processes but the first do."""
+        """Show nothing, as all processes but the first do."""
         self._on = False
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the steps that a resumed run did before."""
+        """Start from the steps that a resumed run did before."""
         self._first_step = _steps_done(trainer)
         self._train_seconds = 0.0
         self._mark = self._shown_at = time.monotonic()
@@ -95,13 +95,13 @@ class TrainingProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Move it."""
+        """Move the evaluation's bar."""
         if self._is_due(time.monotonic()):
             total = int(sum(trainer.num_val_batches))
             self._show(f"{_epoch(trainer)}, evaluating", batch_idx + 1, total, [f"{batch_idx + 1}/{total}"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what was measured as a line that stays."""
+        """Print the scores as a line that stays."""
         now = time.monotonic()
         self._evaluation_seconds.append(now - self._mark)
         self._mark = self._shown_at = now
@@ -113,11 +113,11 @@ class TrainingProgress(ProgressBar):
         )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Take the bar away, so that what is written about the error stands below it."""
+        """Remove the bar, so that the error is printed below it."""
         self._stop()
 
     # ---- showing -----------------------------------------------------------------------------------------------------
@@ -159,9 +159,9 @@ def evaluations_left(epoch: int, epochs: int, every: int | None) -> int:
     """Count the evaluations still to come.
 
     Args:
-        epoch: completed epochs.
-        epochs: all of them.
-        every: epochs between evaluations; None evaluates after the last one only, which is always evaluated.
+        epoch: Completed epochs.
+        epochs: Epochs of the run.
+        every: Epochs between evaluations; None evaluates after the last one only, which is always evaluated.
     """
     if every is None:
         return 1

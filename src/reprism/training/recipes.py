@@ -31,7 +31,7 @@ _POOLS, _HEADS = ("max", "avg", "gem"), ("paper", "bnneck")  # what models/parts
 Freeze = Literal["none", "trunk", "branches"]
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 NotComputed = "does not change what is computed"
-"""Marks fields of a recipe by which a run may differ from the one it goes on with: where data lie, how work is done."""
+"""Marks fields of a recipe that may change between the sittings of a run, such as where the data are."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -40,11 +40,11 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class RecipeError(ValueError):
-    """No such recipe, or a recipe file that does not make one; the message names the field and the reason."""
+    """A recipe that does not exist or does not work; the message names the field and the reason."""
 
 
 def _faults(error: ValidationError) -> str:
-    """Return what pydantic found wrong on one line: each field with the reason, without notes to programmers."""
+    """Return pydantic's findings on one line: each field with the reason, without notes to programmers."""
     return "; ".join(
         f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: "
         + " ".join(fault["msg"].removeprefix("Value error, ").split())
@@ -53,7 +53,7 @@ def _faults(error: ValidationError) -> str:
 
 
 class _OneLine(ModelMetaclass):
-    """Says in one line what is wrong with the fields, where settings are made by a call, as the command line does."""
+    """Turns pydantic's errors into one line where settings are made by a call, as the command line does."""
 
     def __call__(self, *args: Any, **fields: Any) -> Any:
         try:
@@ -236,7 +236,7 @@ class Recipe(_Settings):
     @field_validator("name")
     @classmethod
     def _name_is_one_of_a_folder(cls, name: str) -> str:
-        # The run's folder is runs/NAME: a recipe from elsewhere must not choose another place.
+        # The run folder is runs/NAME: a recipe from elsewhere must not choose another.
         if len(name) > _LONGEST_NAME or name[:1] in (".", "~") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{name!r} cannot be a folder's name: take letters, digits and -, without / and \\")
         return name
@@ -270,12 +270,12 @@ def code_of(recipe: Recipe) -> dict[str, str]:
 
 
 def scr(name: str, dataset: str, **options: str) -> Recipe:
-    """The paper's settings (section 4.1), the same for every data set."""
+    """Return the paper's settings (section 4.1), the same for every data set."""
     return Recipe(name=name, data=DataSettings(name=dataset, options=options))
 
 
 def released(recipe: Recipe) -> Recipe:
-    """The released code's settings where they differ from the paper's: 4×4 batches, and random erasing."""
+    """Return a recipe with the released code's settings where they differ from the paper's: 4×4 batches, erasing."""
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-released",
@@ -322,14 +322,14 @@ random weights on drawn people, as ``reprism demo`` does."""
 
 
 def find_recipe(source: str) -> Recipe:
-    """A recipe by name, from a YAML or JSON file, or as an earlier run recorded it.
+    """Return a recipe by name, from a YAML or JSON file, or from the folder of an earlier run.
 
     Args:
-        source: a key of :data:`RECIPES`; a ``.yaml``, ``.yml`` or ``.json`` file with any of a recipe's fields and,
+        source: A key of :data:`RECIPES`; a ``.yaml``, ``.yml`` or ``.json`` file with any of a recipe's fields and,
             optionally, ``recipe``: the named one that it changes; or a run folder, whose ``recipe.json`` is read.
 
     Raises:
-        RecipeError: none of these, or a field is unknown or out of range.
+        RecipeError: It is none of these, or a field is unknown or out of range.
     """
     if source in RECIPES:
         return RECIPES[source]
@@ -339,14 +339,14 @@ def find_recipe(source: str) -> Recipe:
     if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
         raise RecipeError(
             f"no recipe {source!r}: it is neither a named one, nor a YAML or JSON file, nor a run folder."
-            f"{did_you_mean(source, RECIPES)} Named are: {', '.join(RECIPES)}."
+            f"{did_you_mean(source, RECIPES)} Named recipes: {', '.join(RECIPES)}."
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RecipeError(f"{path} is neither YAML nor JSON: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path} holds no recipe: a mapping of field names to values is wanted")
+        raise RecipeError(f"expected a mapping of field names to values in {path}, got {type(values).__name__}")
     base = values.pop("recipe", None)
     if base is not None and base not in RECIPES:
         raise RecipeError(
@@ -361,24 +361,24 @@ def find_recipe(source: str) -> Recipe:
 
 
 def _check_written(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse a recipe's file that has something written in a place that its user did not choose.
+    """Refuse a recipe file that would write outside the working directory.
 
-    What is there already is only read: a run's own recipe names what it once wrote.
+    Files that exist already are only read: a run's own recipe names what it once wrote.
 
     Raises:
-        RecipeError: an option of the data set names a file or folder to be made outside the working directory.
+        RecipeError: An option of the data set names a file or folder to be made outside the working directory.
     """
     data = values.get("data")
     options = data.get("options") if isinstance(data, Mapping) else None
     for option in _WRITTEN:
-        place = options.get(option) if isinstance(options, Mapping) else None
-        if not isinstance(place, str) or not place:
+        target = options.get(option) if isinstance(options, Mapping) else None
+        if not isinstance(target, str) or not target:
             continue
-        given = Path(place)
-        if (given.is_absolute() or ".." in given.parts or place[0] == "~") and not given.expanduser().exists():
+        given = Path(target)
+        if (given.is_absolute() or ".." in given.parts or target[0] == "~") and not given.expanduser().exists():
             raise RecipeError(
-                f"{path}: data.options.{option} would write {place}, a place that the file chose. If that is wanted, "
-                f"take it out of the file and give it yourself: --data.options {option} {place}"
+                f"{path}: data.options.{option} would write {target}, outside the working directory. If you want that, "
+                f"remove it from the file and give it yourself: --data.options {option} {target}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Points to resume from: when they are saved, how they are written and read; and what ends a run between two."""
+"""Resume points: when they are saved, how they are written and read; and how a run ends that diverges."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def resume_point(folder: Path) -> Path | None:
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes resume points so that a kill or a power cut at any moment leaves a whole one, and reads the last such.
+    """Writes resume points that a kill or a power cut leaves whole, and reads the last whole one.
 
-    Lightning writes into the system's temporary folder and moves the file from there. To another file system that is
-    a copy, and a kill in the middle of it leaves half a file.
+    Lightning writes into the system's temporary folder and moves the file from there. On another file system moving
+    is copying, and a kill in the middle leaves half a file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -57,7 +57,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Read the point at ``path``, or the one before where it is damaged, which is then said.
 
         Raises:
-            CheckpointError: neither can be read.
+            CheckpointError: Neither can be read.
         """
         faults: list[str] = []
         for candidate in (Path(path), Path(path).with_name(PREVIOUS)):
@@ -70,8 +70,8 @@ class WholeCheckpoints(TorchCheckpointIO):
                 return point
             faults.append(str(candidate))
         raise CheckpointError(
-            f"nothing to resume from: {' and '.join(faults)} cannot be read as resume points, being damaged or another "
-            "program's. Train anew in another folder (--out)."
+            f"cannot resume: {' and '.join(faults)} cannot be read as resume points; they are damaged or of another "
+            "program. Train anew in another folder (--out)."
         )
 
 
@@ -87,12 +87,12 @@ def _read_point(path: Path, map_location: Any) -> dict[str, Any] | None:
 
 
 class ResumePoints(Callback):
-    """Saves points to resume from: after epochs and, where those are long, between steps. Ends a run that diverges.
+    """Saves resume points after epochs and, where those are long, between steps. Ends a run that diverges.
 
     Args:
-        folder: the run folder.
-        seconds: least time between two points.
-        stop: saved for at the next step, which then is the last.
+        folder: Run folder.
+        seconds: Minimum seconds between two points.
+        stop: Ends the run after the next step, which is saved.
     """
 
     def __init__(self, folder: Path, seconds: float, stop: StopRequest) -> None:
@@ -147,7 +147,7 @@ class ResumePoints(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note an evaluation under way as just begun: who resumes here goes through all of it."""
+        """Record an evaluation under way as just begun: a run that resumes here repeats all of it."""
         if trainer.validating:
             begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = {

@@ -44,14 +44,14 @@ def train(
     Args:
         recipe: The settings; without a ``dataset``, ``recipe.data.root`` must be set.
         folder: The run folder; made if absent. One that holds a run is refused unless ``resume``.
-        dataset: What to train and evaluate on, in place of the one that the recipe names.
-        adapt: Called with what the recipe built; returns what is trained. To have a loss of your own:
-            ``adapt=lambda made: dataclasses.replace(made, loss=MyLoss())``. It is no part of the recipe: give it again
-            to resume.
+        dataset: Data set to train and evaluate on, in place of the one that the recipe names.
+        adapt: Called with the ingredients that the recipe built; returns those to train. To train by a loss of your
+            own: ``adapt=lambda made: dataclasses.replace(made, loss=MyLoss())``. It is not recorded: give it again to
+            resume.
         callbacks: Lightning callbacks, called after Reprism's own.
         loggers: Lightning loggers, or names of some, in place of those that the recipe names. The log that
             ``reprism report`` reads is always written.
-        resume: Go on from the last point the run in ``folder`` saved (from the start if it saved none). The final
+        resume: Continue from the last resume point in ``folder``, or from the start if there is none. The final
             weights are those of an uninterrupted run.
         progress: Called while images are checked or decoded beforehand.
 
@@ -64,7 +64,7 @@ def train(
         DivergedError: The loss is not finite any more. The last good point to resume from is kept.
         TrainingInterrupted: Ctrl-C or SIGTERM came; a point to resume from was saved at the next step.
         TypeError: ``adapt`` returned something else than ingredients, or a loss something else than a loss.
-        ValueError: Other settings that fit nothing.
+        ValueError: Other settings do not fit the data set or each other.
     """
     started = time.perf_counter()
     folder = Path(folder)
@@ -131,15 +131,15 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     if record.is_file():
         if not resume:
             raise RecipeError(
-                f"{folder} holds a run already: go on with it by --resume, or choose another folder by --out"
+                f"{folder} holds a run already: continue it with --resume, or choose another folder with --out"
             )
         # How the work is spread and reported may change between sittings; what is computed may not.
         before, now = (what_is_computed(made) for made in (find_recipe(str(folder)), recipe))
         if before != now:
             changed = ", ".join(sorted(_differences(before, now)))
             raise RecipeError(
-                f"the run in {folder} was made by another recipe; it differs in {changed}. Resume with the recipe it "
-                f"was started with: reprism train {folder} --resume"
+                f"the run in {folder} was made by another recipe; it differs in {changed}. Resume it with the recipe "
+                f"that it was started with: reprism train {folder} --resume"
             )
     elif folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} exists, is not empty and holds no run: choose another folder by --out")
@@ -159,7 +159,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
 def _load_data(
     recipe: Recipe, dataset: ReIDDataset | None, processes: int, progress: Progress | None
 ) -> tuple[ReIDDataset, ReIDDataset | None, DecodedImages | None, list[tuple[Sample, str]]]:
-    """Return what is trained and tested on, what is set aside, decoded images, and what cannot be read."""
+    """Return the data set, the people set aside, decoded images, and images that cannot be read."""
     data = recipe.data
     if dataset is None:
         if data.root is None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: noted at once, obeyed at the next step, when there is a point to resume from."""
+"""Ctrl-C and SIGTERM during a run: noted at once, obeyed after the next step with a resume point."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """A run that Ctrl-C or SIGTERM stopped; the message says by what, and how to go on.
+    """Ctrl-C or SIGTERM stopped a run; the message says which, and how to resume.
 
     Attributes:
-        signum: the signal. A process that ends by it exits with 128 + ``signum``: 130 or 143.
+        signum: The signal. A process that ends by it exits with 128 + ``signum``: 130 or 143.
     """
 
     def __init__(self, signum: int, remedy: str) -> None:
@@ -35,15 +35,15 @@ def how_to_resume(folder: Path) -> str:
 
 
 class Stop(BaseException):
-    """Ends Lightning's loops. No KeyboardInterrupt: of those Lightning makes a bare exit with status 1."""
+    """Ends Lightning's loops. Not a KeyboardInterrupt: Lightning turns those into an exit with status 1."""
 
 
 class StopRequest:
     """Takes note of SIGINT and SIGTERM. A second signal ends the run where it is.
 
     Attributes:
-        signum: the signal that came; 0 before one did.
-        quiet: whether to say nothing, as all but one of several processes should.
+        signum: The signal that came; 0 before one did.
+        quiet: Print nothing, as all but one of several processes should.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen inside, and give the signals back to whoever had them."""
+        """Listen for the signals inside, and restore their handlers afterwards."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may; whoever runs it sees to signals
             return
@@ -66,7 +66,7 @@ class StopRequest:
                 signal.signal(signum, handler)
 
     def listen(self) -> None:
-        """Take the signals, again where Lightning took SIGTERM: it would stop between steps, and save nothing."""
+        """Handle the signals, again after Lightning took SIGTERM: it would stop between steps and save nothing."""
         if threading.current_thread() is threading.main_thread():
             for signum in _SIGNALS:
                 signal.signal(signum, self._note)
