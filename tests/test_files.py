@@ -3,6 +3,10 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,9 +74,49 @@ def test_a_failing_disk_is_an_error_and_one_that_cannot_sync_folders_is_none(
 
 
 def test_who_does_not_wait_is_told_that_another_is_inside(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
     lock = tmp_path / "lock"
     with one_at_a_time(lock), pytest.raises(BlockingIOError), one_at_a_time(lock, seconds=0.1):
         pass
     with one_at_a_time(tmp_path / "lock", seconds=0.1):
+        pass
+
+
+def test_threads_are_inside_one_after_the_other(tmp_path: Path) -> None:
+    count, most, inside = 0, 0, 0
+
+    def work(_: int) -> None:
+        nonlocal count, most, inside
+        with one_at_a_time(tmp_path / "lock"):
+            inside += 1
+            most = max(most, inside)
+            before = count
+            time.sleep(0.002)
+            count = before + 1
+            inside -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(40)))
+    assert (count, most) == (40, 1)
+
+
+HOLDS = """
+import sys, time
+from reprism.files import one_at_a_time
+with one_at_a_time(sys.argv[1]):
+    print("inside", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_process_that_is_killed_lets_others_in(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "inside\n"
+            with pytest.raises(BlockingIOError, match="another process"), one_at_a_time(lock, seconds=0):
+                pass
+        finally:
+            holder.kill()
+    with one_at_a_time(lock, seconds=60):
         pass

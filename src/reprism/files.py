@@ -1,4 +1,4 @@
-"""Files and folders that appear whole: written aside, and renamed when they are complete."""
+"""Files and folders that appear whole: written aside, and renamed when complete."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,25 +13,24 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
+
+_POLL_SECONDS = 0.02  # between two looks at a lock that another holds
 
 
 @contextmanager
 def whole_file(path: str | PathLike[str], *, previous: str | PathLike[str] | None = None) -> Iterator[BinaryIO]:
-    """Open a file to write that takes the name ``path`` when all of it is on the disk, and is removed if that fails.
+    """Open a file to write that is renamed to ``path`` once all of it is on the disk, and removed if that fails.
 
-    It lies beside ``path`` until then: on the same file system, where renaming is one step. A crash or a power cut at
+    Until then it lies beside ``path``: on the same file system, where renaming is one step. A crash or a power cut at
     any moment leaves the old file or the new one. The folder is made if absent.
 
     Args:
-        path: the file to write; an existing one is replaced.
-        previous: a name in the same folder that the replaced file is kept by.
+        path: File to write; an existing one is replaced.
+        previous: Name in the same folder under which the replaced file is kept.
 
     Raises:
-        OSError: it cannot be written, such as on a full disk; names ``path``.
+        OSError: It cannot be written, such as on a full disk; names ``path``.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -62,7 +60,7 @@ def sync_file(path: str | PathLike[str]) -> None:
     """Bring a file's content to the disk.
 
     Raises:
-        OSError: it cannot be, such as on a full or failing disk; names ``path``.
+        OSError: That fails, such as on a full or failing disk; names ``path``.
     """
     # Windows syncs only what is open for writing.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -75,10 +73,10 @@ def sync_file(path: str | PathLike[str]) -> None:
 
 
 def sync_folder(folder: str | PathLike[str]) -> None:
-    """Bring a folder's names to the disk, where the system can: Windows opens no folders, some shares sync none.
+    """Bring a folder's names to the disk, where the system can: Windows and some network shares cannot.
 
     Raises:
-        OSError: the system can, and it failed.
+        OSError: The system can, and it failed.
     """
     if os.name == "nt":
         return
@@ -96,7 +94,7 @@ def sync_folder(folder: str | PathLike[str]) -> None:
 
 
 def make_folder(folder: str | PathLike[str]) -> None:
-    """Make a folder, and those that it lies in, where they are not there; their names are on the disk afterwards."""
+    """Make a folder and its parents where absent, and bring their names to the disk."""
     folder = Path(folder).absolute()
     missing = [some for some in (folder, *folder.parents) if not some.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,56 +103,48 @@ def make_folder(folder: str | PathLike[str]) -> None:
 
 
 def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
-    """Write a file so that its name only ever stands for all of it; text as UTF-8. Its folder is made if absent."""
+    """Write a file that appears whole; text as UTF-8. Its folder is made if absent."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: str | PathLike[str], values: Any) -> None:
-    """Write values as indented JSON, whole."""
+    """Write values as indented JSON in a file that appears whole."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 @contextmanager
 def one_at_a_time(path: str | PathLike[str], *, seconds: float | None = None) -> Iterator[None]:
-    """Wait until no other thread or process is inside with the same ``path``: a file made for this, and left there.
+    """Wait until no other thread or process is inside with the same ``path``, a file made for this.
 
-    The system lets go of it when a process ends, however that comes about. Where it has no such locks (Windows),
-    nobody waits.
+    The system releases the lock when a process ends, however that happens.
 
     Args:
-        path: the file.
-        seconds: how long to wait for another to leave; None: until it does.
+        path: Lock file; it stays there.
+        seconds: Maximum seconds to wait (default: as long as it takes).
 
     Raises:
-        BlockingIOError: another is still inside.
+        BlockingIOError: Another is still inside.
+        OSError: The file cannot be made or opened.
     """
-    with Path(path).open("ab") as file:
-        if fcntl is not None:
-            if seconds is None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            else:
-                _lock_within(file, seconds)
+    # A lock of its own each time: of one object, other threads would count as the same holder.
+    lock = FileLock(path, timeout=-1 if seconds is None else seconds, thread_local=False)
+    try:
+        lock.acquire(poll_interval=_POLL_SECONDS)
+    except Timeout as error:
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it", str(path)) from error
+    try:
         yield
-
-
-def _lock_within(file: BinaryIO, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                raise
-        time.sleep(0.02)
+    finally:
+        lock.release()
 
 
 @contextmanager
 def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
-    """A folder beside ``root`` to fill; it takes that name when all of it is on the disk, and is removed if that fails.
+    """Make a folder to fill, renamed to ``root`` once all of it is on the disk, and removed if that fails.
 
     Raises:
-        FileExistsError: ``root`` exists, and is not an empty folder; or came to, while this one was filled.
+        FileExistsError: ``root`` is not an empty folder, at the beginning or at the end.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -165,7 +155,7 @@ def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
     try:
         yield unfinished
         if hasattr(os, "sync"):
-            os.sync()  # one call for all: of tens of thousands of small files each alone would take minutes
+            os.sync()  # one call for all: syncing tens of thousands of small files one by one would take minutes
         try:
             if root.exists():
                 root.rmdir()  # renaming onto an empty folder is not possible on every system
@@ -173,7 +163,7 @@ def whole_folder(root: str | PathLike[str]) -> Iterator[Path]:
             sync_folder(unfinished.parent)
         except OSError as error:
             if root.is_dir():  # another process has filled it meanwhile
-                raise FileExistsError(f"{root} has been made by another process meanwhile") from error
+                raise FileExistsError(f"{root} was made by another process meanwhile") from error
             raise
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

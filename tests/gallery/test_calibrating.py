@@ -172,10 +172,10 @@ def test_another_ones_is_refused(tmp_path, fitted_on, words):
 def test_rows_that_are_not_enough(tmp_path):
     with pytest.raises(CalibrationError, match=r"no row of .* has both an identity and a camera"):
         made(tmp_path / "unknown", people(0, unknown=20)).calibrate()
-    with pytest.raises(CalibrationError, match=r"among the images that it .* --queries tracklets"):
+    with pytest.raises(CalibrationError, match=r"expected images of known .* --queries tracklets"):
         made(tmp_path / "pooled", people(5, frames=3)).calibrate()
     assert made(tmp_path / "pooled2", people(5, frames=3)).calibrate("tracklets").fitted_on.queries == "pooled"
-    with pytest.raises(CalibrationError, match=r"holds images and tracklets, but .* all are images"):
+    with pytest.raises(CalibrationError, match=r"holds images and tracklets, but all .* are images"):
         made(tmp_path / "half", people(5), people(0, frames=3, unknown=9)).calibrate()
     with pytest.raises(CalibrationError, match="0 pairs of the same person"):
         made(tmp_path / "one camera", people(9, cameras=1)).calibrate()

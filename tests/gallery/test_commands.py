@@ -258,7 +258,7 @@ def test_mistakes_are_explained(indexed, query, tmp_path, capsys):
     for command, complaint in (
         (["search", query, "--gallery", str(tmp_path)], "no gallery at"),
         (["search", query, "--gallery", gallery, "--after", "noon"], "--after 'noon'"),
-        (["search", query, "--gallery", gallery, "--top", "0"], "top is 0"),
+        (["search", query, "--gallery", gallery, "--top", "0"], "top of at least 1, got 0"),
         (["search", query, "--gallery", gallery, "--camera", "1", "garage"], "'garage'; there are 1, 2, 3."),
         (["search", query, "--gallery", gallery, "--pid", "anna"], "has no identity 'anna'"),
         (["search", query, "--gallery", gallery, "--source", "may"], "nothing from the source 'may'"),
@@ -270,7 +270,7 @@ def test_mistakes_are_explained(indexed, query, tmp_path, capsys):
         (["optimize", str(tmp_path / "none")], "no gallery at"),
         (["calibrate"], "expected a model and its data, or a gallery"),
         (["calibrate", "m.safetensors", "--gallery", gallery], "expected a model and its data, or a gallery"),
-        (["calibrate", "--gallery", gallery, "--queries", "tracklets"], "among the tracklets that it"),
+        (["calibrate", "--gallery", gallery, "--queries", "tracklets"], "expected tracklets of known identity"),
     ):
         assert main(command) == 1
         assert complaint in capsys.readouterr().err

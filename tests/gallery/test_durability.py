@@ -235,7 +235,7 @@ def test_an_erasure_killed_anywhere_is_finished_with_its_index(tmp_path, monkeyp
     gallery = Gallery.create(root, KIND)
     gallery.add(entries(0, 400))
     gallery.optimize()
-    target = gallery._connection if where in ("create_table", "drop_table") else gallery._table
+    target = gallery.store.connection if where in ("create_table", "drop_table") else gallery.store.table
 
     class Killed(BaseException):
         pass

@@ -169,7 +169,7 @@ def test_who_is_named_and_not_there_is_said_and_the_others_go(gallery, capsys):
 @pytest.mark.parametrize("step", ["delete", "create_table"])
 def test_a_full_disk_says_what_remains(gallery, capsys, monkeypatch, step):
     said = "lance error: LanceError(IO): No space left on device (os error 28), /root/.cargo/lance/src/io.rs:12:3"
-    target = gallery._connection if step == "create_table" else gallery._table
+    target = gallery.store.connection if step == "create_table" else gallery.store.table
     real, calls = getattr(type(target), step), []
 
     def full(*given, **options):

@@ -78,7 +78,7 @@ def gallery(entries, tmp_path_factory):
 @pytest.mark.parametrize(("few", "block"), [(0, 2**25), (0, 2**13), (10, 2**25)])
 def test_the_nearest_rows_in_order_with_ties_by_id(gallery, entries, few, block, monkeypatch):
     monkeypatch.setattr(searching, "_FEW_QUERIES", few)  # up to so many are looked for one by one
-    monkeypatch.setattr(searching, "_BLOCK", block)
+    monkeypatch.setattr("reprism.gallery.store._BLOCK", block)
     monkeypatch.setattr(searching, "_QUERIES", 3)
     queries = np.stack([entry.descriptor for entry in entries[:8]]) * 3  # of any length
     for top in (1, 20, 1500, 4000):
@@ -275,8 +275,8 @@ def test_moments_compare_to_the_microsecond(tmp_path_factory, moment):
 def test_bad_questions(gallery):
     query = np.ones(24, np.float32)
     for options, complaint in (
-        ({"top": 0}, "top is 0"),
-        ({"group_by": "hat"}, "group_by is 'hat'"),
+        ({"top": 0}, "top of at least 1, got 0"),
+        ({"group_by": "hat"}, "group_by pid or tracklet, got 'hat'"),
         ({"threshold": -1.0}, "threshold"),
         ({"threshold": float("nan")}, "threshold"),
         ({"where": Filter(after=datetime(2024, 1, 1))}, "no time zone"),

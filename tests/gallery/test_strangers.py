@@ -59,7 +59,7 @@ def alike(one, other):
 
 def test_strangers_are_the_pairs_of_two_identities(tmp_path):
     entries = people(150)
-    found = part_scale(gallery_of(entries, tmp_path / "g"))
+    found = part_scale(gallery_of(entries, tmp_path / "g").store)
     alike(found, of_pairs(entries, lambda one, other: one.pid != other.pid))
     assert found.same_person is None
 
@@ -80,7 +80,7 @@ def test_without_identities_no_neighbours_and_no_pairs_of_one_tracklet(tmp_path)
             return False
         return (one.key, other.key) not in near and (other.key, one.key) not in near
 
-    alike(part_scale(gallery_of(entries, tmp_path / "g")), of_pairs(entries, strangers))
+    alike(part_scale(gallery_of(entries, tmp_path / "g").store), of_pairs(entries, strangers))
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -116,24 +116,24 @@ def test_it_is_measured_once_for_each_state_of_the_gallery_and_forgets_the_erase
     far[:4] = -entries[0].descriptor[:4]
     entries += [Entry(f"far{i}", far / np.linalg.norm(far), "/far.jpg", pid="far") for i in range(20)]
     gallery = gallery_of(entries, tmp_path / "g")
-    with_far = part_scale(gallery)
-    assert part_scale(gallery) is with_far
+    with_far = part_scale(gallery.store)
+    assert part_scale(gallery.store) is with_far
     gallery.search(entries[0].descriptor)
-    assert part_scale(gallery) is with_far
+    assert part_scale(gallery.store) is with_far
     # By another process, which tells this one nothing.
     assert Gallery.open(tmp_path / "g").erase(pids=["far"]) == 20
-    without = part_scale(gallery)
+    without = part_scale(gallery.store)
     assert without != with_far
     alike(without, of_pairs(entries[:150], lambda one, other: one.pid != other.pid))
     gallery.add(people(170)[150:])
-    assert part_scale(gallery).stranger_pairs > without.stranger_pairs
+    assert part_scale(gallery.store).stranger_pairs > without.stranger_pairs
 
 
 def test_a_large_gallery_is_stood_for_by_a_sample(tmp_path, monkeypatch):
     monkeypatch.setattr("reprism.gallery.strangers.SAMPLED_ROWS", 100)
     monkeypatch.setattr("reprism.gallery.strangers._PAIRS", 3000)
     entries = people(600)
-    found = part_scale(gallery_of(entries, tmp_path / "g"))
+    found = part_scale(gallery_of(entries, tmp_path / "g").store)
     whole = of_pairs(entries, lambda one, other: one.pid != other.pid)
     assert found.stranger_pairs == 3000
     for name in ("p1", "p1s1", "p1s2"):
@@ -143,15 +143,15 @@ def test_a_large_gallery_is_stood_for_by_a_sample(tmp_path, monkeypatch):
 def test_too_few_rows_and_compressed_ones_have_no_percentiles(tmp_path):
     for count in (0, 1, 15):
         gallery = gallery_of(people(count), tmp_path / f"{count}")
-        assert part_scale(gallery) is None
+        assert part_scale(gallery.store) is None
         for match in gallery.search(np.ones(12, np.float32))[0]:
             assert match.parts is None
             assert len(match.shares) == 3
     entries = people(150)
     gallery = gallery_of(entries, tmp_path / "narrow")
-    assert part_scale(gallery) is not None
+    assert part_scale(gallery.store) is not None
     gallery.compress(4)
-    assert part_scale(gallery) is None
+    assert part_scale(gallery.store) is None
     match = gallery.search(entries[0].descriptor, top=1)[0][0]
     assert (match.shares, match.parts) == (None, None)
     assert gallery_of(entries, tmp_path / "plain").search(np.ones(12), shares=False)[0][0].parts is None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from reprism.files import one_at_a_time, sync_file, sync_folder, write_json
-from reprism.gallery.facts import ERASING, PROJECTIONS, ROWS, GalleryBusyError, GalleryError, connect
+from reprism.gallery.database import ERASING, PROJECTIONS, ROWS, GalleryBusyError, GalleryError, connect
 
 LOCK, CONFIRMED = ".writing", ".confirmed"
 """What whoever writes holds; and the last manifest of each table that is on the disk, with all that it names."""

@@ -77,3 +77,6 @@ def text(value: str) -> str:
 def moment(value: datetime) -> str:
     """A literal of a moment, to the microsecond."""
     return f"timestamp '{as_utc(value).isoformat(' ', 'microseconds')}'"
+
+
+NO_FILTER = Filter()

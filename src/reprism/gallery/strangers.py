@@ -12,7 +12,7 @@ from reprism.notation import Partition
 
 if TYPE_CHECKING:
     from reprism.evaluation.calibration import Calibration
-    from reprism.gallery.table import Gallery
+    from reprism.gallery.store import Store
 
 SAMPLED_ROWS = 1000
 """Rows drawn at random, whose pairs stand for all."""
@@ -21,7 +21,7 @@ _PAIRS = 20_000
 _NEIGHBOURS = 10  # of a row in the sample; fewer in a small one
 
 
-def scale_of_matches(gallery: Gallery, calibration: Calibration | None = None) -> PartScale | None:
+def scale_of_matches(store: Store, calibration: Calibration | None = None) -> PartScale | None:
     """Return what the parts of a gallery's matches are measured by.
 
     Returns:
@@ -32,17 +32,17 @@ def scale_of_matches(gallery: Gallery, calibration: Calibration | None = None) -
     """
     given = None if calibration is None else calibration.parts
     if given is None:
-        return part_scale(gallery)
-    names = [part.name for part in Partition.parse(gallery.partition).parts]
+        return part_scale(store)
+    names = [part.name for part in Partition.parse(store.partition).parts]
     if list(given.strangers) != names:
         raise ValueError(
             f"the calibration is of a network with the parts {', '.join(given.strangers)}, but the gallery's network "
-            f"{gallery.partition} has {', '.join(names)}: calibrate the gallery's network (reprism calibrate)"
+            f"{store.partition} has {', '.join(names)}: calibrate the gallery's network (reprism calibrate)"
         )
     return given
 
 
-def part_scale(gallery: Gallery) -> PartScale | None:
+def part_scale(store: Store) -> PartScale | None:
     """Return how far apart strangers in the gallery are in every part.
 
     Pairs of up to 1,000 rows are drawn at random. A pair of one identity or of one tracklet is no pair of strangers.
@@ -54,26 +54,26 @@ def part_scale(gallery: Gallery) -> PartScale | None:
     Returns:
         The scale; None in a compressed gallery, whose columns belong to no part, and in one with too few pairs.
     """
-    version = gallery._table.version
-    kept = gallery._part_scale
+    version = store.table.version
+    kept = store.part_scale
     if kept is None or kept[0] != version:
-        kept = gallery._part_scale = (version, _fit(gallery))
+        kept = store.part_scale = (version, _fit(store))
     return kept[1]
 
 
-def _fit(gallery: Gallery) -> PartScale | None:
-    if gallery.projection is not None:
+def _fit(store: Store) -> PartScale | None:
+    if store.projection is not None:
         return None
     rng = np.random.default_rng(0)
-    offsets = np.sort(draw(len(gallery), SAMPLED_ROWS, rng)).tolist()
+    offsets = np.sort(draw(len(store), SAMPLED_ROWS, rng)).tolist()
     columns = ["pid", "tracklet", "camid", "source", DESCRIPTOR]
-    table = gallery._table.take_offsets(offsets).select(columns).to_arrow()
+    table = store.table.take_offsets(offsets).select(columns).to_arrow()
     if not len(table):
         return None
     rows = as_matrix(table[DESCRIPTOR])
     first, second = np.nonzero(np.triu(_strangers(table, rows), 1))
     chosen = draw(len(first), _PAIRS, rng)
-    partition = Partition.parse(gallery.partition)
+    partition = Partition.parse(store.partition)
     return PartScale.of_distances(partition, pair_distances(rows, rows, (first[chosen], second[chosen]), partition))
 
 

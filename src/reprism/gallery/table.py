@@ -1,41 +1,42 @@
-"""A gallery: descriptors of images and tracklets in a Lance table; putting them in and looking them up.
+"""A gallery: descriptors of images and tracklets in a Lance table; adding, looking up, searching and erasing them.
 
-The table lies in a folder, or in object storage (``s3://…``). It says by which model its descriptors were made, and
-takes none of another. What changes it appears whole or not at all, whenever the process or the machine stops
-(:mod:`reprism.gallery.durability`). On a local disk processes that write wait for each other; readers never wait, and
-see what was there when they began. In object storage let one process write at a time.
+The table lies in a folder, or in object storage (``s3://…``). It records the model that made its descriptors and
+refuses those of another. A change appears whole or not at all, whenever the process or the machine stops
+(:mod:`reprism.gallery.durability`). On a local disk, writing processes wait for each other; readers never wait, and see
+the version that was there when they began. In object storage let one process write at a time.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from reprism.embedding import DescriptorKind, Embedder
+from reprism.evaluation.calibration import FMRS, Calibration
 from reprism.files import make_folder
 from reprism.gallery import calibrating, search, upkeep
+from reprism.gallery.calibrating import Queries
 from reprism.gallery.compression import Projection
-from reprism.gallery.durability import LOCK, Disk, recover
-from reprism.gallery.facts import (
+from reprism.gallery.database import (
     ASKED_AT_ONCE,
     ERASING,
-    PROJECTIONS,
     ROWS,
     VECTOR_INDEX,
-    Facts,
     GalleryError,
+    GalleryInfo,
     connect,
     has_table,
     local,
 )
-from reprism.gallery.filters import Filter, one_of
+from reprism.gallery.durability import LOCK, Disk, recover
+from reprism.gallery.filters import NO_FILTER, Filter, one_of
 from reprism.gallery.rows import (
     DESCRIPTOR,
     ROW_COLUMNS,
@@ -50,26 +51,33 @@ from reprism.gallery.rows import (
     rows_of,
     to_arrow,
 )
-from reprism.gallery.search import NO_FILTER
+from reprism.gallery.search import Match
+from reprism.gallery.store import Store
+from reprism.gallery.upkeep import Erasable
+from reprism.progress import Count
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
-
-    from reprism.evaluation.part_scale import PartScale
 
 __all__ = ["Gallery", "GalleryError"]
 
 
 class Gallery:
-    """People seen by cameras, searchable by descriptor. Made by :meth:`create` and :meth:`open`."""
+    """People seen by cameras, searchable by descriptor. Made by :meth:`create` and :meth:`open`.
+
+    Attributes:
+        uri: Folder, or address in object storage.
+        store: The table and the database that it lies in.
+    """
 
     def __init__(self, uri: str, connection: Any, table: LanceTable) -> None:
         self.uri = uri
-        self._connection = connection
-        self._table = table
-        self.disk = Disk(local(uri))
-        self._projections: dict[str, Projection] = {}
-        self._part_scale: tuple[int, PartScale | None] | None = None  # of a version of the table
+        self.store = Store(uri, connection, table)
+
+    @property
+    def disk(self) -> Disk:
+        """Brings changes to the disk; ``disk.lock_seconds`` bounds the wait for another process that writes."""
+        return self.store.disk
 
     # ---- opening -----------------------------------------------------------------------------------------
 
@@ -81,67 +89,67 @@ class Gallery:
         storage: Storage = "float32",
         model: str | PathLike[str] | None = None,
     ) -> Gallery:
-        """An empty gallery.
+        """Create an empty gallery.
 
         Args:
-            uri: A folder that does not exist or is empty, or an address in object storage that LanceDB knows.
-            made_by: The embedder whose descriptors it will hold, or what it says of itself (its ``kind``).
+            uri: Folder that does not exist or is empty, or an address in object storage that LanceDB knows.
+            made_by: Embedder whose descriptors it will hold, or the embedder's ``kind``.
             storage: ``float32``; or ``float16``: half the disk, distances within 0.001. (LanceDB 0.40 searches no
                 int8 and no bfloat16 column; its index holds 4 or 8 bits a column either way.)
-            model: Where the model's file lies: a note for those who come without it.
+            model: Path of the model file, recorded for commands that are called without it.
 
         Raises:
-            GalleryError: there is a gallery already, or the folder holds something else.
+            GalleryError: There is a gallery already, or the folder holds something else.
         """
         kind = made_by.kind if isinstance(made_by, Embedder) else made_by
         if storage not in get_args(Storage):
             raise GalleryError(
-                f"storage is {storage!r}; a gallery stores {' or '.join(get_args(Storage))} (LanceDB searches no other)"
+                f"expected storage {' or '.join(get_args(Storage))}, got {storage!r} (LanceDB searches no other)"
             )
         if cls.exists(uri):
-            raise GalleryError(f"{uri} is a gallery already: open it, or choose another place")
+            raise GalleryError(f"{uri} is a gallery already: open it, or choose another folder")
         folder = local(uri)
-        # Of these, an attempt that was cut off may have left the beginnings.
+        # An attempt that was cut off may have left these.
         ours = {f"{ROWS}.lance", LOCK}
         if folder and folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours):
-            raise GalleryError(f"{uri} exists and holds something else: choose a place of the gallery's own")
+            raise GalleryError(f"{uri} exists and holds something else: choose a folder for the gallery alone")
         connection = connect(uri)
         note = None if model is None else str(Path(model).absolute())
-        facts = Facts(kind, storage, kind.dim, model=note)
+        info = GalleryInfo(kind, storage, kind.dim, model=note)
         if folder is not None:
             make_folder(folder)
         with Disk(folder).writing():
             if folder is not None and not cls.exists(uri):
                 shutil.rmtree(folder / f"{ROWS}.lance", ignore_errors=True)
             try:
-                table = connection.create_table(ROWS, schema=facts.schema)
+                table = connection.create_table(ROWS, schema=info.schema)
             except ValueError as error:  # made by another process meanwhile
-                raise GalleryError(f"{uri} is a gallery already: open it, or choose another place") from error
+                raise GalleryError(f"{uri} is a gallery already: open it, or choose another folder") from error
         return cls(str(uri), connection, table)
 
     @classmethod
     def exists(cls, uri: str | PathLike[str]) -> bool:
-        """Whether there is a gallery."""
+        """Return whether there is a gallery at ``uri``."""
         folder = local(uri)
         if folder is not None:
-            # An empty one is what a power cut leaves of a creation.
+            # A power cut during creation leaves an empty one.
             manifests = (folder / f"{ROWS}.lance" / "_versions").glob("*.manifest")
             return any(path.stat().st_size for path in manifests)
         return has_table(connect(uri), ROWS)
 
     @classmethod
     def open(cls, uri: str | PathLike[str], embedder: Embedder | DescriptorKind | None = None) -> Gallery:
-        """Open a gallery that exists.
+        """Open a gallery.
 
-        If the machine stopped while it was written, the last version that is whole on the disk is opened, and a warning
-        says so: all that a call confirmed by returning is in it.
+        If the machine stopped while it was written, the last version that is whole on the disk is opened, with a
+        warning. It has everything that a call wrote before it returned.
 
         Args:
-            uri: Where it is.
-            embedder: What will make descriptors for it. Without it nothing is checked but widths.
+            uri: Folder, or address in object storage.
+            embedder: Embedder of the descriptors to add or search for (default: only widths are checked).
 
         Raises:
-            GalleryError: there is none, it is of a newer format, none of its versions can be read, or its descriptors
+            GalleryError: There is none, it has a newer format, none of its versions can be read, or its descriptors
                 are of another model or of other settings; both are named.
         """
         if not cls.exists(uri):
@@ -150,7 +158,7 @@ class Gallery:
             recover(folder)
         connection = connect(uri)
         gallery = cls(str(uri), connection, connection.open_table(ROWS))
-        gallery._facts()
+        gallery.store.info  # noqa: B018 - raises where this is no gallery
         if embedder is not None:
             gallery.check(embedder)
         return gallery
@@ -159,7 +167,7 @@ class Gallery:
         """Refuse an embedder whose descriptors do not compare with those in the gallery.
 
         Raises:
-            GalleryError: they are of another model or of other settings; both are named.
+            GalleryError: They are of another model or of other settings; both are named.
         """
         held, given = self.kind, embedder.kind if isinstance(embedder, Embedder) else embedder
         if held.fingerprint != given.fingerprint:
@@ -175,24 +183,21 @@ class Gallery:
                 "descriptors do not compare. Make the embedder like the gallery, or index anew."
             )
 
-    def _facts(self) -> Facts:
-        return Facts.of(self.uri, self._table.schema)
-
-    # ---- what it is --------------------------------------------------------------------------------------
+    # ---- properties --------------------------------------------------------------------------------------
 
     @property
     def kind(self) -> DescriptorKind:
-        """What its descriptors were made by."""
-        return self._facts().kind
+        """Model and settings that made its descriptors."""
+        return self.store.info.kind
 
     @property
     def fingerprint(self) -> str:
-        """Of the network that made its descriptors."""
+        """Fingerprint of the network that made its descriptors."""
         return self.kind.fingerprint
 
     @property
     def partition(self) -> str:
-        """That network's notation."""
+        """Notation of that network."""
         return self.kind.partition
 
     @property
@@ -202,54 +207,48 @@ class Gallery:
 
     @property
     def flip(self) -> bool:
-        """Whether they count the mirrored picture too."""
+        """Whether descriptors include the mirrored image."""
         return self.kind.flip
 
     @property
     def model(self) -> Path | None:
-        """Where that network's file lay when the gallery was made, if that was noted."""
-        note = self._facts().model
+        """Path of that network's file when the gallery was made, if it was recorded."""
+        note = self.store.info.model
         return None if note is None else Path(note)
 
     @property
     def dim(self) -> int:
-        """Columns that are stored: fewer once the gallery is compressed."""
-        return self._facts().dim
+        """Columns that are stored: fewer in a compressed gallery."""
+        return self.store.dim
 
     @property
     def storage(self) -> Storage:
-        """As what they are stored."""
-        return self._facts().storage
+        """Number format of the stored descriptors."""
+        return self.store.storage
 
     @property
     def projection(self) -> Projection | None:
-        """What every descriptor passes on its way in or to a search; None unless the gallery is compressed."""
-        digest = self._facts().projection
-        if digest is None:
-            return None
-        if digest not in self._projections:
-            found = self._connection.open_table(PROJECTIONS).search().where(one_of("digest", [digest])).to_arrow()
-            self._projections[digest] = Projection.from_bytes(found["content"][0].as_py())
-        return self._projections[digest]
+        """The projection of every descriptor that is added or searched for; None unless the gallery is compressed."""
+        return self.store.projection
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        return int(self.store.table.count_rows())
 
     def __repr__(self) -> str:
         return f"Gallery({self.uri!r}, {len(self):,} rows)"
 
-    # ---- putting in --------------------------------------------------------------------------------------
+    # ---- adding --------------------------------------------------------------------------------------
 
     def add(self, entries: Iterable[Entry]) -> int:
-        """Put entries in; those whose key is there already are left out. All of them come in, or none.
+        """Add entries; those whose key is there already are skipped. All are added, or none.
 
-        The more at a time, the faster: each call is one transaction.
+        Each call is one transaction: many entries at a time are faster.
 
         Returns:
-            How many came in.
+            Number of rows added.
 
         Raises:
-            ValueError: a descriptor of another width or not finite, or a time without a time zone; nothing came in.
+            ValueError: A descriptor has another width or is not finite, or a time has no time zone; nothing was added.
         """
         given: dict[str, Entry] = {}
         for entry in entries:
@@ -259,88 +258,80 @@ class Gallery:
         if not chosen:
             return 0
         with self.disk.writing():
-            facts, projection = self._facts(), self.projection
-            table = to_arrow(chosen, projection.apply(rows) if projection else rows, facts.schema)
-            result = self._table.merge_insert("id").when_not_matched_insert_all().execute(table)
+            info, projection = self.store.info, self.projection
+            table = to_arrow(chosen, projection.apply(rows) if projection else rows, info.schema)
+            result = self.store.table.merge_insert("id").when_not_matched_insert_all().execute(table)
         return int(result.num_inserted_rows)
 
     def keys(self) -> Iterator[str]:
-        """Every key, in no particular order."""
-        for batch in self._table.search().select(["key"]).to_batches():
+        """Yield every key, in no particular order."""
+        for batch in self.store.table.search().select(["key"]).to_batches():
             yield from batch["key"].to_pylist()
 
     def has(self, keys: Iterable[str]) -> set[str]:
-        """Those of some keys that are there already."""
-        wanted = {row_id(key): key for key in keys}
-        return {wanted[row] for row in self._present(list(wanted))}
+        """Return those of some keys that are in the gallery."""
+        asked = {row_id(key): key for key in keys}
+        return {asked[row] for row in self._present(list(asked))}
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         if len(ids) <= ASKED_AT_ONCE:
-            found = self._fetch(ids, ["id"])
+            found = self.store.fetch(ids, ["id"])
             return set(found["id"].to_pylist())
         asked, present = set(ids), set()
-        for batch in self._table.search().select(["id"]).to_batches():
+        for batch in self.store.table.search().select(["id"]).to_batches():
             present.update(asked.intersection(batch["id"].to_pylist()))
         return present
 
     # ---- looking up --------------------------------------------------------------------------------------
 
     def get(self, id: str) -> Row:  # noqa: A002 - what it is called in the table
-        """A row by its id.
+        """Return a row by its id.
 
         Raises:
-            KeyError: there is none.
+            KeyError: There is none.
         """
-        rows = rows_of(self._fetch([id], list(ROW_COLUMNS)))
+        rows = rows_of(self.store.fetch([id], list(ROW_COLUMNS)))
         if not rows:
             raise KeyError(id)
         return rows[0]
 
     def thumbnail(self, id: str) -> bytes | None:  # noqa: A002
-        """A row's JPEG picture, or None if it has none.
+        """Return a row's JPEG picture, or None if it has none.
 
         Raises:
-            KeyError: there is no such row.
+            KeyError: There is no such row.
         """
-        found = self._fetch([id], ["id", THUMBNAIL])
+        found = self.store.fetch([id], ["id", THUMBNAIL])
         if not len(found):
             raise KeyError(id)
         return found[THUMBNAIL][0].as_py()
 
     def with_thumbnail(self, ids: Sequence[str]) -> set[str]:
-        """Those of some rows that have a picture."""
+        """Return the ids of those rows that have a picture."""
         if not ids:
             return set()
         condition = f"{one_of('id', ids)} AND {THUMBNAIL} IS NOT NULL"
-        return set(self._table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist())
+        return set(self.store.table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist())
 
     def descriptors(self, ids: Sequence[str]) -> np.ndarray:
-        """The stored descriptors of some rows, N×dim float32, in the order of ``ids``.
+        """Return the stored descriptors of some rows, N×dim float32, in the order of ``ids``.
 
         Raises:
-            KeyError: one of them is not there.
+            KeyError: One of them is absent.
         """
-        found = self._fetch(ids, ["id", DESCRIPTOR])
-        place = {row: number for number, row in enumerate(found["id"].to_pylist())}
-        return as_matrix(found[DESCRIPTOR])[[place[row] for row in ids]]
+        found = self.store.fetch(ids, ["id", DESCRIPTOR])
+        index = {row: number for number, row in enumerate(found["id"].to_pylist())}
+        return as_matrix(found[DESCRIPTOR])[[index[row] for row in ids]]
 
     def rows(self, where: Filter = NO_FILTER, limit: int | None = None) -> list[Row]:
-        """The rows that pass a filter, at most ``limit`` of them, in no particular order."""
-        query = self._table.search().select(list(ROW_COLUMNS))
+        """Return the rows that pass a filter, at most ``limit`` of them, in no particular order."""
+        query = self.store.table.search().select(list(ROW_COLUMNS))
         if (condition := where.sql()) is not None:
             query = query.where(condition)
         return rows_of(query.limit(limit).to_arrow() if limit is not None else query.to_arrow())
 
-    def _fetch(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
-        tables = [
-            self._table.search().where(one_of("id", ids[start : start + ASKED_AT_ONCE])).select(columns).to_arrow()
-            for start in range(0, len(ids), ASKED_AT_ONCE)
-        ]
-        names = self._table.schema
-        return pa.concat_tables(tables) if tables else pa.schema([names.field(name) for name in columns]).empty_table()
-
     def stats(self) -> dict[str, Any]:
-        """What is in it.
+        """Return counts, times and settings of the gallery.
 
         Returns:
             ``rows``, ``identities`` (known ones), ``cameras`` (camera: rows), ``first`` and ``last`` (times taken, UTC,
@@ -349,8 +340,8 @@ class Gallery:
             ``descriptor_dim``, and ``erasing`` (whether an erasure or another rewrite was interrupted before the bytes
             that it removes were gone).
         """
-        facts = self._facts()
-        columns = self._table.search().select(["pid", "camid", "time"]).to_arrow()
+        info = self.store.info
+        columns = self.store.table.search().select(["pid", "camid", "time"]).to_arrow()
         span = pc.min_max(columns["time"])
         folder = local(self.uri)
         return {
@@ -361,20 +352,20 @@ class Gallery:
             "last": span["max"].as_py(),
             "bytes": None if folder is None else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
             "index": self.index(),
-            "fingerprint": facts.kind.fingerprint,
-            "partition": facts.kind.partition,
-            "flip": facts.kind.flip,
-            "storage": facts.storage,
-            "dim": facts.dim,
-            "descriptor_dim": facts.kind.dim,
-            "erasing": has_table(self._connection, ERASING),
+            "fingerprint": info.kind.fingerprint,
+            "partition": info.kind.partition,
+            "flip": info.kind.flip,
+            "storage": info.storage,
+            "dim": info.dim,
+            "descriptor_dim": info.kind.dim,
+            "erasing": has_table(self.store.connection, ERASING),
         }
 
     def index(self) -> dict[str, Any] | None:
-        """The index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""
+        """Return the index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""
         if not self.has_index():
             return None
-        found = self._table.index_stats(VECTOR_INDEX)
+        found = self.store.table.index_stats(VECTOR_INDEX)
         if found is None:
             return None
         return {
@@ -384,17 +375,183 @@ class Gallery:
         }
 
     def has_index(self) -> bool:
-        """Whether there is an index over descriptors."""
-        return any(found.name == VECTOR_INDEX for found in self._table.list_indices())
+        """Return whether there is an index over descriptors."""
+        return self.store.has_index()
 
-    # ---- searching, taking out, keeping it fast and small ------------------------------------------------
+    # ---- searching ---------------------------------------------------------------------------------------
 
-    search = search.search
-    calibrate = calibrating.calibrate_gallery
-    check_calibration = calibrating.check_calibration
-    erasable = upkeep.erasable
-    erase = upkeep.erase
-    compact = upkeep.compact
-    optimize = upkeep.optimize
-    compress = upkeep.compress
-    fit = upkeep.fit
+    def search(
+        self,
+        descriptors: np.ndarray,
+        top: int = 20,
+        where: Filter = NO_FILTER,
+        *,
+        threshold: float | None = None,
+        calibration: Calibration | None = None,
+        queries: Queries = "images",
+        group_by: str | None = None,
+        rerank: bool = False,
+        shares: bool = True,
+        exact: bool | None = None,
+    ) -> list[list[Match]]:
+        """Return the rows nearest to descriptors, by Euclidean distance between descriptors of length 1.
+
+        Equal distances rank in the order of ids. Distances are exact to rounding even where the index found the rows.
+
+        Args:
+            descriptors: N×D, of the model that made the gallery's, not compressed; or D for a single one.
+            top: Maximum number of matches; with ``group_by`` of groups.
+            where: Filter; other rows are left out before the search.
+            threshold: Maximum distance of a match.
+            calibration: Gives each match its probability, and a scale for its parts. It must pass
+                :meth:`check_calibration`.
+            queries: Kind of the descriptors, images or pooled tracklets, for which the calibration must hold.
+            group_by: ``pid`` or ``tracklet``: each group is represented by its nearest row. A row without one is a
+                group of its own.
+            rerank: Order the nearest rows by k-reciprocal re-ranking among the query and them.
+            shares: Compare part by part (default: yes).
+            exact: True reads every row, False uses the index (default: chosen by the number of rows,
+                ``reprism.gallery.search.EXACT_ROWS``, and of those that pass the filter, ``FEW_ROWS``).
+
+        Returns:
+            For each descriptor its matches, best first.
+
+        Raises:
+            ValueError: An option is out of range, descriptors have another width or are not finite, ``exact=False``
+                without an index, or the calibration is of a network with other parts.
+            CalibrationError: The calibration was fitted on other distances.
+        """
+        return search.search(
+            self.store,
+            descriptors,
+            top,
+            where,
+            threshold=threshold,
+            calibration=calibration,
+            queries=queries,
+            group_by=group_by,
+            rerank=rerank,
+            shares=shares,
+            exact=exact,
+        )
+
+    def calibrate(
+        self,
+        queries: Queries = "images",
+        *,
+        max_queries: int = 10_000,
+        fmrs: Sequence[float] = FMRS,
+        seed: int = 0,
+        about: dict[str, Any] | None = None,
+        progress: Count | None = None,
+    ) -> Calibration:
+        """Calibrate the distances in the gallery, compressed or not, on its own rows of known identity and camera.
+
+        Such rows are searched for among all such rows, as in :func:`reprism.calibrate`. Rows of unknown identity are
+        left out: they may be of anybody.
+
+        Args:
+            queries: What the gallery will be searched for: images (as ``reprism search`` and ``reprism serve`` do), or
+                tracklets pooled as its own are. Rows of that kind are the queries.
+            max_queries: Maximum number of querying rows; beyond it people are drawn, with all their rows.
+            fmrs, seed, about, progress: As in :func:`reprism.calibrate`.
+
+        Raises:
+            CalibrationError: Too few rows are known, or those are not of the kinds that the gallery holds.
+        """
+        return calibrating.calibrate_gallery(
+            self.store, queries, max_queries=max_queries, fmrs=fmrs, seed=seed, about=about, progress=progress
+        )
+
+    def check_calibration(self, calibration: Calibration, queries: Queries = "images") -> None:
+        """Refuse a calibration that does not hold for searches of the gallery.
+
+        It must be of the gallery's model, mirrored image and projection, and of queries and rows of the same kind: a
+        gallery of images alone takes a calibration of images; one that holds tracklets too takes one of its own rows.
+        The storage (float16) makes no difference. While the gallery is empty, any kind of rows is taken.
+
+        Args:
+            calibration: The calibration.
+            queries: Kind of queries that it is to be used for.
+
+        Raises:
+            CalibrationError: It was fitted on other distances; names the difference and the command that makes another.
+        """
+        calibrating.check_calibration(self.store, calibration, queries)
+
+    # ---- upkeep ------------------------------------------------------------------------------------------
+
+    def erasable(
+        self, ids: Iterable[str] = (), pids: Iterable[str] = (), older_than: datetime | None = None
+    ) -> Erasable:
+        """Return the rows that :meth:`erase` would remove with the same arguments; changes nothing."""
+        return upkeep.erasable(self.store, ids, pids, older_than)
+
+    def erase(
+        self,
+        ids: Iterable[str] = (),
+        pids: Iterable[str] = (),
+        older_than: datetime | None = None,
+        compact: bool = True,
+    ) -> int:
+        """Erase the rows with one of these ids, or of one of these identities, or older than a moment.
+
+        Args:
+            ids: Ids of rows.
+            pids: Identities.
+            older_than: Erases rows taken before it; rows of unknown time by the time when they were added.
+            compact: Remove the bytes from the disk too, which rewrites the gallery (:meth:`compact`). Without it the
+                rows are no longer found, but their bytes stay until that is called.
+
+        Returns:
+            Number of rows erased.
+        """
+        return upkeep.erase(self.store, ids, pids, older_than, compact)
+
+    def compact(self) -> None:
+        """Rewrite the gallery with nothing but its rows: erased rows are then in no file any more.
+
+        The table is written anew beside the old one and replaces it in one step; existing indices are rebuilt. A
+        search that another process began before may fail.
+        """
+        upkeep.compact(self.store)
+
+    def optimize(self, *, build: bool = True) -> None:
+        """Gather small files, and build or refresh the indices; finish an interrupted erasure.
+
+        The index over descriptors is built once there are more than ``reprism.gallery.search.EXACT_ROWS`` rows: below,
+        a search reads them all. Rows added later are found without it, and indexed by the next call.
+
+        Args:
+            build: Build missing indices; existing ones are refreshed either way.
+        """
+        upkeep.optimize(self.store, build=build)
+
+    def compress(
+        self, dim: int | None = None, projection: Projection | None = None, whitening: float = 0.0
+    ) -> Projection:
+        """Project every descriptor to fewer columns. There is no way back.
+
+        Distances change. Calibrations and thresholds made before are refused; :meth:`calibrate` makes new ones.
+
+        Args:
+            dim: Number of principal components of the gallery's own rows to keep.
+            projection: A projection fitted elsewhere instead (:meth:`Projection.fit`), such as on a training set.
+            whitening: With ``dim``: how far to whiten the components, 0 … 1 (see :class:`Projection`).
+
+        Returns:
+            The projection, which is applied to all rows added and searched for later.
+
+        Raises:
+            GalleryError: The gallery is compressed already, or has too few rows to fit to.
+            ValueError: Neither or both are given, or the projection has another width.
+        """
+        return upkeep.compress(self.store, dim, projection, whitening)
+
+    def fit(self, dim: int, whitening: float = 0.0) -> Projection:
+        """Fit the first ``dim`` principal components of the gallery's rows (:meth:`Projection.fit`); changes nothing.
+
+        Raises:
+            ValueError: There are too few rows for so many.
+        """
+        return upkeep.fit(self.store, dim, whitening)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration
-from reprism.gallery.facts import GalleryBusyError
+from reprism.gallery.database import GalleryBusyError
 from reprism.gallery.failures import storage_failure
 from reprism.gallery.filters import Filter
 from reprism.gallery.indexing import make_thumbnail

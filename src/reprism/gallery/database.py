@@ -36,7 +36,7 @@ class GalleryBusyError(GalleryError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class GalleryInfo:
     """What is true of every row, kept in the table's own schema: it changes together with them, or not at all."""
 
     kind: DescriptorKind
@@ -56,7 +56,7 @@ class Facts:
         return schema(self.dim, self.storage, self.metadata())
 
     @classmethod
-    def of(cls, uri: str, columns: pa.Schema) -> Facts:
+    def of(cls, uri: str, columns: pa.Schema) -> GalleryInfo:
         """Those that a table's schema has.
 
         Raises:
