@@ -96,23 +96,23 @@ def options(*command: str) -> frozenset[str]:
 
 def assert_there_is(words: list[str]) -> None:
     """A command line that is not run: what it calls exists, and takes the options that it is given."""
-    if words[0] in ("docker", "srun"):
-        words = words[words.index("reprism") :] if {"run", "train"} & set(words) else []
-        words = ["reprism", "serve", *words[1:]] if words and "train" not in words else words
+    if words[:2] == ["docker", "run"]:  # what follows the image's name is for its entry point
+        words = ["reprism", "serve", *words[words.index("reprism") + 1 :]]
+    elif words[0] == "srun":
+        words = words[words.index("reprism") :]
     given = {word.split("=")[0] for word in words if word.startswith("--")}
-    if not words or words[0] in ("for", "done", "done;", "mkdir", "sudo"):
-        return
     if words[0] == "python":
         script = (ROOT / words[1]).read_text("utf-8")
         known = re.findall(r'"(--[a-z-]+)"', script)  # of argparse; tyro's are the fields of a class
         fields = re.findall(r"^    (\w+): .+ = ", script, re.MULTILINE)
         known += [f"--{no}{name.replace('_', '-')}" for name in fields for no in ("", "no-")]
         assert given <= set(known), words
-        return
-    assert words[0] == "reprism", words
-    command = words[1:3] if words[1] == "data" else words[1:2]
-    assert command[0] in COMMANDS, words
-    assert given <= options(*command) | {"--trust"}, words
+    elif words[0] == "reprism":
+        command = words[1:3] if words[1] == "data" else words[1:2]
+        assert command[0] in COMMANDS, words
+        assert given <= options(*command) | {"--trust"}, words
+    else:
+        assert words[0] in ("for", "done", "done;", "docker", "mkdir", "sudo"), words
 
 
 def run_block_command(words: list[str]) -> None:
