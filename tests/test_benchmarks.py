@@ -46,4 +46,4 @@ def test_a_missing_library_is_named_with_its_extra(script: str, library: str, mo
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(path, run_name="__main__")
     assert ended.value.code == f"{script}.py: {library} is missing: pip install '.[bench]'"
-    assert "pip install '.[bench]'" in (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    assert "pip install '.[bench]'" in (ROOT / "docs" / "explanation" / "benchmarks.md").read_text("utf-8")
