@@ -134,6 +134,8 @@ def run_reprism(command: list[str]) -> None:
         return
     if command[0] == "train":
         command = [*command, *SHORT_RUN, *(SMALL_NETWORK if command[1].startswith("scr") else [])]
+        if "--data.validation" in command:  # which needs evaluations
+            command += ["--trainer.evaluate-every", "1"]
     if command[:2] == ["data", "render"]:
         command = [*command, *SMALL_PEOPLE]
     assert main(command) == 0, command

@@ -15,7 +15,7 @@ this variance (Korn and Graubard, Survey Methodology 24, 1998). It is no wider f
 rate that the distance of the k-th false match has in the population is distributed as Beta(k, n - k + 1), which is what
 Clopper and Pearson's bounds are made of, and for other rates the choice is of second order.
 
-``benchmarks/calibration.py`` measures how often they cover the truth (docs/benchmarks.md).
+``benchmarks/calibration.py`` measures how often they cover the truth (docs/explanation/benchmarks.md).
 """
 
 from __future__ import annotations

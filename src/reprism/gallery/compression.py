@@ -3,7 +3,7 @@
 Whitening (Jégou and Chum, *Negative evidences and co-occurrences in image retrieval*, ECCV 2012) divides each component
 by its standard deviation, so that what all people share counts no more than what tells them apart; then the L2 norm
 again. It helps where a few directions drown the rest, and makes the noise of the last components loud where none do:
-docs/benchmarks.md has what it costs on photographs.
+docs/explanation/benchmarks.md has what it costs on photographs.
 """
 
 from __future__ import annotations

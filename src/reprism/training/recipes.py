@@ -316,9 +316,11 @@ _CPU_MINUTES = Recipe(
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (*_PAPER, *map(released, _PAPER), _CPU_HOUR, _CPU_MINUTES)
 }
-"""The named recipes: the paper's, the released code's variants of them, and two for two CPU cores (docs/benchmarks.md).
-``cpu-hour`` is the best that they train in an hour on 500 identities; ``cpu-minutes`` trains a small network from
-random weights on drawn people, as ``reprism demo`` does."""
+"""The named recipes: the paper's, the released code's variants of them, and two for two CPU cores.
+
+``cpu-hour`` is the best that they train in an hour on 500 identities (docs/explanation/benchmarks.md). ``cpu-minutes``
+trains a small network from random weights on drawn people, as ``reprism demo`` does.
+"""
 
 
 def find_recipe(source: str) -> Recipe:
