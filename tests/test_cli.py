@@ -113,7 +113,7 @@ def test_train_help_shows_the_recipes_own_defaults(capsys: pytest.CaptureFixture
      (["evaluate", "absent.safetensors", "--data", "mars,boxes=detected:/tmp"], 1, "'mars' has no option boxes"),
      (["data"], 2, "reprism data ACTION"),
      (["data", "check", "market1501", "absent"], 1, "There is no folder"),
-     (["data", "check", "cuhk03,boxes=drawn", "/tmp"], 1, "wanted is labelled or detected")],
+     (["data", "check", "cuhk03,boxes=drawn", "/tmp"], 1, "expected labelled or detected")],
 )  # fmt: skip
 def test_mistakes_are_explained(
     arguments: list[str], status: int, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,

@@ -84,7 +84,7 @@ def test_the_descriptor_is_image_plus_mirror_then_one_norm(model: reprism.PartNe
 def test_ready_images_are_resized_and_not_normalised(embedder: reprism.Embedder, picture: np.ndarray) -> None:
     resized = embedder.resize(torch.from_numpy(picture).permute(2, 0, 1))[None]
     np.testing.assert_allclose(embedder.embed_ready(resized), embedder.embed([picture]), atol=1e-6)
-    with pytest.raises(TypeError, match=r"torch\.float32 were given; wanted is uint8"):
+    with pytest.raises(TypeError, match=r"torch\.float32 were given; expected uint8"):
         embedder.embed_ready(eval_transform(embedder.model.preprocessing)(resized))
 
 
@@ -143,10 +143,10 @@ def test_bad_pictures_are_named(embedder: reprism.Embedder, tmp_path: Path) -> N
         embedder.embed([tmp_path / "no.jpg"])
     good = np.zeros((4, 4, 3), np.uint8)
     for bad, says in (
-        (np.zeros((4, 4, 3), np.float32), r"image 1 .* float32; wanted is H×W×3 uint8"),
+        (np.zeros((4, 4, 3), np.float32), r"image 1 .* float32; expected H×W×3 uint8"),
         (np.zeros((4, 4), np.uint8), r"image 1 .*shape \(4, 4\)"),
-        (torch.full((3, 4, 4), 2.0), r"image 1 .*2…2; wanted is 0…1"),
-        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"wanted is 3×H×W"),
+        (torch.full((3, 4, 4), 2.0), r"image 1 .*2…2; expected 0…1"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"expected 3×H×W"),
     ):
         with pytest.raises(ValueError, match=says):
             embedder.embed([good, bad])

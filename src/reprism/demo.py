@@ -54,19 +54,19 @@ class DemoSettings:
     """How large the demo is. By default it takes two to three minutes on two cores.
 
     Attributes:
-        train_identities: people to train on.
-        test_identities: other people, to look for.
-        cameras: places that all of them are seen at, 2 to 6.
-        images_per_camera: how often a camera sees a person; of a test person, once as a query.
-        distractors: gallery images of strangers, or of nobody.
-        size: height and width of the images in pixels.
-        partition: the network's branches and parts.
-        backbone: a timm network, trained from random weights.
-        part_dim: width of a part's feature.
-        epochs: in each, every training person is shown once with four images.
-        lr: learning rate at its highest; it rises over the first epoch and falls along half a cosine.
-        evaluate_every: epochs between evaluations during training.
-        list_length: images in a ranked list.
+        train_identities: People to train on.
+        test_identities: Other people, to look for.
+        cameras: Places that all of them are seen at, 2 to 6.
+        images_per_camera: How often a camera sees a person; of a test person, once as a query.
+        distractors: Gallery images of strangers, or of nobody.
+        size: Height and width of the images in pixels.
+        partition: The network's branches and parts.
+        backbone: A timm network, trained from random weights.
+        part_dim: Width of a part's feature.
+        epochs: In each, every training person is shown once with four images.
+        lr: Learning rate at its highest; it rises over the first epoch and falls along half a cosine.
+        evaluate_every: Epochs between evaluations during training.
+        list_length: Images in a ranked list.
     """
 
     train_identities: int = 96
@@ -84,7 +84,7 @@ class DemoSettings:
     list_length: int = 8
 
     def recipe(self, root: Path, seed: int) -> Recipe:
-        """The training run, on the data set in ``root``."""
+        """Return the recipe of the training run, on the data set in ``root``."""
         return Recipe(
             name="demo",
             seed=seed,
@@ -115,11 +115,11 @@ def run_demo(
     """Draw a data set, train on it, evaluate before and after, and write a report.
 
     Args:
-        out: the folder for ``report.html``, ``metrics.json``, ``data/`` (in the layout of Market-1501) and
+        out: The folder for ``report.html``, ``metrics.json``, ``data/`` (in the layout of Market-1501) and
             ``run/`` (the training run). An earlier demo there is replaced, once the new one is complete.
-        seed: of the people drawn, of the starting weights and of the batches.
-        progress: called while people are drawn, and while images are embedded; training draws a bar of its own.
-        settings: sizes; those of :class:`DemoSettings` by default.
+        seed: Of the people drawn, of the starting weights and of the batches.
+        progress: Called while people are drawn, and while images are embedded; training draws a bar of its own.
+        settings: Sizes; those of :class:`DemoSettings` by default.
 
     Returns:
         The contents of ``metrics.json``: ``before`` and ``after`` (mAP, mINP, rank1 … as fractions, the CMC curve, and
@@ -128,7 +128,7 @@ def run_demo(
 
     Raises:
         FileExistsError: ``out`` is a file, or a folder with anything in it that no demo put there.
-        ValueError: the settings fit nothing, or ``seed`` is negative.
+        ValueError: The settings fit nothing, or ``seed`` is negative.
     """
     settings = settings or DemoSettings()
     progress = progress or _ignore
@@ -186,10 +186,10 @@ def search_demo(
     """Put the images of a finished demo's gallery into a gallery on disk, and look there for some of its queries.
 
     Args:
-        out: the folder of :func:`run_demo`; gets ``gallery/`` and ``search.html``.
-        people: how many are looked for, each in all cameras but the query's own.
-        top: how many matches of each.
-        progress: called while images go in.
+        out: The folder of :func:`run_demo`; gets ``gallery/`` and ``search.html``.
+        people: How many are looked for, each in all cameras but the query's own.
+        top: How many matches of each.
+        progress: Called while images go in.
 
     Returns:
         The queries, each with its matches, best first.
@@ -226,7 +226,7 @@ def search_demo(
 
 
 def _ignore(what: str, done: int, total: int) -> None:
-    """The progress that nobody watches."""
+    """Ignore progress."""
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def _ignore(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def _replaced_when_whole(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that takes its place if all goes well, and is removed if not."""
+    """Make a folder beside ``out`` that replaces it if all goes well, and is removed if not."""
     out = out.resolve()
     _refuse_foreign(out)
     mark = uuid.uuid4().hex[:8]
@@ -306,7 +306,7 @@ class _Clock:
 
 
 def _starting_network(recipe: Recipe, classes: int) -> PartNet:
-    """The network as training starts it: the same seed draws the same weights."""
+    """Build the network as training starts it: the same seed draws the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         return build_model(
@@ -337,7 +337,7 @@ def _summary(found: Evaluation) -> dict[str, Any]:
 
 
 def _chance(dataset: ReIDDataset) -> float:
-    """The rank-1 accuracy of a random order, on average: the mean share of true matches among the candidates."""
+    """Return the expected rank-1 accuracy of a random order: the mean share of true matches among the candidates."""
     shares = []
     for query in dataset.query:
         same = [sample.camid == query.camid for sample in dataset.gallery if sample.pid == query.pid]

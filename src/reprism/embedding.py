@@ -50,7 +50,7 @@ class DescriptorKind:
 
 
 def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
-    """The descriptor of a tracklet from those of its frames.
+    """Pool the descriptors of a tracklet's frames into the tracklet's descriptor.
 
     Args:
         rows: T×D, the frames' descriptors, in order; T at least ``settings.runs``.
@@ -65,12 +65,12 @@ def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
 
 
 def describe(model: PartNet | ForeignNet, images: Tensor, flip: bool = True) -> Tensor:
-    """Descriptors of normalised images: f(image) + f(mirrored image), then one L2 norm over all columns.
+    """Describe normalised images: f(image) + f(mirrored image), then one L2 norm over all columns.
 
     Args:
-        model: a network in eval mode.
+        model: A network in eval mode.
         images: B×3×H×W, normalised as the model's preprocessing says.
-        flip: whether the mirrored image counts too (the released code's test protocol).
+        flip: Whether the mirrored image counts too (the released code's test protocol).
 
     Returns:
         B×descriptor_dim float32, rows of length 1.
@@ -150,10 +150,10 @@ class Embedder:
         return DescriptorKind(fingerprint(model), str(model.partition), model.descriptor_dim, self.flip)
 
     def embed(self, images: Iterable[Picture] | Tensor) -> np.ndarray:
-        """Descriptors of pictures, in their order.
+        """Describe pictures, in their order.
 
         Args:
-            images: paths, PIL images, and H×W×3 uint8 RGB arrays, mixed as you like and of any sizes; or one
+            images: Paths, PIL images, and H×W×3 uint8 RGB arrays, mixed as you like and of any sizes; or one
                 B×3×H×W RGB tensor, uint8 or floating point in 0…1 (not normalised: that is done here). A PIL image is
                 read as its file is: its EXIF orientation is applied, more than 8 bits per channel are refused.
 
@@ -161,19 +161,19 @@ class Embedder:
             N×descriptor_dim float32, rows of length 1.
 
         Raises:
-            ImageError: a file or PIL image is no readable picture; names it.
-            TypeError, ValueError: something else than the above was given; names its place.
+            ImageError: A file or PIL image is no readable picture; names it.
+            TypeError, ValueError: Something else than the above was given; names its index.
         """
         if isinstance(images, str | Path | Image.Image):
-            raise TypeError(f"a sequence of images is wanted, not one {type(images).__name__}: give [image]")
+            raise TypeError(f"expected a sequence of images, got one {type(images).__name__}: give [image]")
         rows: list[Tensor] = []
         for batch in _batches(enumerate(images), self.batch_size):
-            ready = torch.stack([self.resize(_as_uint8(picture, place)) for place, picture in batch])
+            ready = torch.stack([self.resize(_as_uint8(picture, index)) for index, picture in batch])
             rows.append(self.embed_ready(ready))
         return torch.cat(rows).numpy() if rows else np.zeros((0, self.descriptor_dim), np.float32)
 
     def embed_ready(self, images: Tensor) -> Tensor:
-        """Descriptors of images that went through ``resize`` already, such as in other threads or processes.
+        """Describe images that ``resize`` was applied to already, such as in other threads or processes.
 
         Args:
             images: B×3×height×width uint8 of the network's size, at most as many as memory has room for.
@@ -182,27 +182,27 @@ class Embedder:
             B×descriptor_dim float32 on the CPU, rows of length 1.
 
         Raises:
-            TypeError: they are not uint8, such as normalised already.
+            TypeError: They are not uint8, such as normalised already.
         """
         if images.dtype != torch.uint8:
-            raise TypeError(f"images of {images.dtype} were given; wanted is uint8, as `resize` gives it")
+            raise TypeError(f"images of {images.dtype} were given; expected uint8, as `resize` gives it")
         # Normalised here: of a batch, where the network is, that takes a fraction of what it takes image by image.
         images = self._normalise(images.to(self.device)).to(memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self.device, self.precision):
             return describe(self.model, images, self.flip).cpu()
 
     def embed_boxes(self, frame: Picture, boxes: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
-        """Descriptors of the people that a tracker or detector found in one frame.
+        """Describe the people that a tracker or detector found in one frame.
 
         Args:
-            frame: one RGB picture, as :meth:`embed` takes them.
+            frame: One RGB picture, as :meth:`embed` takes them.
             boxes: N×4 in pixels: left, top, right, bottom (xyxy). What lies outside the frame is cut off.
 
         Returns:
             N×descriptor_dim float32, rows of length 1.
 
         Raises:
-            ValueError: boxes of another shape, not finite, or with nothing inside the frame; names the row.
+            ValueError: Boxes of another shape, not finite, or with nothing inside the frame; names the row.
         """
         image = _as_uint8(frame, 0)
         corners = np.asarray(boxes, dtype=np.float64)
@@ -234,18 +234,18 @@ class Embedder:
         workers: int = 0,
         progress: Count | None = None,
     ) -> np.ndarray:
-        """Descriptors of a data set's images, decoded by ``workers`` processes beside the network.
+        """Describe a data set's images, decoded by ``workers`` processes beside the network.
 
         Args:
-            samples: what :func:`reprism.open_dataset` gave.
-            workers: processes that decode; 0 decodes in this one.
-            progress: called with the number done and the number of all after every batch.
+            samples: What :func:`reprism.open_dataset` gave.
+            workers: Processes that decode; 0 decodes in this one.
+            progress: Called with the number done and the number of all after every batch.
 
         Returns:
             N×descriptor_dim float32, rows of length 1, in the samples' order.
 
         Raises:
-            ImageError: a file is no readable picture; names it.
+            ImageError: A file is no readable picture; names it.
         """
         images = ImageSet(samples, self.resize)
         loader = DataLoader(images, self.batch_size, num_workers=workers, worker_init_fn=live_through_signals)
@@ -259,18 +259,18 @@ class Embedder:
         return out
 
     def embed_tracklet(self, frames: Iterable[Picture] | Tensor, video: VideoSettings | None = None) -> np.ndarray:
-        """The descriptor of one tracklet.
+        """Describe one tracklet.
 
         Args:
-            frames: its pictures in the order of time, at least one, as :meth:`embed` takes them. Of a sequence that
+            frames: Its pictures in the order of time, at least one, as :meth:`embed` takes them. Of a sequence that
                 has a length, only the chosen frames are looked at.
-            video: which frames, and how they are joined; by custom the paper's: 15, even, 3 runs, mean.
+            video: Which frames, and how they are joined; by custom the paper's: 15, even, 3 runs, mean.
 
         Returns:
             runs·descriptor_dim float32.
 
         Raises:
-            ValueError: there is no frame; and what :meth:`embed` raises.
+            ValueError: There is no frame; and what :meth:`embed` raises.
         """
         video = video or VideoSettings()
         given: Any = frames if hasattr(frames, "__getitem__") else list(frames)
@@ -278,8 +278,8 @@ class Embedder:
             raise ValueError("a tracklet without a frame has no descriptor")
         chosen = choose_frames(len(given), video.frames, video.sampling, np.random.default_rng((video.seed, 0)))
         once = dict.fromkeys(chosen)  # short tracklets repeat their last frame: it is embedded once
-        rows = dict(zip(once, torch.from_numpy(self.embed([given[place] for place in once])), strict=True))
-        return pool_runs(torch.stack([rows[place] for place in chosen]), video).numpy()
+        rows = dict(zip(once, torch.from_numpy(self.embed([given[index] for index in once])), strict=True))
+        return pool_runs(torch.stack([rows[index] for index in chosen]), video).numpy()
 
     def embed_tracklets(
         self,
@@ -289,22 +289,22 @@ class Embedder:
         workers: int = 0,
         progress: Count | None = None,
     ) -> np.ndarray:
-        """Descriptors of a data set's tracklets, one tracklet's frames at a time.
+        """Describe a data set's tracklets, one tracklet's frames at a time.
 
         Beside the result, memory holds a few tracklets' frames (``batch_size`` frames at once in the network), however
         many tracklets there are.
 
         Args:
-            tracklets: what :func:`reprism.open_dataset` gave.
-            video: as in :meth:`embed_tracklet`.
-            workers: processes that decode; 0 decodes in this one.
-            progress: called with the number done and the number of all after every tracklet.
+            tracklets: What :func:`reprism.open_dataset` gave.
+            video: As in :meth:`embed_tracklet`.
+            workers: Processes that decode; 0 decodes in this one.
+            progress: Called with the number done and the number of all after every tracklet.
 
         Returns:
             N×(runs·descriptor_dim) float32, in the tracklets' order.
 
         Raises:
-            ImageError: a frame is no readable picture; names it.
+            ImageError: A frame is no readable picture; names it.
         """
         video = video or VideoSettings()
         frames = TrackletSet(tracklets, self.resize, video)
@@ -325,11 +325,11 @@ class Embedder:
         workers: int = 0,
         progress: Count | None = None,
     ) -> np.ndarray:
-        """Descriptors of a part of a data set: images (:meth:`embed_samples`) or tracklets (:meth:`embed_tracklets`).
+        """Describe a split of a data set: images (:meth:`embed_samples`) or tracklets (:meth:`embed_tracklets`).
 
         Raises:
-            ValueError: images and tracklets are mixed.
-            ImageError: a file is no readable picture; names it.
+            ValueError: Images and tracklets are mixed.
+            ImageError: A file is no readable picture; names it.
         """
         images = [item for item in items if isinstance(item, Sample)]
         tracklets = [item for item in items if isinstance(item, Tracklet)]
@@ -341,7 +341,7 @@ class Embedder:
 
 
 def _network(model: Any, preprocessing: Preprocessing | None) -> PartNet | ForeignNet:
-    """A network of this embedder's own: loaded, copied, or wrapped."""
+    """Return a network of this embedder's own: loaded, copied, or wrapped."""
     if isinstance(model, str | PathLike):
         net: PartNet | ForeignNet = load(Path(model), classifiers=False)
     elif isinstance(model, PartNet | ForeignNet):
@@ -366,35 +366,35 @@ def _batches(items: Iterable[tuple[int, Picture]], size: int) -> Iterator[list[t
         yield batch
 
 
-def _as_uint8(picture: Picture, place: int) -> Tensor:
+def _as_uint8(picture: Picture, index: int) -> Tensor:
     """Any accepted picture as uint8 3×H×W RGB."""
     if isinstance(picture, str | Path):
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):
-        return convert_image(picture, f"image {place}")
+        return convert_image(picture, f"image {index}")
     if isinstance(picture, np.ndarray):
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
             raise ValueError(
-                f"image {place} is an array of shape {picture.shape} and type {picture.dtype}; wanted is H×W×3 uint8, "
+                f"image {index} is an array of shape {picture.shape} and type {picture.dtype}; expected H×W×3 uint8, "
                 "RGB (an OpenCV frame is BGR: give frame[..., ::-1])"
             )
         # A copy: read-only and reversed arrays (frame[..., ::-1]) are none that torch can look into.
         return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
-            raise ValueError(f"image {place} is a tensor of shape {tuple(picture.shape)}; wanted is 3×H×W")
+            raise ValueError(f"image {index} is a tensor of shape {tuple(picture.shape)}; expected 3×H×W")
         if picture.dtype == torch.uint8:
             return picture.cpu()
         if picture.is_floating_point():
             low, high = float(picture.min()), float(picture.max())
             if not (low >= 0.0 and high <= 1.0):
                 raise ValueError(
-                    f"image {place} is a floating-point tensor with values {low:.3g}…{high:.3g}; wanted is 0…1 (give "
+                    f"image {index} is a floating-point tensor with values {low:.3g}…{high:.3g}; expected 0…1 (give "
                     "pixels as they are: normalising by mean and deviation is done here)"
                 )
             return (picture.cpu().float() * 255).round().to(torch.uint8)
     raise TypeError(
-        f"image {place} is a {type(picture).__name__}"
+        f"image {index} is a {type(picture).__name__}"
         + (f" of {picture.dtype}" if isinstance(picture, Tensor) else "")
-        + "; wanted are paths, PIL images, H×W×3 uint8 arrays or a B×3×H×W tensor"
+        + "; expected paths, PIL images, H×W×3 uint8 arrays or a B×3×H×W tensor"
     )

@@ -44,11 +44,11 @@ class BatchHardTriplet(nn.Module):
         """Loss, a scalar in float32 (float64 for float64 features), of features B×D and integer labels B.
 
         Raises:
-            ValueError: labels of another length, or a batch in which no image has a negative.
+            ValueError: Labels of another length, or a batch in which no image has a negative.
         """
         if features.ndim != 2 or labels.shape != features.shape[:1]:
             raise ValueError(
-                f"wanted features B×D and labels B, got shapes {tuple(features.shape)} and {tuple(labels.shape)}"
+                f"expected features B×D and labels B, got shapes {tuple(features.shape)} and {tuple(labels.shape)}"
             )
         same = labels[:, None] == labels[None, :]
         if bool(same.all()):
@@ -176,9 +176,9 @@ class TotalLoss(nn.Module):
 
     Args:
         ce_weight: λ of equation 3; 0 trains by triplets alone.
-        margin: of the triplet loss.
+        margin: Of the triplet loss.
         triplet_weight: 1 in the paper; 0 trains by cross-entropy alone (Table 4, "w/o triplet").
-        label_smoothing: of the cross-entropy; 0 in the paper.
+        label_smoothing: Of the cross-entropy; 0 in the paper.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class TotalLoss(nn.Module):
         """Loss terms of a network's output for integer labels B in 0…classes-1.
 
         Raises:
-            ValueError: the network has no classifiers, a label lies outside them, or the batch has one identity.
+            ValueError: The network has no classifiers, a label lies outside them, or the batch has one identity.
         """
         cross_entropy = self.cross_entropy(output, labels)
         # At weight 0 the term is not computed at all: such a run may draw batches without triplets.

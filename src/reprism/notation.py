@@ -43,11 +43,11 @@ class Part:
     """One feature of the descriptor: the whole, one stripe, or one channel group of one branch's map.
 
     Attributes:
-        name: unique in its partition, e.g. ``p2``, ``p2s1``, ``p3c3``.
-        branch: name of the branch it is pooled from, e.g. ``p2``.
+        name: Unique in its partition, e.g. ``p2``, ``p2s1``, ``p3c3``.
+        branch: Name of the branch it is pooled from, e.g. ``p2``.
         kind: ``global``, ``stripe`` (top to bottom) or ``channel``.
         index: 0-based place among the parts of its group; 0 for a global part.
-        count: number of parts in its group; 1 for a global part.
+        count: Number of parts in its group; 1 for a global part.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Branch:
     """One copy of the backbone's last layers, and what its map is cut into.
 
     Attributes:
-        number: the integer after ``p``.
-        groups: the cuts, in the order written; empty for a branch with its global feature alone.
-        has_global: whether the map's global feature is a part too (round brackets, or none).
+        number: The integer after ``p``.
+        groups: The cuts, in the order written; empty for a branch with its global feature alone.
+        has_global: Whether the map's global feature is a part too (round brackets, or none).
     """
 
     number: int
@@ -134,7 +134,7 @@ class Partition:
         """Read a partition; ``str()`` of the result is ``text`` again.
 
         Raises:
-            NotationError: the text does not follow the grammar, names a branch or a cut twice, or has a count of 0.
+            NotationError: The text does not follow the grammar, names a branch or a cut twice, or has a count of 0.
         """
         return _Parser(text).partition()
 
@@ -144,10 +144,10 @@ class Partition:
         return tuple(part for branch in self.branches for part in branch.parts)
 
     def columns(self, name: str, part_dim: int) -> slice:
-        """The descriptor's columns that hold the part ``name``, each part being ``part_dim`` wide.
+        """Return the descriptor's columns that hold the part ``name``, each part being ``part_dim`` wide.
 
         Raises:
-            KeyError: no part has that name.
+            KeyError: No part has that name.
         """
         for place, part in enumerate(self.parts):
             if part.name == name:

@@ -17,7 +17,7 @@ def usable_device(name: torch.device | str | None = None) -> torch.device:
     """Return a device by its name, such as ``cuda`` or ``cpu``; without one, a GPU where there is one.
 
     Raises:
-        ValueError: there is no such device, or PyTorch cannot use it.
+        ValueError: There is no such device, or PyTorch cannot use it.
     """
     device = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -29,7 +29,7 @@ def usable_device(name: torch.device | str | None = None) -> torch.device:
 
 
 def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
-    """The precision that ``auto`` means on a device: bf16 where its hardware multiplies bf16, else the next best."""
+    """Return the precision that ``auto`` means on a device: bf16 where the hardware has it, else the next best."""
     kind = torch.device(device).type
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

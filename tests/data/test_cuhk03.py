@@ -226,7 +226,7 @@ def test_a_file_that_is_no_cuhk03_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"boxes": "labeled"}, "boxes='labeled': wanted is labelled or detected"),
+        ({"boxes": "labeled"}, "boxes='labeled': expected labelled or detected"),
         ({"protocol": "old"}, "protocol='old'"),
         ({"split": 20}, "split=20.*0 … 19"),
         ({"split": -1}, "split=-1"),

@@ -104,7 +104,7 @@ TEST = [[1, 2, 2, 1], [3, 4, 2, 2]]
         (TRAIN, TEST, [[1, 3]], r"query_IDX.mat, entry 2: there is no test tracklet 3; they count from 1 to 2"),
         (TRAIN, TEST, [[0]], r"query_IDX.mat, entry 1: there is no test tracklet 0"),
         (TRAIN, TEST, [[1, 1]], r"query_IDX.mat names a test tracklet twice"),
-        ([[1, 2, 1]], TEST, [[1]], r"tracks_train_info.mat holds a table of 1×3; wanted are 4 columns"),
+        ([[1, 2, 1]], TEST, [[1]], r"tracks_train_info.mat holds a table of 1×3; expected 4 columns"),
         ([[1.5, 2, 1, 1]], TEST, [[1]], r"tracks_train_info.mat holds numbers that are not whole"),
     ],
 )  # fmt: skip
@@ -126,7 +126,7 @@ def test_indices_of_few_bits_do_not_wrap(tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_is_named(drawn: Path) -> None:
-    with pytest.raises(ValueError, match="protocol='new': wanted is original or without-queries"):
+    with pytest.raises(ValueError, match="protocol='new': expected original or without-queries"):
         open_dataset("mars", drawn, protocol="new")
 
 

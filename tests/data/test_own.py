@@ -419,7 +419,7 @@ def test_a_division_is_not_silently_another_when_data_change(tmp_path: Path) -> 
     ("options", "error", "says"),
     [
         ({}, DataError, r"does not say what is to train with.*--split-by-identity 0.5"),
-        ({"split_by_identity": 1}, ValueError, r"split_by_identity=1: wanted is a share"),
+        ({"split_by_identity": 1}, ValueError, r"split_by_identity=1: expected a share"),
         ({"split_by_identity": "half"}, ValueError, r"split_by_identity='half'"),
         ({"split_by_identity": 0.5, "seed": -1}, ValueError, r"seed=-1"),
         ({"split_by_identity": "nan"}, ValueError, r"split_by_identity=nan"),

@@ -64,7 +64,7 @@ def test_what_cannot_be_chosen(arguments: tuple, says: str) -> None:
     [
         ({"runs": 0}, "runs=0"),
         ({"runs": 4, "frames": 3}, "runs=4 and frames=3"),
-        ({"sampling": "odd"}, "sampling='odd': wanted is even or random or all"),
+        ({"sampling": "odd"}, "sampling='odd': expected even or random or all"),
         ({"pooling": "sum"}, "pooling='sum'"),
         ({"seed": -1}, "seed=-1"),
     ],

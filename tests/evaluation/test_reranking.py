@@ -169,7 +169,7 @@ def test_average_query_expansion_is_a_mean_of_length_one() -> None:
         near = np.argsort(((gallery - row) ** 2).sum(1))[:4]
         mean = np.concatenate([row[None], gallery[near]]).mean(0)
         np.testing.assert_allclose(expanded, mean / np.linalg.norm(mean))
-    with pytest.raises(ValueError, match="k=31: wanted is a number from 1 to the 30"):
+    with pytest.raises(ValueError, match="k=31: expected a number from 1 to the 30"):
         average_query_expansion(query, gallery, 31)
     with pytest.raises(ValueError, match="ignored has 2 entries for 7 queries"):
         average_query_expansion(query, gallery, 3, ignored=[(), (1,)])

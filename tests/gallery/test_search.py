@@ -288,5 +288,5 @@ def test_bad_questions(gallery):
         gallery.search(np.ones(23, np.float32))
     with pytest.raises(ValueError, match="not finite"):
         gallery.search(np.full(24, np.inf, np.float32))
-    with pytest.raises(TypeError, match="give a tuple"):
+    with pytest.raises(TypeError, match="expected a tuple"):
         Filter(cameras="c1")

@@ -27,7 +27,7 @@ COMMANDS = {
     "train": "Train a network as a recipe says.",
     "evaluate": "Rank a data set's gallery for its queries with a trained network: mAP, mINP, CMC.",
     "compare": "Show the queries on which two networks differ most, ranked by each.",
-    "calibrate": "Find the threshold for a wanted false match rate, and how probable a match is at a distance.",
+    "calibrate": "Find the threshold for a false match rate, and the probability of a match at a distance.",
     "reproduce": "Measure a table of the paper here, beside the published figures.",
     "explain": "Show where in a picture each part of a network looked.",
     "report": "Write a report of a finished run: results, data, curves, hardest queries, how to run it again.",

@@ -41,7 +41,7 @@ def parse(
         about: Help in place of the dataclass's docstring.
 
     Raises:
-        SystemExit: the arguments ask for help (status 0), or are wrong (status 2, explained on standard error).
+        SystemExit: The arguments ask for help (status 0), or are wrong (status 2, explained on standard error).
     """
     if {"-h", "--help"} & {*argv}:
         print(_introduction(inspect.cleandoc(about or kind.__doc__ or ""), example))
@@ -52,7 +52,7 @@ def parse(
 
 
 def _introduction(about: str, example: str) -> str:
-    """The first sentence, the example, then the rest, as wide as the terminal."""
+    """Return the first sentence, the example, then the rest, as wide as the terminal."""
     width = max(40, shutil.get_terminal_size().columns)
     first, *others = [
         textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False) for text in about.split("\n\n")
@@ -62,7 +62,7 @@ def _introduction(about: str, example: str) -> str:
 
 
 def _plain_help(kind: type, main: Sequence[str]) -> Callable[[StructTypeInfo], StructConstructorSpec | None]:
-    """A rule for tyro that changes how fields are shown, and puts those named ``main`` first."""
+    """Return a rule for tyro that changes how fields are shown, and lists those named ``main`` first."""
     asking = False
 
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:

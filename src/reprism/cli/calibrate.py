@@ -131,7 +131,7 @@ def _show(found: "Calibration") -> None:
         f"{found.counts['same_pairs']:,} pairs of the same person, "
         f"{found.counts['different_pairs']:,} of different people; 95 % intervals"
     )
-    table = figures_table(pairs, ("false match rate wanted", "threshold", "false match rate", "true positive rate"))
+    table = figures_table(pairs, ("false match rate asked for", "threshold", "false match rate", "true positive rate"))
     for point in found.points:
         rates = [
             f"{rate:.2e} ({low:.2e} to {high:.2e})" if small else f"{rate:.1%} ({low:.1%} to {high:.1%})"

@@ -76,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _judged(gallery: "Gallery", arguments: Arguments) -> "Projection":
-    """A projection, after saying what it costs on labelled data."""
+    """Fit a projection, and print what it costs on labelled data."""
     from reprism.data.records import as_images
     from reprism.evaluator import evaluate_model
     from reprism.gallery.compression import Projection

@@ -11,8 +11,8 @@ def open_named(text: str, progress: Progress, *, split_by_identity: float | None
     """Open the data set that ``text`` names; one without a split is divided by identity, if a share is given.
 
     Raises:
-        ValueError: it is not named so, no such data set is known, or it has no such option.
-        DataError: the folder does not hold the data set.
+        ValueError: It is not named so, no such data set is known, or it has no such option.
+        DataError: The folder does not hold the data set.
     """
     name, root, options = named_data(text, LOADERS)
     trust(*([name.partition(":")[0]] if is_import_path(name) else []))  # the user typed it

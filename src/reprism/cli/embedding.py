@@ -40,10 +40,10 @@ EmbeddingOptions = Annotated[EmbeddingSettings, tyro.conf.arg(name="")]
 
 
 def load_embedder(checkpoint: Path, options: EmbeddingSettings) -> "Embedder":
-    """The embedder of a model file.
+    """Make the embedder of a model file.
 
     Raises:
-        CheckpointError: the file cannot be loaded.
+        CheckpointError: The file cannot be loaded.
     """
     from reprism.embedding import Embedder
 

@@ -90,7 +90,7 @@ def _erase(gallery: "Gallery", found: "Erasable", older_than: datetime | None, a
     """Erase what was shown, and note it in the audit log before and after.
 
     Raises:
-        OSError: it could not be done, or not to its end; says what remains.
+        OSError: It could not be done, or not to its end; says what remains.
     """
     from reprism.gallery.failures import storage_failure
     from reprism.service.audit import AuditError, Change

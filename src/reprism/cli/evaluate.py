@@ -92,7 +92,7 @@ def run(argv: Sequence[str]) -> int:
             "--ranked-lists shows searches as they are, not with --rerank; --shown and --top are 1 or more"
         )
     if arguments.single_gallery_shot is not None and arguments.single_gallery_shot < 0:
-        raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: wanted is a number of trials, or 0")
+        raise ValueError(f"--single-gallery-shot {arguments.single_gallery_shot}: expected a number of trials, or 0")
 
     if arguments.out is not None and arguments.out.exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")

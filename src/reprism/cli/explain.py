@@ -110,7 +110,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parts_shown(models: Sequence["PartNet"], wanted: Sequence[str]) -> list[list[str]]:
-    """Of each model the parts that it has of those wanted, in that order; all, if none are named."""
+    """Return the requested parts of each model, in that order; all of them if none are named."""
     parts = [[part.name for part in model.partition.parts] for model in models]
     shown = [[name for name in wanted if name in names] for names in parts] if wanted else parts
     for name in wanted:

@@ -22,12 +22,12 @@ _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 def open_gallery(
     uri: str, model: Path | None, *, batch_size: int, precision: str, device: str | None
 ) -> "tuple[Gallery, Embedder]":
-    """A gallery, and the embedder for it: of the model given, or of the one whose place the gallery noted.
+    """Open a gallery and make its embedder, of the given model or of the one recorded in the gallery.
 
     Raises:
-        GalleryError: there is no such gallery, or it was made with another model.
-        CheckpointError: the model cannot be loaded.
-        ValueError: no model is given, and none was noted, or it lies there no more.
+        GalleryError: There is no such gallery, or it was made with another model.
+        CheckpointError: The model cannot be loaded.
+        ValueError: No model is given, and none was noted, or it lies there no more.
     """
     from reprism.gallery.table import Gallery
 
@@ -36,7 +36,7 @@ def open_gallery(
         model = gallery.model
         if model is None or not model.is_file():
             gone = "" if model is None else f" (it was {model}, which is there no more)"
-            raise ValueError(f"--model is wanted: the file of the model that {uri} was made with{gone}")
+            raise ValueError(f"expected --model, the file of the model that {uri} was made with{gone}")
     settings = EmbeddingSettings(gallery.flip, batch_size, precision=precision, device=device)  # type: ignore[arg-type]
     embedder = load_embedder(model, settings)
     gallery.check(embedder)
@@ -47,8 +47,8 @@ def open_audit(gallery: str, given: Path | None) -> "AuditLog":
     """Open a gallery's audit log (:func:`audit_path`), with the key that lies in the gallery.
 
     Raises:
-        ValueError: the gallery lies in object storage, and no path is given.
-        AuditError: the log or the key cannot be opened.
+        ValueError: The gallery lies in object storage, and no path is given.
+        AuditError: The log or the key cannot be opened.
     """
     from reprism.service.audit import AuditLog
 
@@ -72,7 +72,7 @@ def audit_path(gallery: str, given: Path | None) -> Path:
     """Return where a gallery's audit log lies: where the user says, or else ``GALLERY.audit.jsonl`` beside it.
 
     Raises:
-        ValueError: the gallery lies in object storage, and no path is given.
+        ValueError: The gallery lies in object storage, and no path is given.
     """
     if given is not None:
         return given
@@ -83,25 +83,25 @@ def audit_path(gallery: str, given: Path | None) -> Path:
 
 
 def parse_moment(text: str, flag: str) -> datetime:
-    """A moment in ISO 8601; one without a time zone is taken for UTC, as in the tables that are indexed.
+    """Parse a moment in ISO 8601; without a time zone it is UTC, as in tables that are indexed.
 
     Raises:
-        ValueError: the text is not of that form.
+        ValueError: The text is not of that form.
     """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise ValueError(
-            f"{flag} {text!r}: wanted is a moment in ISO 8601, such as 2024-05-01T12:30:00+02:00"
+            f"{flag} {text!r}: expected a moment in ISO 8601, such as 2024-05-01T12:30:00+02:00"
         ) from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def parse_age(text: str, flag: str) -> datetime:
-    """The moment so long ago: a number with ``h``, ``d`` or ``w``; or a moment in ISO 8601 itself.
+    """Parse an age, a number with ``h``, ``d`` or ``w``, into the moment so long ago; or a moment in ISO 8601.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: The text is neither.
     """
     if text[-1:] in _UNITS:
         duration = parse_duration(text, flag)
@@ -112,20 +112,18 @@ def parse_age(text: str, flag: str) -> datetime:
     try:
         return parse_moment(text, flag)
     except ValueError as error:
-        raise ValueError(
-            f"{flag} {text!r}: wanted is an age, such as 30d (or h, w), or a moment in ISO 8601"
-        ) from error
+        raise ValueError(f"{flag} {text!r}: expected an age, such as 30d (or h, w), or a moment in ISO 8601") from error
 
 
 def parse_duration(text: str, flag: str) -> timedelta:
-    """A duration: a whole number with ``h``, ``d`` or ``w``.
+    """Parse a duration: a whole number with ``h``, ``d`` or ``w``.
 
     Raises:
-        ValueError: the text is of another form, or the duration longer than can be counted.
+        ValueError: The text is of another form, or the duration longer than can be counted.
     """
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not (number.isascii() and number.isdigit()):
-        raise ValueError(f"{flag} {text!r}: wanted is a duration, such as 30d (or h, w)")
+        raise ValueError(f"{flag} {text!r}: expected a duration, such as 30d (or h, w)")
     try:
         return timedelta(**{_UNITS[unit]: int(number)})
     except (OverflowError, ValueError) as error:

@@ -107,7 +107,7 @@ def _weights(given: Sequence[str]) -> dict[str, Path]:
     """Files by backbone, from texts BACKBONE=FILE.
 
     Raises:
-        ValueError: a text is not of that form, or there is no such file.
+        ValueError: A text is not of that form, or there is no such file.
     """
     files = {}
     for text in given:

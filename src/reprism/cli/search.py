@@ -146,7 +146,7 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
     """Return the pictures as they were given, and in the place of a folder the images below it, sorted by path.
 
     Raises:
-        ValueError: a folder holds no image.
+        ValueError: A folder holds no image.
     """
     pictures: list[Path] = []
     for path in given:
@@ -164,7 +164,7 @@ def _check_filters(gallery: "Gallery", arguments: Arguments) -> None:
     """Refuse a filter that no row can pass, because of a name that the gallery does not have.
 
     Raises:
-        ValueError: no row is of such a camera, identity or source.
+        ValueError: No row is of such a camera, identity or source.
     """
     from reprism.gallery.filters import Filter
 

@@ -71,7 +71,7 @@ def published_counts(dataset: ReIDDataset) -> dict[str, dict[str, int]]:
 
 
 def count(items: Sequence[Item]) -> dict[str, int]:
-    """Images (frames), tracklets where there are any, identities, and cameras of a part."""
+    """Count the images (frames), tracklets if any, identities and cameras of a split."""
     tracklets = [item for item in items if isinstance(item, Tracklet)]
     counts = {"images": len(items) - len(tracklets) + sum(map(len, tracklets))}
     if tracklets:
@@ -82,7 +82,7 @@ def count(items: Sequence[Item]) -> dict[str, int]:
 
 
 def lost_queries(query: Sequence[Item], gallery: Sequence[Item]) -> list[tuple[Item, str]]:
-    """The queries that nothing in the gallery can match, each with the reason."""
+    """Return the queries that nothing in the gallery can match, each with the reason."""
     cameras: dict[Label, Counter[Label | None]] = defaultdict(Counter)
     for item in gallery:
         if item.pid != JUNK:
@@ -179,7 +179,7 @@ def _refuse(dataset: ReIDDataset, faults: list[str]) -> None:
 
 
 def missing_files(items: Iterable[Item], progress: Count | None = None) -> list[Path]:
-    """The images of some items that are not on disk, found by listing folders, each once; no image is opened."""
+    """Return the images that are not on disk. Each folder is listed once; no image is opened."""
     wanted: dict[Path, set[str]] = defaultdict(set)
     for item in items:
         if isinstance(item, Tracklet):
@@ -213,11 +213,11 @@ def check_dataset(
     """Count and look through a data set.
 
     Args:
-        dataset: what :func:`reprism.open_dataset` gave.
-        decode: whether to decode every image, minutes at the size of the known data sets; otherwise folders are listed.
+        dataset: What :func:`reprism.open_dataset` gave.
+        decode: Whether to decode every image, minutes at the size of the known data sets; otherwise folders are listed.
         ids_per_batch: P of the identity sampler; fewer training identities cannot fill a batch.
         images_per_id: K of the identity sampler; training identities with fewer images repeat some in a batch.
-        progress: called as ``progress(what, done, total)``.
+        progress: Called as ``progress(what, done, total)``.
 
     Returns:
         Ready for JSON: ``drawn`` (whether the people are drawn: published counts do not apply), ``parts`` (counts of

@@ -77,7 +77,7 @@ def load(
     """
     for option, value, allowed in (("boxes", boxes, Boxes), ("protocol", protocol, Protocol)):
         if value not in get_args(allowed):
-            raise ValueError(f"{option}={value!r}: wanted is {' or '.join(get_args(allowed))}")
+            raise ValueError(f"{option}={value!r}: expected {' or '.join(get_args(allowed))}")
     split = int(split)
     if not 0 <= split < CLASSIC_SPLITS:
         raise ValueError(f"split={split}: the classic protocol's splits are 0 … {CLASSIC_SPLITS - 1}")
@@ -96,7 +96,7 @@ def load(
 
 
 def _find(root: str | PathLike[str], boxes: Boxes) -> tuple[Path, Path | None]:
-    """The folder to read and, in the distributed form, the path of ``cuhk-03.mat``."""
+    """Return the folder to read and, in the distributed form, the path of ``cuhk-03.mat``."""
     given = Path(root).expanduser().absolute()
     if given.is_file() and given.suffix == ".mat":
         return given.parent, given
@@ -178,7 +178,7 @@ def _classic(mat: Path, images: Path, index: dict[str, Any], boxes: Boxes, split
 
 
 def _images_of(mat: Path, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    """What is in ``cuhk-03.mat``, from the folder its images were written to, which is made if need be.
+    """Return the contents of ``cuhk-03.mat`` from the folder of its images, which is made if absent.
 
     Returns:
         ``images``: the names in each kind of boxes; ``people``: how many in each camera pair; ``testsets``: of each
@@ -249,27 +249,26 @@ def _write_images(mat: Path, folder: Path, progress: Progress | None) -> dict[st
                             progress(f"writing the images of {MAT}", done, total)
         except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
             raise DataError(
-                f"{mat} is no {MAT} as distributed ({error}): "
-                "wanted are the cell arrays labeled, detected and testsets."
+                f"{mat} is no {MAT} as distributed ({error}): expected the cell arrays labeled, detected and testsets."
             ) from error
     return {"people": people, "testsets": testsets, "images": names}
 
 
 def _cells(file: Any, name: str) -> np.ndarray:
-    """The references in a MATLAB cell array, in MATLAB's order."""
+    """Return the references in a MATLAB cell array, in MATLAB's order."""
     if name not in file:
         raise KeyError(f"it has no {name}")
     return np.asarray(_own(file, name)).T.ravel()
 
 
 def _own(file: Any, name: Any) -> Any:
-    """A data set of an HDF5 file, by its name or a reference, that lies in the file itself and is of bearable size.
+    """Return a data set of an HDF5 file by name or reference; refuses links out of the file and enormous sizes.
 
     HDF5 can put what a data set holds into any other file, by a link, by external storage or as a virtual data set: a
     stranger's file would have a private one written out as an image.
 
     Raises:
-        ValueError: it lies elsewhere, is no data set, or claims to be larger than any image.
+        ValueError: It lies elsewhere, is no data set, or claims to be larger than any image.
     """
     import h5py
 

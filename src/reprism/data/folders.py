@@ -52,7 +52,7 @@ class Naming:
 
 
 def read_parts(name: str, root: Path, naming: Naming, protocol: str = "") -> ReIDDataset:
-    """A data set from the three folders of Market-1501's layout below ``root``.
+    """Read a data set from the three folders of Market-1501's layout below ``root``.
 
     Raises:
         DataError: A part holds no usable image, or an image's name does not say whose it is.
@@ -85,7 +85,7 @@ def _read_part(folder: Path, naming: Naming, without: Collection[Label]) -> tupl
 
 
 def image_names(folder: Path) -> list[str]:
-    """The names of a folder's image files, sorted. No file is opened.
+    """Return the names of a folder's image files, sorted. No file is opened.
 
     Files that are no images by their suffix (``Thumbs.db``) are passed over, and so are hidden ones:
     ``._0002_c1s1_000451_03.jpg`` is what macOS leaves beside an image on a foreign disk.
@@ -107,7 +107,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str, within: Sequence[str] = ()) -> Path:
-    """The folder that holds all of ``wanted``: ``root``, one folder in it, or one that it lies in.
+    """Find the folder that holds all of ``wanted``: ``root``, a folder in it, or one of its parents.
 
     Args:
         root: What the user gave.

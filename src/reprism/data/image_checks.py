@@ -34,8 +34,8 @@ def check_is_file(path: str | PathLike[str]) -> None:
     """Refuse what is neither a file nor a folder (that cannot be opened anyhow): a pipe is waited on for ever.
 
     Raises:
-        RefusedError: it is a pipe, a socket or a device.
-        OSError: it cannot be looked at.
+        RefusedError: It is a pipe, a socket or a device.
+        OSError: It cannot be looked at.
     """
     mode = os.stat(path).st_mode  # noqa: PTH116 - the path may be text
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -46,8 +46,8 @@ def check_image(image: Image.Image, max_pixels: int) -> None:
     """Refuse an open image by its header, before any of it is decoded.
 
     Raises:
-        TooLargeError: it has more than ``max_pixels``, or a side longer than ``MAX_SIDE``.
-        RefusedError: it is empty, or too thin (``MAX_RATIO``); its channels have more than 8 bits; or it is a JPEG of
+        TooLargeError: It has more than ``max_pixels``, or a side longer than ``MAX_SIDE``.
+        RefusedError: It is empty, or too thin (``MAX_RATIO``); its channels have more than 8 bits; or it is a JPEG of
             more than ``MAX_SCANS``.
     """
     width, height = image.size
@@ -69,7 +69,7 @@ def check_image(image: Image.Image, max_pixels: int) -> None:
 
 
 def _deep(image: Image.Image) -> str | None:
-    """The mode of an image with more than 8 bits per channel; None of others. Of colour, only its decoder knows it."""
+    """Return the mode of a gray image with more than 8 bits per channel; None for others, whose decoder knows it."""
     if image.mode.startswith(("I", "F")):
         return image.mode
     for tile in getattr(image, "tile", ()):
@@ -82,7 +82,7 @@ def _deep(image: Image.Image) -> str | None:
 
 
 def _scans(image: Image.Image) -> int:
-    """How often a JPEG file says that a scan begins; 0 of other images, and of one that is decoded already."""
+    """Count the scans that a JPEG file begins; 0 for other images, and for one that is decoded already."""
     file = getattr(image, "fp", None)
     if image.format not in ("JPEG", "MPO") or file is None:
         return 0

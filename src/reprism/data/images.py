@@ -179,7 +179,7 @@ def check_images(
 def _decode_all(
     samples: Sequence[Sample], progress: Count | None
 ) -> Iterator[tuple[Sample, torch.Tensor | ImageError]]:
-    """Every sample with its image or with what went wrong, in order."""
+    """Yield every sample with its image or its error, in order."""
 
     def attempt(sample: Sample) -> torch.Tensor | ImageError:
         try:

@@ -45,7 +45,7 @@ def load(root: str | PathLike[str]) -> ReIDDataset:
 
 
 def _hand_drawn(folder: Path) -> tuple[Sample, ...]:
-    """The boxes drawn by hand; none without the folder. A name of another form is of no query, and passed over."""
+    """Return the hand-drawn boxes; none without their folder. Files with other names are skipped."""
     samples = []
     for name in image_names(folder) if folder.is_dir() else ():
         try:

@@ -43,7 +43,7 @@ def load(root: str | PathLike[str], protocol: Protocol = "original") -> ReIDData
         ValueError: There is no such protocol.
     """
     if protocol not in get_args(Protocol):
-        raise ValueError(f"protocol={protocol!r}: wanted is {' or '.join(get_args(Protocol))}")
+        raise ValueError(f"protocol={protocol!r}: expected {' or '.join(get_args(Protocol))}")
     found = find_root(root, WANTED, "MARS", within=("bbox_train", "bbox_test"))
     train = _read_tracklets(found, "train")
     test = _read_tracklets(found, "test")
@@ -81,7 +81,7 @@ def _read_tracklets(root: Path, part: str) -> tuple[Tracklet, ...]:
         if not 1 <= first <= last <= len(names):
             raise DataError(
                 f"{path}, row {row}: lines {first} to {last} of {part}_name.txt, which has {len(names)}; "
-                "wanted are a first and a last line, from 1. A tracklet needs a frame."
+                "expected a first and a last line, from 1. A tracklet needs a frame."
             )
         frames = names[first - 1 : last]
         # The same four characters and digit are in the name of every frame of a tracklet.

@@ -12,10 +12,10 @@ from reprism.data.records import DataError
 
 
 def read_tables(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named variables of a MATLAB file.
+    """Return the named variables of a MATLAB file.
 
     Raises:
-        DataError: the file is missing, none of MATLAB's, or lacks one of them.
+        DataError: The file is missing, none of MATLAB's, or lacks one of them.
     """
     values = _load(path)
     if missing := [name for name in names if name not in values]:
@@ -24,18 +24,18 @@ def read_tables(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path, columns: int | None = None) -> np.ndarray:
-    """The one variable of a MATLAB file, whatever its name, as int64.
+    """Return the only variable of a MATLAB file, whatever its name, as int64.
 
     Args:
-        path: the file.
-        columns: how many columns it must have, rows×columns; None: a vector, whichever way it lies.
+        path: The file.
+        columns: How many columns it must have, rows×columns; None: a vector, whichever way it lies.
 
     Raises:
-        DataError: the file is missing, none of MATLAB's, or holds something else.
+        DataError: The file is missing, none of MATLAB's, or holds something else.
     """
     values = _load(path)
     if len(values) != 1:
-        raise DataError(f"{path} holds {', '.join(values) or 'nothing'}; wanted is one table.")
+        raise DataError(f"{path} holds {', '.join(values) or 'nothing'}; expected one table.")
     table = next(iter(values.values()))
     if not (isinstance(table, np.ndarray) and table.dtype.kind in "iuf" and table.size):
         raise DataError(f"{path} holds no table of numbers.")
@@ -46,7 +46,7 @@ def read_table(path: Path, columns: int | None = None) -> np.ndarray:
     if columns is None:
         return table.ravel()
     if table.ndim != 2 or table.shape[1] != columns:
-        raise DataError(f"{path} holds a table of {'×'.join(map(str, table.shape))}; wanted are {columns} columns.")
+        raise DataError(f"{path} holds a table of {'×'.join(map(str, table.shape))}; expected {columns} columns.")
     return table
 
 

@@ -66,7 +66,7 @@ def load_table(
             folder, unless they are absolute.
         split_by_identity: For a table without a ``split``: the share of the identities, between 0 and 1, to train with.
         seed: Of that division.
-        split_file: Where the division is written; by custom beside the table, as ``NAME.split-SHARE-SEED.csv``.
+        split_file: File for the division (default: beside the table, ``NAME.split-SHARE-SEED.csv``).
         market_labels: Whether the identity -1 means junk and 0 a distractor, as in Market-1501. By default, they do
             where the file's name is of Market-1501's form and says the same. A column ``role`` overrides it.
 
@@ -94,7 +94,7 @@ def load_folder(
             these, and nothing is divided.
         split_by_identity: Otherwise: the share of the identities, between 0 and 1, to train with.
         seed: Of that division.
-        split_file: Where the division is written; by custom in the folder, as ``split-SHARE-SEED.csv``.
+        split_file: File for the division (default: in the folder, ``split-SHARE-SEED.csv``).
         market_labels: As of :func:`load_table`.
 
     Raises:
@@ -112,7 +112,7 @@ def load_folder(
         for row in _rows_of_identity(folder, part, identity)
     ]
     if not rows:
-        raise DataError(f"{folder} holds no image in a folder of an identity; wanted are {folder}/PID/IMAGE.")
+        raise DataError(f"{folder} holds no image in a folder of an identity; expected {folder}/PID/IMAGE.")
     columns = {"path", "pid"} | ({"split"} if divided else set()) | ({"camid"} if any(r.camid for r in rows) else set())
     rows = _with_roles(folder, rows, columns, market_labels)
     return _dataset("folder", folder, folder, rows, columns, split_by_identity, seed, split_file)
@@ -134,7 +134,7 @@ def _rows_of_identity(root: Path, part: str, identity: Path) -> Iterator[_Row]:
 
 
 def _with_roles(source: Path, rows: list[_Row], columns: set[str], market_labels: bool | str | None) -> list[_Row]:
-    """The rows with a role each; the role is a column from now on, if it says anything."""
+    """Return the rows with a role each, and the columns, with the role among them if it is used."""
     options = {None: None, True: True, False: False, "true": True, "false": False}
     if market_labels not in options:
         raise ValueError(f"market_labels={market_labels!r}: expected true or false")
@@ -289,9 +289,9 @@ def _checked_share(source: Path, share: float | str | None, seed: float | str) -
     try:
         share, seed = float(share), int(seed)
     except ValueError as error:
-        raise ValueError(f"split_by_identity={share!r}, seed={seed!r}: wanted are a number and an integer") from error
+        raise ValueError(f"split_by_identity={share!r}, seed={seed!r}: expected a number and an integer") from error
     if not 0 < share < 1:
-        raise ValueError(f"split_by_identity={share:g}: wanted is a share of the identities between 0 and 1")
+        raise ValueError(f"split_by_identity={share:g}: expected a share of the identities between 0 and 1")
     if seed < 0:
         raise ValueError(f"seed={seed}: it must not be negative")
     return share, seed

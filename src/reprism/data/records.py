@@ -70,7 +70,7 @@ class Tracklet:
         return self.folder / self.names[0]
 
     def frame(self, index: int) -> Sample:
-        """One frame as an image of its own."""
+        """Return one frame as an image of its own."""
         return Sample(self.folder / self.names[index], self.pid, self.camid)
 
 
@@ -144,7 +144,7 @@ class ReIDDataset:
 
 
 def as_images(items: Iterable[Item]) -> tuple[Sample, ...]:
-    """Images as they are, and every frame of tracklets as an image, in order."""
+    """Return images as they are, and every frame of tracklets as an image, in order."""
     images: list[Sample] = []
     for item in items:
         if isinstance(item, Tracklet):
@@ -155,7 +155,7 @@ def as_images(items: Iterable[Item]) -> tuple[Sample, ...]:
 
 
 def without_images(items: Iterable[Item], bad: Iterable[Sample]) -> list[Item]:
-    """The items without some images; of tracklets without those frames, and none of which no frame is left."""
+    """Return the items without some images; tracklets lose those frames, and are left out once they have none."""
     paths = {sample.path for sample in bad}
     left: list[Item] = []
     for item in items:
@@ -168,5 +168,5 @@ def without_images(items: Iterable[Item], bad: Iterable[Sample]) -> list[Item]:
 
 
 def sorted_labels(labels: Iterable[Label]) -> list[Label]:
-    """The different labels in order; integers before strings, which do not compare with them."""
+    """Return the different labels in order; integers before strings, which do not compare with them."""
     return sorted(set(labels), key=lambda label: (isinstance(label, str), label))

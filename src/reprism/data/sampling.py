@@ -122,7 +122,7 @@ class IdentityBatchSampler(Sampler[list[Draw]]):
             yield [Draw(*draw) for draw in zip(indices[batch].tolist(), seeds[batch].tolist(), strict=True)]
 
     def _plan(self) -> tuple[np.ndarray, np.ndarray]:
-        """This process's epoch: image indices and seeds, each batches × (P·K)."""
+        """Return this process's epoch: image indices and seeds, each batches × (P·K)."""
         rng = np.random.default_rng((self.seed, self.epoch))
         # Images grouped by identity, in random order within each: a group's first K are K different images.
         grouped = np.lexsort((rng.random(len(self._labels)), self._labels))

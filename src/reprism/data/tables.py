@@ -23,7 +23,7 @@ _MARKET_LABEL = re.compile(r"-1|0+", re.ASCII)
 def read_table(
     path: Path, known: Sequence[str], needed: Sequence[str], filled: Sequence[str] | None = None
 ) -> tuple[list[tuple[str, dict[str, str]]], set[str]]:
-    """The rows of a CSV or Parquet table, and which of the known columns there are.
+    """Read the rows of a CSV or Parquet table, and the names of its known columns.
 
     Args:
         path: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file.
@@ -67,7 +67,7 @@ def read_table(
 
 
 def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The header, then every row that is not empty, each with its place."""
+    """Yield the header, then every row that is not empty, each with its line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

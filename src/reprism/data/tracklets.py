@@ -20,12 +20,12 @@ class TrackletSet(Dataset[tuple[torch.Tensor, int]]):
     once.
 
     Args:
-        samples: the tracklets.
-        transform: from uint8 3×H×W to tensors of one size, 3×height×width.
-        video: which frames are chosen.
+        samples: The tracklets.
+        transform: From uint8 3×H×W to tensors of one size, 3×height×width.
+        video: Which frames are chosen.
 
     Raises:
-        ImageError: a frame cannot be read, when its tracklet is asked for; names it.
+        ImageError: A frame cannot be read, when its tracklet is asked for; names it.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ class Preprocessing:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them: ``from_dict`` gives the same ``Preprocessing`` back."""
+        """Return the fields, ready for JSON; ``from_dict`` reads them back."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @classmethod
@@ -130,13 +130,13 @@ def eval_transform(preprocessing: Preprocessing) -> v2.Compose:
 
 
 def resize(preprocessing: Preprocessing) -> v2.Resize:
-    """The half of :func:`eval_transform` that is done image by image: uint8 3×H×W -> uint8 3×height×width."""
+    """Make the first half of :func:`eval_transform`, image by image: uint8 3×H×W -> uint8 3×height×width."""
     # Of the uint8 image: torch's own bicubic for bytes takes a third of the time of the one for floats.
     return v2.Resize(preprocessing.size, interpolation=_INTERPOLATIONS[preprocessing.interpolation], antialias=True)
 
 
 def normalise(preprocessing: Preprocessing) -> v2.Compose:
-    """The other half, which a whole batch can pass at once, wherever it lies: uint8 …×3×H×W -> float32."""
+    """Make the second half, for whole batches on any device: uint8 …×3×H×W -> float32."""
     # In place is safe: ToDtype has just made a tensor of its own.
     return v2.Compose(
         [

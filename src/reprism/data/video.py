@@ -35,9 +35,11 @@ class VideoSettings:
     def __post_init__(self) -> None:
         for name, allowed in (("sampling", get_args(Sampling)), ("pooling", ("mean", "max"))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}: wanted is {' or '.join(allowed)}")
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected {' or '.join(allowed)}")
         if not 1 <= self.runs <= self.frames:
-            raise ValueError(f"runs={self.runs} and frames={self.frames}: wanted are 1 or more runs, of a frame each")
+            raise ValueError(
+                f"runs={self.runs} and frames={self.frames}: expected at least 1 run of at least one frame"
+            )
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: it must not be negative")
 
@@ -45,26 +47,26 @@ class VideoSettings:
 def choose_frames(
     length: int, frames: int = 15, sampling: Sampling = "even", rng: np.random.Generator | None = None
 ) -> list[int]:
-    """Which frames of a tracklet are looked at, in order.
+    """Choose the frames of a tracklet to describe, in order.
 
     Args:
-        length: how many it has.
-        frames: how many are wanted, 15 in the paper. A tracklet that has fewer gives all, and its last one again and
+        length: How many it has.
+        frames: Number of frames, 15 in the paper. A tracklet that has fewer gives all, and its last one again and
             again, whatever the sampling.
         sampling: ``even``: the first of each of ``frames`` stretches of equal length; ``random``: so many different
             ones by chance, in order; ``all``: every frame, ``frames`` being the least.
-        rng: for ``random``.
+        rng: For ``random``.
 
     Returns:
         Indices 0 … length-1, ascending: ``frames`` of them, or more with ``all``.
 
     Raises:
-        ValueError: a number below 1, an unknown sampling, or ``random`` without a generator.
+        ValueError: A number below 1, an unknown sampling, or ``random`` without a generator.
     """
     if length < 1 or frames < 1:
         raise ValueError(f"a tracklet of {length} frames, {frames} of them wanted: both must be 1 or more")
     if sampling not in get_args(Sampling):
-        raise ValueError(f"sampling={sampling!r}: wanted is {', '.join(get_args(Sampling))}")
+        raise ValueError(f"sampling={sampling!r}: expected {', '.join(get_args(Sampling))}")
     if length <= frames or sampling == "all":
         return [*range(length), *[length - 1] * (frames - length)]
     if sampling == "even":

@@ -61,7 +61,7 @@ def render_cuhk03(
 
     Raises:
         ValueError: An argument is out of range; the message names it.
-        FileExistsError: root exists and is not an empty folder.
+        FileExistsError: Root exists and is not an empty folder.
     """
     import h5py
 
@@ -124,7 +124,7 @@ def _images_of(
 
 
 def _write_split(path: Path, names: list[str], pids: list[int], test: set[int]) -> None:
-    """The tables of the new protocol, indices from 1; test are places among the identities, from 0."""
+    """Return the tables of the new protocol, with indices from 1; test identities are counted from 0."""
     views = [int(name.split("_")[2]) for name in names]
     parts: dict[str, list[int]] = {"train": [], "query": [], "gallery": []}
     asked: set[tuple[int, int]] = set()
@@ -212,7 +212,7 @@ def render_cuhk03_np(
 
     Raises:
         ValueError: An argument is out of range; the message names it.
-        FileExistsError: root exists and is not an empty folder.
+        FileExistsError: Root exists and is not an empty folder.
     """
     check_range(1, None, train_identities=train_identities, test_identities=test_identities)
     check_range(2, None, images_per_camera=images_per_camera)

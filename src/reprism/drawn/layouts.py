@@ -67,7 +67,7 @@ def render_market1501(
 
     Raises:
         ValueError: An argument is out of range; the message names it.
-        FileExistsError: root exists and is not an empty folder.
+        FileExistsError: Root exists and is not an empty folder.
     """
     check_range(1, None, train_identities=train_identities, test_identities=test_identities)
     # With one image per camera, which is the query, a test identity would have nothing in the gallery.
@@ -170,7 +170,7 @@ def render_mars(
 
     Raises:
         ValueError: An argument is out of range; the message names it.
-        FileExistsError: root exists and is not an empty folder.
+        FileExistsError: Root exists and is not an empty folder.
     """
     check_range(1, None, train_identities=train_identities, test_identities=test_identities)
     # With one tracklet per camera, which is the query, nothing would be left of a test identity.
@@ -234,7 +234,7 @@ def render_mars(
 
 
 def _walk(start: Shot, frames: int) -> Iterator[Shot]:
-    """The moments of one tracklet: steps, a background that slides by, a box that trembles."""
+    """Yield the moments of one tracklet: steps, a background that slides by, a box that trembles."""
     rng = np.random.default_rng((start.detail_seed, 2))
     direction, hidden = int(rng.choice((-1, 1))), int(rng.integers(0, frames))
     for frame in range(frames):
@@ -253,7 +253,7 @@ def _walk(start: Shot, frames: int) -> Iterator[Shot]:
 
 
 def _nobody(seed: int, kind: str, index: int, place: Camera) -> tuple[Person | None, Shot]:
-    """Who and what a junk or distractor box shows: no test identity, or no useful box."""
+    """Choose the content of a junk or distractor box: no test identity, or no useful box."""
     rng = generator(seed, kind, index)
     shot, who = take_shot(place, rng), dressed(rng)
     if kind == "distractor":

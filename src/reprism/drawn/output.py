@@ -24,7 +24,7 @@ def mark_drawn(folder: Path, seed: int) -> None:
 
 
 def part_of(is_train: bool, index: int) -> str:
-    """The folder of an identity's image in a camera: of those to test with, the first is the query."""
+    """Return the folder of an identity's image in a camera; the first image of a test identity is the query."""
     if is_train:
         return "bounding_box_train"
     return "query" if index == 0 else "bounding_box_test"
@@ -52,7 +52,7 @@ def check_range(low: int, high: int | None, **arguments: int) -> None:
 
 
 def counter(total: int, progress: Count | None) -> Callable[[], None]:
-    """What to call after every image."""
+    """Return a function to call after every image."""
     done = 0
 
     def count() -> None:

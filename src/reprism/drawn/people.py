@@ -84,7 +84,7 @@ def generator(seed: int, kind: str, *indices: int) -> np.random.Generator:
     """Make the Generator of one drawn thing, e.g. of kind "image" with indices pid, camid, number.
 
     Raises:
-        ValueError: seed or an index is negative.
+        ValueError: Seed or an index is negative.
     """
     for name, value in (("seed", seed), *((f"index of {kind}", i) for i in indices)):
         if value < 0:
@@ -94,7 +94,7 @@ def generator(seed: int, kind: str, *indices: int) -> np.random.Generator:
 
 
 def pick(rng: np.random.Generator, options: Sequence[T], odds: Sequence[float] | None = None) -> T:
-    """One of the options, all equally likely or in proportion to odds."""
+    """Pick one of the options, all equally likely or in proportion to odds."""
     weights = None if odds is None else np.asarray(odds, float) / sum(odds)
     return options[int(rng.choice(len(options), p=weights))]
 
@@ -104,7 +104,7 @@ def _garment_colour(rng: np.random.Generator, odds: Sequence[float]) -> Colour:
 
 
 def _contrasting(rng: np.random.Generator, colour: Colour) -> Colour:
-    """A palette colour that can be seen beside `colour`."""
+    """Pick a palette colour that can be seen beside `colour`."""
     palette = np.array(list(GARMENT_COLOURS.values()))
     far = palette[np.abs(palette - np.array(colour)).sum(axis=1) > 150]
     red, green, blue = (int(channel) for channel in far[rng.integers(len(far))])
@@ -359,7 +359,7 @@ def _draw_backpack(stage: Stage, person: Person) -> None:
 
 
 def _draw_side_bag(stage: Stage, person: Person, arm: tuple[Point, Point, Point]) -> None:
-    """A handbag hangs from the hand, a messenger bag at the hip."""
+    """Draw a handbag, which hangs from the hand, or a messenger bag at the hip."""
     if person.bag == "handbag":
         x, y, z = arm[2]
         bag = [(y - 0.16, 0.035, 0.085), (y - 0.15, 0.04, 0.09), (y - 0.05, 0.03, 0.065)]

@@ -92,7 +92,7 @@ class Shot:
 
 
 def camera(seed: int, camid: int) -> Camera:
-    """The camera number camid (0 or more) of the seed's network."""
+    """Make the camera number camid (0 or more) of the seed's network."""
     whole = generator(seed, "cameras")
     rng = generator(seed, "camera", camid)
     # Steps of the golden ratio spread the cameras over the range of casts and angles: no two neighbours are
@@ -165,7 +165,7 @@ def draw_person(
         H×W×3 uint8 RGB.
 
     Raises:
-        ValueError: size is too small.
+        ValueError: Size is too small.
     """
     return draw_shot(person, camera, take_shot(camera, rng), size)
 
@@ -183,7 +183,7 @@ def draw_shot(person: Person | None, camera: Camera, shot: Shot, size: tuple[int
         H×W×3 uint8 RGB.
 
     Raises:
-        ValueError: size is too small.
+        ValueError: Size is too small.
     """
     height, width = size
     if height < 16 or width < 8:
@@ -259,7 +259,7 @@ def contact_sheet(path: str | Path, identities: int = 8, cameras: int = 4, seed:
         seed: The population and the cameras.
 
     Raises:
-        ValueError: identities or cameras is less than 1.
+        ValueError: Identities or cameras is less than 1.
     """
     for name, value in (("identities", identities), ("cameras", cameras)):
         if value < 1:

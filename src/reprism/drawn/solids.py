@@ -28,13 +28,13 @@ _FLAT: tuple[tuple[float, float, bool, int | None], ...] = ((1.0, 0.0, True, Non
 
 
 def shaded(colour: Colour, factor: float) -> Colour:
-    """The colour, darker (factor under 1) or lighter."""
+    """Return the colour, darker (factor under 1) or lighter."""
     red, green, blue = (int(min(255, max(0, channel * factor))) for channel in colour)
     return (red, green, blue)
 
 
 def jittered(rng: np.random.Generator, colour: Colour, by: int) -> Colour:
-    """The colour with every channel moved by at most `by` grey levels."""
+    """Return the colour with every channel moved by at most `by` grey levels."""
     red, green, blue = (int(np.clip(c + rng.integers(-by, by + 1), 0, 255)) for c in colour)
     return (red, green, blue)
 
@@ -70,15 +70,15 @@ class Stage:
         self.lift = 0.0
 
     def across(self, x: float, z: float) -> float:
-        """How far to the right of the body's axis."""
+        """Return the distance to the right of the body's axis."""
         return x * self.cos + z * self.sin
 
     def near(self, x: float, z: float) -> float:
-        """How much nearer to the camera than the body's axis."""
+        """Return how much nearer to the camera it is than the body's axis."""
         return z * self.cos - x * self.sin
 
     def pixel(self, across: float, y: float, near: float = 0.0) -> tuple[float, float]:
-        """A point of the turned body on the picture."""
+        """Project a point of the turned body onto the picture."""
         # Cameras hang above people: what is nearer appears lower.
         return (
             self.x + across * self.scale * self.stretch,
@@ -86,7 +86,7 @@ class Stage:
         )
 
     def at(self, point: Point) -> tuple[float, float]:
-        """A point in person coordinates on the picture."""
+        """Project a point in person coordinates onto the picture."""
         return self.pixel(self.across(point[0], point[2]), point[1], self.near(point[0], point[2]))
 
     def _polygon(self, outline: list[tuple[float, float]], colour: Colour | None, shade: int | None) -> None:
@@ -173,12 +173,12 @@ class Stage:
 
 
 def between(sections: Sections, low: float, high: float, steps: int = 0) -> Sections:
-    """The piece of a solid from y = low to y = high, with `steps` more cuts for slanted patches."""
+    """Return the piece of a solid from y = low to y = high, with `steps` more cuts for slanted patches."""
     ys, across, deep = zip(*sections, strict=True)
     cuts = sorted({low, high, *(y for y in ys if low < y < high), *(np.linspace(low, high, steps + 2)[1:-1].tolist())})
     return [(y, float(np.interp(y, ys, across)), float(np.interp(y, ys, deep))) for y in cuts]
 
 
 def wider(sections: Sections, by: float) -> Sections:
-    """The solid with every section larger by that much."""
+    """Return the solid with every section larger by that much."""
     return [(y, a + by, b + by) for y, a, b in sections]

@@ -142,10 +142,10 @@ class Calibration:
         return Logistic(self.slope, self.intercept)(distance)
 
     def threshold(self, fmr: float) -> float:
-        """The largest tabulated threshold whose false match rate does not exceed ``fmr``.
+        """Return the largest tabulated threshold whose false match rate does not exceed ``fmr``.
 
         Raises:
-            CalibrationError: the pairs of different people are too few to show so small a rate.
+            CalibrationError: The pairs of different people are too few to show so small a rate.
         """
         if fmr * self.counts["different_pairs"] < 1:
             raise CalibrationError(
@@ -163,7 +163,7 @@ class Calibration:
         """Read what :meth:`write` wrote.
 
         Raises:
-            CalibrationError: the file is missing or holds something else, such as a rate that is none; names it.
+            CalibrationError: The file is missing or holds something else, such as a rate that is none; names it.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse_constant)
@@ -219,9 +219,9 @@ def calibrate(
         progress: Called with the queries done and all of them, each counted once in either pass.
 
     Raises:
-        CalibrationError: no pair of the same person, or of different people, in different cameras; or fewer than four
+        CalibrationError: No pair of the same person, or of different people, in different cameras; or fewer than four
             query identities.
-        ValueError: a rate that is not between 0 and 1, or rows and items that do not agree.
+        ValueError: A rate that is not between 0 and 1, or rows and items that do not agree.
     """
     if not fmrs or not all(0 < rate < 1 for rate in fmrs):
         raise ValueError(f"expected rates between 0 and 1, got fmrs={list(fmrs)}")
@@ -316,7 +316,7 @@ def _open_set_point(rate: float, pairs: Histograms) -> OpenSetPoint:
 
 
 def _thinned_roc(edges: np.ndarray, fmr: np.ndarray, tpr: np.ndarray) -> dict[str, list[float]]:
-    """The edges at which something changes by enough to be seen: some hundreds."""
+    """Return the few hundred edges at which something changes visibly."""
     height = np.stack([np.round(np.log10(np.maximum(fmr, 1e-12)) * 50), np.round(tpr * 200)], axis=1)
     # The last edge of each run of equals: the largest threshold with these rates.
     last = np.flatnonzero(np.append((height[1:] != height[:-1]).any(1), True))

@@ -24,7 +24,7 @@ def check_values(calibration: Calibration) -> None:
     """Refuse values that no calibration has.
 
     Raises:
-        ValueError: one is of another kind, out of its range or out of order; names it.
+        ValueError: One is of another kind, out of its range or out of order; names it.
     """
     slope = _number(calibration.slope, "slope")
     if slope > 0:

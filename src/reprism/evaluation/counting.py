@@ -42,7 +42,7 @@ def ranks_of_matches(
 
 
 def _block_shape(distances: Distances, queries: int, identities: Identities, block_bytes: int) -> tuple[int, int]:
-    """Rows and columns of a block of distances: a quarter of the budget, the rest is for what they need."""
+    """Return the rows and columns of a block of distances: a quarter of the budget, the rest for what they need."""
     gallery, queries = len(identities.members), min(queries, distances.max_rows)
     elements = max(1, block_bytes // (4 * distances.dtype.itemsize))
     # Of every match up to 256 bytes are held (column, distance, count, precision, …).

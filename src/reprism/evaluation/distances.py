@@ -87,7 +87,7 @@ class EuclideanDistances(Distances):
         return rows if self.centre is None else rows - self.centre
 
     def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
-        """Squared lengths of the rows of one side; refuses rows that are not finite."""
+        """Return the squared lengths of the rows of one side; refuses rows that are not finite."""
         norms = torch.empty(len(rows), dtype=self.dtype, device=self.device)
         step = max(1, min(self.step // 2, 2**22 // rows.shape[1]))
         for start in range(0, len(rows), step):
@@ -106,7 +106,7 @@ class EuclideanDistances(Distances):
         return norms
 
     def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
-        """One matrix product for the block."""
+        """Fill a block by one matrix product."""
         index = torch.from_numpy(queries).to(self.query.device)
         some = self._rows(self.query[index])
         step = stop - start if self.direct else self.step
@@ -119,7 +119,7 @@ class EuclideanDistances(Distances):
 
 
 class AllPairsDistances(Distances):
-    """Of tracklets: the sum of the Euclidean distances between every run of the one and every run of the other."""
+    """Compare tracklets by the sum of the Euclidean distances between all segments of one and all of the other."""
 
     def __init__(self, query: Tensor, gallery: Tensor, runs: int, block_bytes: int) -> None:
         width = query.shape[1] // runs
@@ -136,7 +136,7 @@ class AllPairsDistances(Distances):
         self.max_rows = max(1, first.max_rows // 2)
 
     def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
-        """One matrix product for each pair of runs."""
+        """Fill a block by one matrix product for each pair of segments."""
         index = torch.from_numpy(queries).to(self.device)
         out.zero_()
         one = torch.empty_like(out)
@@ -163,13 +163,13 @@ class GivenDistances(Distances):
                 raise ValueError(_not_finite("distances", start + int(torch.nonzero(~finite)[0])))
 
     def fill(self, out: Tensor, queries: np.ndarray, start: int, stop: int) -> None:
-        """A copy of the block, widened to float32."""
+        """Return a copy of the block, widened to float32."""
         for row, query in zip(out, queries.tolist(), strict=True):
             row.copy_(self.distances[query, start:stop])
 
 
 def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: int = 1) -> np.ndarray:
-    """The share of each part in the squared distance between one query and some gallery rows.
+    """Return the share of each part in the squared distance between one query and some gallery rows.
 
     The squared Euclidean distance is a sum over columns, and every part has its own: so it splits exactly, into what
     agrees and what does not.
@@ -177,22 +177,22 @@ def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: i
     Args:
         query: D, or 1×D: one descriptor.
         gallery: M×D.
-        partition: of the model that made them; D is its number of parts times their width.
-        runs: of tracklets: D is so many descriptors side by side, and a part has columns in each.
+        partition: Of the model that made them; D is its number of parts times their width.
+        runs: Segments of a tracklet: D is so many descriptors side by side, and a part has columns in each.
 
     Returns:
         M×P float64, in the order of ``partition.parts``; rows sum to the squared distance.
 
     Raises:
-        ValueError: a width that is no multiple of the number of parts, or widths that disagree.
-        TypeError: something that is not a floating-point matrix.
+        ValueError: A width that is no multiple of the number of parts, or widths that disagree.
+        TypeError: Something that is not a floating-point matrix.
     """
     one = as_matrix(query.reshape(1, -1), "query").cpu().double()
     rows = as_matrix(gallery, "gallery").cpu().double()
     parts = len(partition.parts)
     if runs < 1 or one.shape[1] != rows.shape[1] or rows.shape[1] % (runs * parts):
         raise ValueError(
-            f"query and gallery are {one.shape[1]} and {rows.shape[1]} wide; wanted is the same width, a multiple of "
+            f"query and gallery are {one.shape[1]} and {rows.shape[1]} wide; expected the same width, a multiple of "
             f"the {parts} parts of {partition}, times {runs} run(s)"
         )
     squares = (rows - one).square().view(len(rows), runs, parts, -1)
@@ -201,11 +201,11 @@ def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: i
 
 
 def as_matrix(given: Matrix, name: str) -> Tensor:
-    """A floating-point torch tensor over the caller's own memory; ``name`` is what errors call it.
+    """Return a floating-point torch tensor over the caller's own memory; ``name`` is for errors.
 
     Raises:
-        TypeError: no array, or none of floating-point numbers.
-        ValueError: not two-dimensional, or empty.
+        TypeError: No array, or none of floating-point numbers.
+        ValueError: Not two-dimensional, or empty.
     """
     if isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.dtype.itemsize <= 8:
         # Byte order and reversed rows are what torch cannot view in place; both are rare enough for a copy.

@@ -42,11 +42,11 @@ class Identities:
         num_queries: int,
         gallery_size: int,
     ) -> Identities:
-        """From the labels, each side (pids, camids); camids None on both sides: cameras unknown.
+        """Number the labels of both sides (pids, camids); camids None on both sides: cameras unknown.
 
         Raises:
-            ValueError: labels of another length, missing ones, or no query with a true match.
-            TypeError: labels that cannot be hashed.
+            ValueError: Labels of another length, missing ones, or no query with a true match.
+            TypeError: Labels that cannot be hashed.
         """
         qp = _label_list(query[0], "query_pids", num_queries)
         gp = _label_list(gallery[0], "gallery_pids", gallery_size)

@@ -77,7 +77,7 @@ def _met_together(rows: LabelledRows, counts: PeopleCounts) -> np.ndarray:
 
 
 def _squares_met_together(rows: LabelledRows) -> float:
-    """The sum over all two people of (how many pairs of them there are)².
+    """Return the sum over all pairs of people of (their number of pairs)².
 
     With M[i, j] = asking[i] @ asked[j] it is that of (M[i, j] + M[j, i])² over i < j, and no matrix of people by people
     is needed: ΣM² = tr(asking.T @ asking @ asked.T @ asked), and ΣM[i, j]·M[j, i] = tr((asked.T @ asking)²).

@@ -35,17 +35,17 @@ def evaluate_items(
     Args:
         query: N×D descriptors of ``query_items``.
         gallery: M×D descriptors of ``gallery_items``.
-        query_items, gallery_items: images or tracklets, in the descriptors' order. Where no item has a camera,
+        query_items, gallery_items: Images or tracklets, in the descriptors' order. Where no item has a camera,
             cameras are unknown and no match is ignored.
         single_shot_trials: 0 ranks the whole gallery. N ranks one item of each identity, chosen at random from those
             of other cameras than the query's, N times over (single gallery shot: the classic protocol of CUHK03); the
             result's means are over all trials.
-        seed: of that choice.
-        rerank: rank by re-ranked distances, with these options of :func:`reprism.rerank` (``{}``: its own defaults).
-        **options: of :func:`reprism.evaluate`.
+        seed: Of that choice.
+        rerank: Rank by re-ranked distances, with these options of :func:`reprism.rerank` (``{}``: its own defaults).
+        **options: Of :func:`reprism.evaluate`.
 
     Raises:
-        ValueError: some items have a camera and others none; re-ranking is asked for together with single shots or
+        ValueError: Some items have a camera and others none; re-ranking is asked for together with single shots or
             all pairs of runs; and all that :func:`reprism.evaluate` raises.
     """
     known = {item.camid is not None for item in (*query_items, *gallery_items)}
@@ -83,8 +83,8 @@ def expand_queries(
     Args:
         query: N×D descriptors of ``query_items``.
         gallery: M×D descriptors of ``gallery_items``.
-        query_items, gallery_items: images or tracklets, in the descriptors' order.
-        k: how many gallery rows join.
+        query_items, gallery_items: Images or tracklets, in the descriptors' order.
+        k: How many gallery rows join.
 
     Returns:
         N×D, rows of length 1.
@@ -106,7 +106,7 @@ def average_queries(query: Matrix, items: Sequence[Item]) -> tuple[Tensor, list[
 
     Args:
         query: N×D descriptors.
-        items: whose they are, in their order.
+        items: Whose they are, in their order.
 
     Returns:
         n×D descriptors in the order in which identities and cameras first occur, and the first item of each. Means
@@ -131,9 +131,9 @@ def average_boxes(query: Matrix, items: Sequence[Item], boxes: Matrix, box_items
 
     Args:
         query: N×D descriptors.
-        items: whose they are, in their order.
+        items: Whose they are, in their order.
         boxes: M×D descriptors, such as of the hand-drawn boxes in ``gt_bbox``.
-        box_items: whose they are, in their order.
+        box_items: Whose they are, in their order.
 
     Returns:
         N×D, one row for each query. Means are not normalised: among gallery rows of one length this changes no ranking.

@@ -20,10 +20,10 @@ class RankedList:
     """The head of one query's ranking: k images, or fewer where the gallery has no more for this query.
 
     Attributes:
-        query: which query, as its index among the query items.
-        gallery: k int64, indices among the gallery items, nearest first.
-        distances: k float64, Euclidean distances to the query, ascending.
-        correct: k bool, whether the image shows the query's person.
+        query: Which query, as its index among the query items.
+        gallery: K int64, indices among the gallery items, nearest first.
+        distances: K float64, Euclidean distances to the query, ascending.
+        correct: K bool, whether the image shows the query's person.
     """
 
     query: int
@@ -54,15 +54,15 @@ def ranked_lists(
         gallery: M×D descriptors of the same model; memory-mapped too, it is read in blocks.
         query_items: N images or tracklets, in the order of the rows.
         gallery_items: M images or tracklets, likewise.
-        chosen: indices of the queries to rank, in this order; None: all of them.
-        k: most images in a list, 1 or more.
-        block_bytes: bound on the working memory, some arrays of length M aside.
+        chosen: Indices of the queries to rank, in this order; None: all of them.
+        k: Most images in a list, 1 or more.
+        block_bytes: Bound on the working memory, some arrays of length M aside.
 
     Returns:
         One list per chosen query, in their order.
 
     Raises:
-        ValueError: rows and items differ in number, the widths differ, k is below 1, a query is out of range, or a
+        ValueError: Rows and items differ in number, the widths differ, k is below 1, a query is out of range, or a
             descriptor is not finite.
     """
     _check(query, gallery, query_items, gallery_items, k)

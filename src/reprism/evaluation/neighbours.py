@@ -27,14 +27,14 @@ class Neighbours(NamedTuple):
 def nearest(
     query: Tensor, gallery: Tensor, k: int, block_bytes: int = 256 * 2**20, progress: Count | None = None
 ) -> Neighbours:
-    """The ``k`` nearest gallery rows of every query row.
+    """Return the ``k`` nearest gallery rows of every query row.
 
     Args:
         query: N×D float32 or float64.
         gallery: M×D of the same type and device, M at least ``k``.
-        k: how many, at least 1.
-        block_bytes: bound on the working memory, beside the result.
-        progress: called with the query rows done and all of them.
+        k: How many, at least 1.
+        block_bytes: Bound on the working memory, beside the result.
+        progress: Called with the query rows done and all of them.
     """
     dtype, device = query.dtype, query.device
     norms = gallery.square().sum(1)

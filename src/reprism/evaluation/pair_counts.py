@@ -196,7 +196,7 @@ class LabelledRows:
         return torch.bincount(bins[chosen], self.weight.expand_as(bins)[chosen], minlength=BINS)
 
     def _blocks(self, progress: Count | None) -> Iterator[_Block]:
-        """All pairs; the same ones in the same bins, however often."""
+        """Count all pairs; the same pairs fall in the same bins, however often it is called."""
         step = max(1, _BLOCK // max(1, len(self.gallery)))
         for start in range(0, len(self.query), step):
             some = slice(start, min(start + step, len(self.query)))

@@ -33,7 +33,7 @@ class Logistic:
     intercept: float
 
     def __call__(self, distance: float | np.ndarray) -> np.ndarray:
-        """The probability at each distance, 0 … 1."""
+        """Return the probability at each distance, 0 … 1."""
         return 1 / (1 + np.exp(-(self.slope * np.asarray(distance, dtype=float) + self.intercept)))
 
 

@@ -45,10 +45,10 @@ class RankingMetrics:
         inverse_negative_penalty: N float64, number of true matches / rank of the last one; NaN if lost. mINP
             is its mean (Ye et al. 2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
         first_match_rank: N int64, rank (from 1) of the nearest true match; 0 if lost.
-        ap: the definition that ``mAP`` and ``average_precision`` use.
+        ap: The definition that ``mAP`` and ``average_precision`` use.
         lost: ``"exclude"``: means are over the valid queries; ``"zero"``: lost ones score 0 in every mean.
-        max_rank: the length of ``cmc``.
-        trials: how many rankings of every query the arrays hold; means are over all of them.
+        max_rank: The length of ``cmc``.
+        trials: How many rankings of every query the arrays hold; means are over all of them.
     """
 
     average_precision_step: np.ndarray
@@ -119,7 +119,7 @@ class RankingMetrics:
         return float(np.count_nonzero((first > 0) & (first <= k)) / self._denominator)
 
     def as_dict(self) -> dict[str, Any]:
-        """The summary with its protocol, ready for JSON: fractions, counts, options; no per-query figure."""
+        """Return the summary with its protocol, ready for JSON: fractions, counts, options; no per-query figure."""
         ranks = {f"rank{k}": self.rank(k) for k in (1, 5, 10, 20) if k <= self.max_rank}
         return {
             "mAP": self.mAP,
@@ -191,19 +191,19 @@ def evaluate(
         ap: ``"step"`` (mean over the true matches of k / rank_k, as most toolkits) or ``"trapezoid"`` (as the
             original Market-1501, MARS and CUHK03 MATLAB code). The result holds both.
         lost: ``"exclude"`` lost queries from every mean, or let them score ``"zero"`` (the MATLAB code).
-        max_rank: length of the CMC curve.
+        max_rank: Length of the CMC curve.
         all_pairs_runs: 1: a row is one descriptor. Of tracklets, R: a row is R descriptors side by side, and a
             distance is the sum of the R² Euclidean distances between those of the query and those of the gallery
             row (the released SCR code's comparison), not the one between the rows (the paper's).
-        block_bytes: bound on the working memory in bytes, whatever N and M (some arrays of length N or M come
+        block_bytes: Bound on the working memory in bytes, whatever N and M (some arrays of length N or M come
             on top). If it cannot hold a fair number of rows, the gallery is cut too, and the distances of the
             parts with true matches are computed twice.
-        progress: called after each block with (queries done, queries to do); lost queries are not to do.
+        progress: Called after each block with (queries done, queries to do); lost queries are not to do.
 
     Raises:
-        ValueError: disagreeing widths or lengths, an empty side, NaN or infinite values, no query with a true
+        ValueError: Disagreeing widths or lengths, an empty side, NaN or infinite values, no query with a true
             match, or an option out of range: all found before the ranking starts.
-        TypeError: something that is not a floating-point matrix, or labels that cannot be hashed.
+        TypeError: Something that is not a floating-point matrix, or labels that cannot be hashed.
     """
     _check_options(ap, lost, max_rank, block_bytes)
     query, gallery = as_matrix(query, "query"), as_matrix(gallery, "gallery")
@@ -246,8 +246,8 @@ def evaluate_distances(
         distances: N×M floating-point torch tensor or numpy array (memory-mapped too), finite, smaller is
             closer. It is read block by block and never changed. Or whatever fills blocks of them
             (:class:`reprism.evaluation.distances.Distances`), such as re-ranked ones.
-        query_pids, gallery_pids, query_camids, gallery_camids: labels of its rows and of its columns.
-        ap, lost, max_rank, block_bytes, progress: as in :func:`evaluate`.
+        query_pids, gallery_pids, query_camids, gallery_camids: Labels of its rows and of its columns.
+        ap, lost, max_rank, block_bytes, progress: As in :func:`evaluate`.
     """
     _check_options(ap, lost, max_rank, block_bytes)
     given = GivenDistances(as_matrix(distances, "distances")) if isinstance(distances, Matrix) else distances

@@ -45,18 +45,18 @@ def rerank(
     Args:
         query: N×D descriptors, floating-point torch tensor or numpy array.
         gallery: M×D descriptors.
-        k1: neighbours that reciprocity is asked of.
-        k2: neighbours whose vectors are averaged (local query expansion); 1: none.
-        lambda_value: weight of the original distance, 0 … 1.
-        block_bytes: bound on the working memory of a block of distances.
-        progress: called with rows done and all rows, N+M.
+        k1: Neighbours that reciprocity is asked of.
+        k2: Neighbours whose vectors are averaged (local query expansion); 1: none.
+        lambda_value: Weight of the original distance, 0 … 1.
+        block_bytes: Bound on the working memory of a block of distances.
+        progress: Called with rows done and all rows, N+M.
 
     Returns:
         N×M float32, 0 … 1; for :func:`reprism.evaluation.ranking.evaluate_distances`.
 
     Raises:
-        ValueError: disagreeing widths, an option out of range, or values that are not finite.
-        TypeError: something that is not a floating-point matrix.
+        ValueError: Disagreeing widths, an option out of range, or values that are not finite.
+        TypeError: Something that is not a floating-point matrix.
     """
     reranked = RerankedDistances(query, gallery, k1, k2, lambda_value, block_bytes=block_bytes, progress=progress)
     out = torch.empty((reranked.num_queries, reranked.num_gallery), dtype=torch.float32)
@@ -91,7 +91,7 @@ class RerankedDistances(Distances):
             raise ValueError(f"query rows are {query.shape[1]} wide and gallery rows {gallery.shape[1]}")
         if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
             raise ValueError(
-                f"k1={k1}, k2={k2}, lambda_value={lambda_value}: wanted are numbers from 1, and a weight from 0 to 1"
+                f"k1={k1}, k2={k2}, lambda_value={lambda_value}: expected numbers from 1, and a weight from 0 to 1"
             )
         double = torch.float64 in (query.dtype, gallery.dtype)
         rows = torch.cat([side.to("cpu", torch.float64 if double else torch.float32) for side in (query, gallery)])
@@ -155,22 +155,22 @@ def average_query_expansion(
     Args:
         query: N×D descriptors, floating-point torch tensor or numpy array.
         gallery: M×D descriptors.
-        k: how many gallery rows join, 1 … M; fewer where so many are ignored that no more are left.
-        ignored: for each query, the gallery rows that do not join, such as the query itself (default: none).
-        block_bytes: bound on the working memory.
+        k: How many gallery rows join, 1 … M; fewer where so many are ignored that no more are left.
+        ignored: For each query, the gallery rows that do not join, such as the query itself (default: none).
+        block_bytes: Bound on the working memory.
 
     Returns:
         N×D, float32 (float64 for float64 descriptors), to be ranked in the queries' place.
 
     Raises:
-        ValueError: disagreeing widths, ``k`` out of range, or ``ignored`` is not for N queries.
-        TypeError: something that is not a floating-point matrix.
+        ValueError: Disagreeing widths, ``k`` out of range, or ``ignored`` is not for N queries.
+        TypeError: Something that is not a floating-point matrix.
     """
     query, gallery = as_matrix(query, "query").cpu(), as_matrix(gallery, "gallery").cpu()
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f"query rows are {query.shape[1]} wide and gallery rows {gallery.shape[1]}")
     if not 1 <= k <= len(gallery):
-        raise ValueError(f"k={k}: wanted is a number from 1 to the {len(gallery)} gallery rows")
+        raise ValueError(f"k={k}: expected a number from 1 to the {len(gallery)} gallery rows")
     dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
     query, gallery = query.to(dtype), gallery.to(dtype)
     ignored = [()] * len(query) if ignored is None else ignored
@@ -224,7 +224,7 @@ def _encode(rows: Tensor, norms: Tensor, scale: Tensor, near: Neighbours, k1: in
 
 
 def _reciprocal(index: np.ndarray) -> _Sets:
-    """Which of each row's neighbours have the row among theirs."""
+    """Return which of each row's neighbours have the row among theirs."""
     counts = np.empty(index.shape, dtype=bool)
     step = max(1, _CHUNK // index.shape[1] ** 2)
     for start in range(0, len(index), step):
@@ -254,7 +254,7 @@ def _expanded(whole: _Sets, half: _Sets, count: int) -> Iterator[np.ndarray]:
 
 
 def _ranges(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """begin[0] … end[0]-1, begin[1] … end[1]-1, … in one array."""
+    """Return begin[0] … end[0]-1, begin[1] … end[1]-1, … in one array."""
     lengths = (end - begin).astype(np.int64)
     total = int(lengths.sum())
     if total == 0:

@@ -54,7 +54,7 @@ class SharpenedDistances(Distances):
     def where_faster(
         cls, plain: EuclideanDistances, identities: Identities, block_bytes: int
     ) -> SharpenedDistances | EuclideanDistances:
-        """The faster way to the same ranking: by hardware, by width, and by how many rows lie close to a match."""
+        """Choose the faster way to the same ranking: by hardware, width, and the number of rows close to a match."""
         sides = (plain.query, plain.gallery)
         if (
             fastest_precision(plain.device) != "bf16"
@@ -102,7 +102,7 @@ class SharpenedDistances(Distances):
         return self.query[torch.from_numpy(queries)]
 
     def _rough(self, out: Tensor, some: Tensor, start: int, stop: int) -> None:
-        """The bfloat16 product, by runs of gallery rows."""
+        """Return the bfloat16 product, by blocks of gallery rows."""
         doubled = some.bfloat16().mul_(-2)
         width = min(self.step, stop - start)
         rows = torch.empty(width, some.shape[1], dtype=torch.bfloat16)
@@ -131,7 +131,7 @@ class SharpenedDistances(Distances):
         return 1.01 * (error + _HALF_ULP[torch.bfloat16] * (largest + error))
 
     def _one_by_one(self, some: Tensor, starts: Tensor, columns: Tensor) -> Tensor:
-        """The float32 distances of pairs: for query i those to columns[starts[i]:starts[i + 1]]."""
+        """Return the float32 distances of pairs: for query i those to columns[starts[i]:starts[i + 1]]."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse")  # "in beta", on every first use
             wanted = torch.sparse_csr_tensor(
@@ -141,7 +141,7 @@ class SharpenedDistances(Distances):
         return self.norms[columns].sub_(products, alpha=2)
 
     def _share_near(self, identities: Identities) -> float:
-        """Of a few queries and gallery rows: how many distances would have to be computed one by one."""
+        """Estimate, from a few queries and gallery rows, the distances that would have to be computed one by one."""
         order = identities.query_order()
         queries = order[:: max(1, len(order) // _PROBE[0])][: _PROBE[0]]
         pairs = identities.pairs(queries)
@@ -175,5 +175,5 @@ def _within(x: Tensor, centres: Tensor, bounds: Tensor, nearest: Tensor, differe
 
 
 def _rounding_error(rows: Tensor) -> Tensor:
-    """The length of what bfloat16 cannot hold of each row."""
+    """Return the length, for each row, of what bfloat16 cannot hold."""
     return torch.linalg.vector_norm(rows - rows.bfloat16().float(), dim=1)

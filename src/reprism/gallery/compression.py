@@ -49,7 +49,7 @@ class Projection:
     def fit(
         cls, blocks: Callable[[], Iterable[np.ndarray]], source_dim: int, dim: int, whitening: float = 0.0
     ) -> Projection:
-        """The first ``dim`` principal components of rows that are read through once, block by block.
+        """Fit the first ``dim`` principal components of rows that are read through once, block by block.
 
         Args:
             blocks: Gives the rows, N×D floating-point, in as many pieces as suits.
@@ -58,7 +58,7 @@ class Projection:
             whitening: The power of its standard deviation that a component is divided by: 0 (none) … 1 (whole).
 
         Raises:
-            ValueError: an argument is out of range, there are not more rows than components wanted, or the rows do not
+            ValueError: An argument is out of range, there are not more rows than components wanted, or the rows do not
                 vary in so many directions.
         """
         if not 1 <= dim <= source_dim:
@@ -78,7 +78,9 @@ class Projection:
         values, axes = values[::-1][:dim], axes[:, ::-1][:, :dim]
         if values[-1] < 1e-10 * values[0]:
             kept = int((values >= 1e-10 * values[0]).sum())
-            raise ValueError(f"the rows vary in {kept} directions only; wanted are {dim}: fit to more, or keep fewer")
+            raise ValueError(
+                f"the rows vary in {kept} directions only, not in {dim}: fit to more rows, or keep fewer columns"
+            )
         return cls(mean.astype(np.float32), np.ascontiguousarray(axes / values ** (whitening / 2), dtype=np.float32))
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
@@ -89,7 +91,7 @@ class Projection:
         return out
 
     def to_bytes(self) -> bytes:
-        """As safetensors."""
+        """Return the projection as the bytes of a safetensors file."""
         return safetensors.numpy.save({"mean": self.mean, "matrix": self.matrix})
 
     @classmethod
@@ -102,7 +104,7 @@ class Projection:
 def cost(
     descriptors: np.ndarray, projection: Projection, pids: Sequence[Any], camids: Sequence[Any] | None = None
 ) -> tuple[float, float]:
-    """What a projection costs on labelled rows: mAP before and after.
+    """Measure what a projection costs on labelled rows: mAP before and after.
 
     Every row is searched for among all others; those of its own person and camera, itself included, are ignored.
 
@@ -113,7 +115,7 @@ def cost(
         camids: N cameras; without them only a row itself is ignored.
 
     Raises:
-        ValueError: no row has another of its person to be found.
+        ValueError: No row has another of its person to be found.
     """
     from reprism.evaluation.ranking import evaluate
 

@@ -47,7 +47,7 @@ class GalleryInfo:
     format: int = _FORMAT
 
     def metadata(self) -> dict[bytes, bytes]:
-        """As a schema keeps them."""
+        """Return the metadata that a schema keeps."""
         return {_KEY: json.dumps(asdict(self)).encode()}
 
     @property
@@ -57,10 +57,10 @@ class GalleryInfo:
 
     @classmethod
     def of(cls, uri: str, columns: pa.Schema) -> GalleryInfo:
-        """Those that a table's schema has.
+        """Read the information from a table's schema.
 
         Raises:
-            GalleryError: it has none, or those of a newer format.
+            GalleryError: It has none, or those of a newer format.
         """
         try:
             values = json.loads((columns.metadata or {})[_KEY])
@@ -74,12 +74,12 @@ class GalleryInfo:
 
 
 def local(uri: str | PathLike[str]) -> Path | None:
-    """The folder that a gallery on a local disk lies in; None for object storage."""
+    """Return the folder of a gallery on a local disk; None for object storage."""
     return None if "://" in str(uri) else Path(uri)
 
 
 def connect(uri: str | PathLike[str]) -> Any:
-    """A connection that sees what other processes have written.
+    """Connect so that changes of other processes are seen.
 
     Raises:
         GalleryError: LanceDB is not installed.
@@ -93,5 +93,5 @@ def connect(uri: str | PathLike[str]) -> Any:
 
 
 def has_table(connection: Any, name: str) -> bool:
-    """Whether a database has a table."""
+    """Return whether a database has a table."""
     return name in connection.list_tables().tables

@@ -54,7 +54,7 @@ class Disk:
         """Wait for other writers; on leaving without an error, what was written is on the disk.
 
         Raises:
-            GalleryBusyError: another was still writing after ``lock_seconds``.
+            GalleryBusyError: Another was still writing after ``lock_seconds``.
         """
         with ExitStack() as stack:
             if self.folder is not None:
@@ -72,7 +72,7 @@ class Disk:
         """While writing: bring all that is new to the disk, then note that it is there.
 
         Raises:
-            OSError: the disk is full or fails; what was confirmed before stays so.
+            OSError: The disk is full or fails; what was confirmed before stays so.
         """
         if self.folder is None:
             return
@@ -97,7 +97,7 @@ class Disk:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether each table's newest manifest is confirmed: known to be on the disk with all that it needs."""
+    """Return whether each table's newest manifest is confirmed: on the disk with all that it needs."""
     newest = {name: manifests[0].name for name in _TABLES if (manifests := _manifests(folder, name))}
     confirmed = _confirmed(folder)["manifests"]
     return newest == {name: last for name, last in confirmed.items() if _table(folder, name).exists()}
@@ -111,7 +111,7 @@ def recover(folder: Path) -> None:
     because an earlier Reprism or another program wrote it. Manifests that are passed over are renamed; it is said.
 
     Raises:
-        GalleryError: no version can be read.
+        GalleryError: No version can be read.
     """
     if is_whole(folder):
         return
@@ -155,12 +155,12 @@ def _table(folder: Path, name: str) -> Path:
 
 
 def _manifests(folder: Path, name: str) -> list[Path]:
-    """A table's manifests, newest first: Lance's names count down."""
+    """Return a table's manifests, newest first: Lance's names count down."""
     return sorted((_table(folder, name) / "_versions").glob("*.manifest"))
 
 
 def _unreadable(folder: Path, name: str, manifests: list[Path]) -> list[Path]:
-    """The manifests newer than the newest of which every file can be read. They are hidden while it is looked for."""
+    """Return the manifests newer than the newest whose files can all be read. They are hidden meanwhile."""
     hidden: list[tuple[Path, Path]] = []
     try:
         for path in manifests:
@@ -194,7 +194,7 @@ def _confirmed(folder: Path) -> dict[str, Any]:
 
 
 def _boot() -> str | None:
-    """What the system calls the time since it was started; None where it gives that no name."""
+    """Return the system's id of the time since it was started; None where it has none."""
     try:
         return _BOOT.read_text("ascii").strip()
     except OSError:

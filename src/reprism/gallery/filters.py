@@ -32,13 +32,13 @@ class Filter:
     def __post_init__(self) -> None:
         for name in ("cameras", "not_cameras", "pids"):
             if isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} is the text {getattr(self, name)!r}; wanted are several: give a tuple")
+                raise TypeError(f"{name} is the text {getattr(self, name)!r}; expected a tuple of texts")
 
     def sql(self) -> str | None:
-        """The condition in SQL, or None if every row passes.
+        """Return the condition in SQL, or None if every row passes.
 
         Raises:
-            ValueError: a time without a time zone, or a text that no row can have.
+            ValueError: A time without a time zone, or a text that no row can have.
         """
         conditions = []
         if self.cameras:
@@ -57,15 +57,15 @@ class Filter:
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
-    """The condition that a column has one of some values."""
+    """Return the condition that a column has one of some values."""
     return f"{column} IN ({', '.join(map(text, values))})"
 
 
 def text(value: str) -> str:
-    """A string literal. Values come from users: a quote is the one character that could end the literal.
+    """Return a string literal. Values come from users: a quote is the one character that could end the literal.
 
     Raises:
-        ValueError: the value cannot be written in UTF-8, so no row has it.
+        ValueError: The value cannot be written in UTF-8, so no row has it.
     """
     try:
         value.encode()
@@ -75,7 +75,7 @@ def text(value: str) -> str:
 
 
 def moment(value: datetime) -> str:
-    """A literal of a moment, to the microsecond."""
+    """Return a literal of a moment, to the microsecond."""
     return f"timestamp '{as_utc(value).isoformat(' ', 'microseconds')}'"
 
 

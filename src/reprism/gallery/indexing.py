@@ -75,7 +75,7 @@ def index_images(
         progress: Called with the sightings done and all of them, those that were there before included.
 
     Raises:
-        GalleryError: the embedder is of another model or of other settings than the gallery.
+        GalleryError: The embedder is of another model or of other settings than the gallery.
     """
     gallery.check(embedder)
     present = gallery.has(sighting.key for sighting in sightings)
@@ -136,7 +136,7 @@ class _Decoder:
 def _decoded(
     batches: Iterator[list[Sighting]], decode: Callable[[Sighting], _Decoded], threads: int
 ) -> Iterator[list[_Decoded]]:
-    """The batches decoded, some of them ahead of time."""
+    """Yield the batches decoded, some of them ahead of time."""
     if threads == 0:
         yield from ([decode(sighting) for sighting in batch] for batch in batches)
         return
@@ -154,7 +154,7 @@ def _decoded(
 
 
 def make_thumbnail(image: Tensor, height: int = THUMBNAIL_HEIGHT) -> bytes:
-    """A small JPEG picture of an image (uint8, 3×H×W, RGB), at most ``height`` high and four times as wide."""
+    """Make a small JPEG of an image (uint8, 3×H×W, RGB), at most ``height`` high and four times as wide."""
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     picture.thumbnail((4 * height, height), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

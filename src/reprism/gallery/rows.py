@@ -14,7 +14,7 @@ import pyarrow as pa
 Storage = Literal["float32", "float16"]
 
 DESCRIPTOR, THUMBNAIL = "descriptor", "thumbnail"
-"""The two heavy columns: read only when they are wanted."""
+"""The two heavy columns, read only when needed."""
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 _NUMBERS = {"float32": pa.float32(), "float16": pa.float16()}
@@ -77,12 +77,12 @@ ROW_COLUMNS = tuple(Row.__dataclass_fields__)
 
 
 def row_id(key: str) -> str:
-    """The id of the row that a key stands for."""
+    """Return the id of the row of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def schema(dim: int, storage: Storage, metadata: Mapping[bytes, bytes]) -> pa.Schema:
-    """The table's columns, with the gallery's facts beside them."""
+    """Return the table's columns, with the gallery's information beside them."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -127,14 +127,14 @@ def vectors(rows: np.ndarray, kind: pa.FixedSizeListType) -> pa.FixedSizeListArr
 
 
 def as_matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """The reverse of :func:`vectors`, as float32; without a copy where it is float32 already."""
+    """Reverse :func:`vectors`, as float32; without a copy where it is float32 already."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     flat = array.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(array), column.type.list_size).astype(np.float32, copy=False)
 
 
 def rows_of(table: pa.Table) -> list[Row]:
-    """The rows of an Arrow table that has a row's columns."""
+    """Return the rows of an Arrow table that has a row's columns."""
     return [Row(**values) for values in table.select(list(ROW_COLUMNS)).to_pylist()]
 
 
@@ -145,10 +145,10 @@ def counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def as_utc(moment: datetime) -> datetime:
-    """The same moment in UTC.
+    """Return the same moment in UTC.
 
     Raises:
-        ValueError: it has no time zone, so that it might be any of 38 moments.
+        ValueError: It has no time zone, so that it might be any of 38 moments.
     """
     if moment.tzinfo is None:
         raise ValueError(f"the time {moment} has no time zone: give one, such as {moment}+00:00")
@@ -156,10 +156,10 @@ def as_utc(moment: datetime) -> datetime:
 
 
 def normalised(rows: Iterable[np.ndarray] | np.ndarray, dim: int, name: str) -> np.ndarray:
-    """Descriptors as N×dim float32 of length 1.
+    """Return descriptors as N×dim float32 of length 1.
 
     Raises:
-        ValueError: another width, values that are not finite, or a row of zeros; names the row.
+        ValueError: Another width, values that are not finite, or a row of zeros; names the row.
     """
     given = [np.asarray(row) for row in rows]
     for place, row in enumerate(given):

@@ -47,7 +47,7 @@ def find_sightings(
     tracks: bool = False,
     source: str | None = None,
 ) -> list[Sighting]:
-    """All that some inputs name. Nothing is decoded; an image that is not there is found out when it is read.
+    """Find all images and tracklets that some inputs name. Nothing is decoded, and images need not exist yet.
 
     Args:
         inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with

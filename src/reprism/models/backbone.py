@@ -95,10 +95,10 @@ class CutBackbone:
     """A backbone in two pieces.
 
     Attributes:
-        trunk: images B×3×H×W → B×C'×H/16×W/16 (VGG: H/8×W/8), shared by all branches.
-        branch: the trunk's output → B×channels×H/16×W/16; to be copied for every branch.
-        channels: channels of the branch's map.
-        mean, std: normalisation that the weights were trained with, RGB in 0…1.
+        trunk: Images B×3×H×W → B×C'×H/16×W/16 (VGG: H/8×W/8), shared by all branches.
+        branch: The trunk's output → B×channels×H/16×W/16; to be copied for every branch.
+        channels: Channels of the branch's map.
+        mean, std: Normalisation that the weights were trained with, RGB in 0…1.
     """
 
     trunk: nn.Sequential
@@ -112,14 +112,14 @@ def cut_backbone(name: str, pretrained: bool | str | Path = False) -> CutBackbon
     """Build the network ``name`` and cut it.
 
     Args:
-        name: a timm model name, such as ``resnet50`` or ``tf_efficientnet_lite0``; or ``residual_attention56``, which
+        name: A timm model name, such as ``resnet50`` or ``tf_efficientnet_lite0``; or ``residual_attention56``, which
             is ours and has no weights to download. A bare name stands for timm's default weights, except for those in
             :data:`PREFERRED_TAGS`.
         pretrained: ``False`` for random weights, ``True`` for timm's own download, or a file of weights in timm's
             layout (torch or safetensors, with or without a classifier).
 
     Raises:
-        BackboneError: the name is unknown, the network cannot be cut, or the weights cannot be had or read.
+        BackboneError: The name is unknown, the network cannot be cut, or the weights cannot be had or read.
     """
     network = _build(name, pretrained)
     family = next((family for family in FAMILIES if isinstance(network, family.network)), None)
@@ -190,7 +190,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a torch or safetensors file, never unpickling anything but tensors.
 
     Raises:
-        BackboneError: no such file, or not a file of tensors.
+        BackboneError: No such file, or not a file of tensors.
     """
     if not path.is_file():
         raise BackboneError(f"no weights at {path}: there is no such file")
@@ -252,7 +252,7 @@ def _load_weights(network: Any, name: str, path: Path) -> None:
 
 
 def _units(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The blocks of a stage in forward order, with names such as ``layer3_0``."""
+    """Return the blocks of a stage in forward order, with names such as ``layer3_0``."""
     if isinstance(module, ConvNeXtStage):
         # A stage of ConvNeXt opens with its down-sampling; other families have it inside their first block.
         first, *rest = module.blocks
@@ -308,7 +308,7 @@ def _stride(output_of_64: Tensor) -> int:
 
 
 def _check_same_map(name: str, network: Any, chain: nn.Sequential) -> None:
-    """The blocks in a row must compute what timm's own forward pass does; else a variant has layers unknown here."""
+    """Check that the blocks in a row compute what timm's own forward pass does; a variant may have other layers."""
     images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
     if isinstance(network, VGG):
         expected = _probe(network.features[:-1], images)  # without the last pooling

@@ -46,10 +46,10 @@ def save(
     """Write a model file. It appears whole or not at all.
 
     Args:
-        model: the network; its weights are written as they are.
-        path: any name, usually ending in ``.safetensors``; an existing file is replaced.
-        recipe: the settings it was trained with, JSON-ready; kept in the header for the record.
-        classifiers: whether to keep the training identities' classifiers, which descriptors do not need.
+        model: The network; its weights are written as they are.
+        path: Any name, usually ending in ``.safetensors``; an existing file is replaced.
+        recipe: The settings it was trained with, JSON-ready; kept in the header for the record.
+        classifiers: Whether to keep the training identities' classifiers, which descriptors do not need.
 
     Returns:
         The path written.
@@ -80,7 +80,7 @@ def save(
 
 
 def fingerprint(model: PartNet | ForeignNet) -> str:
-    """What tells the descriptors of one network from those of any other: 64 hexadecimal digits.
+    """Return 64 hexadecimal digits that tell the descriptors of one network from those of any other.
 
     A digest of all that a descriptor depends on: partition, backbone, preprocessing and weights. The classifiers do
     not count: a model saved without them makes the same descriptors. It is the same before and after saving, and on
@@ -101,10 +101,10 @@ def fingerprint(model: PartNet | ForeignNet) -> str:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The header of a model file: format, version, partition, backbone, num_classes, part_dim, preprocessing, recipe.
+    """Read a model file's header: format, version, partition, backbone, num_classes, part_dim, preprocessing, recipe.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not one that ``reprism.save`` wrote.
+        CheckpointError: The file is missing, damaged, or not one that ``reprism.save`` wrote.
     """
     path = Path(path)
     if not path.is_file():
@@ -202,7 +202,7 @@ def _check_claims(header: dict[str, Any], path: Path) -> None:
     """Refuse numbers that the file's size cannot be behind, before a network is built by them.
 
     Raises:
-        ValueError: a number of the header is none, or larger than the file's tensors; names it.
+        ValueError: A number of the header is none, or larger than the file's tensors; names it.
     """
     most = path.stat().st_size
     parts = len(Partition.parse(header["partition"]).parts)

@@ -91,7 +91,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pai
         x: B×C×H×W.
         weight: C×1×k×l.
         bias: C, or none.
-        stride, padding: of rows and columns.
+        stride, padding: Of rows and columns.
 
     Returns:
         B×C×H'×W', in the data type that ``F.conv2d`` would give it, under ``torch.autocast`` too.
@@ -109,7 +109,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pai
 
 
 def _gains(dtype: torch.dtype, weight: Tensor, stride: Pair) -> bool:
-    """Whether one of the two gradients is faster here than in PyTorch."""
+    """Return whether one of the two gradients is faster here than in PyTorch."""
     if dtype not in (torch.bfloat16, torch.float32):
         return False
     return weight.shape[3] > _COLUMNS or _by_phases(dtype, weight, stride)
@@ -148,17 +148,17 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
 
 def phased_grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    """The gradient of a depthwise convolution's input, by a stride-1 convolution per phase of the stride.
+    """Compute the gradient of a depthwise convolution's input, by a stride-1 convolution per phase of the stride.
 
     Output row o is Σ_i weight[i] · x[o·s + i - p]. So row r of x with r + p = s·q + a, 0 ≤ a < s, meets the
     taps a, a+s, a+2s, …, and has the gradient Σ_t weight[a + s·t] · grad[q - t]: a convolution over q.
     Likewise columns.
 
     Args:
-        grad: gradient of the output, B×C×H'×W'.
-        x: the input, B×C×H×W; only its size, type and layout are looked at.
+        grad: Gradient of the output, B×C×H'×W'.
+        x: The input, B×C×H×W; only its size, type and layout are looked at.
         weight: C×1×k×l, k and l not smaller than the strides.
-        stride, padding: of rows and columns.
+        stride, padding: Of rows and columns.
 
     Returns:
         B×C×H×W, laid out in memory as ``x`` is.
@@ -178,7 +178,7 @@ def phased_grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, pad
 
 
 def _window(first: int, size: int, grad_size: int, kernel: int, stride: int, padding: int) -> tuple[slice, int, int]:
-    """What pixels ``first``, ``first + stride``, … of an axis meet.
+    """Find what pixels ``first``, ``first + stride``, … of an axis meet.
 
     Returns:
         The kernel's taps, and how many zeros to put before and after grad.
@@ -190,16 +190,16 @@ def _window(first: int, size: int, grad_size: int, kernel: int, stride: int, pad
 
 
 def columnwise_grad_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    """The gradient of a depthwise convolution's weight, at most three columns of the kernel at a time.
+    """Compute the gradient of a depthwise convolution's weight, at most three columns of the kernel at a time.
 
     Column j of the kernel has the gradient Σ grad[o] · x[o·s + j - p], summed over output columns o. So
     columns j to j+n-1 are a kernel of their own, unpadded, over columns j - p to (W'-1)·s + j+n-1 - p of x.
 
     Args:
-        grad: gradient of the output, B×C×H'×W'.
-        x: the input, B×C×H×W.
+        grad: Gradient of the output, B×C×H'×W'.
+        x: The input, B×C×H×W.
         weight: C×1×k×l; only its size and type are looked at.
-        stride, padding: of rows and columns.
+        stride, padding: Of rows and columns.
 
     Returns:
         C×1×k×l.

@@ -112,7 +112,7 @@ class PartNet(nn.Module):
         return self.part_dim * len(self.partition.parts)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """By branch name, the map B×C×H/16×W/16 that its parts are pooled from."""
+        """Return the maps that parts are pooled from, B×C×H/16×W/16 by branch name."""
         shared = self.trunk(images)
         return {name: branch(shared) for name, branch in self.branches.items()}
 
@@ -120,7 +120,7 @@ class PartNet(nn.Module):
         """Features and logits of B×3×H×W normalised images.
 
         Raises:
-            ValueError: a batch of one image in training mode, which batch normalisation cannot normalise.
+            ValueError: A batch of one image in training mode, which batch normalisation cannot normalise.
         """
         if self.training and len(images) < 2:
             raise ValueError(

@@ -32,7 +32,7 @@ class ResidualUnit(nn.Module):
         self.shortcut = None if same else nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The unit's input, projected where its shape changes, and what is added to it."""
+        """Return the unit's input, projected where its shape changes, and what is added to it."""
         y = F.relu(self.norm1(x))
         shortcut = x if self.shortcut is None else self.shortcut(y)
         y = self.conv1(y)
@@ -76,7 +76,7 @@ class AttentionModule(nn.Module):
     """Attention residual learning, H = (1 + M) · F, B×C×H×W → the same shape (the paper's equation 3).
 
     Attributes:
-        before, after: a unit each, on both sides of the two branches (its p).
+        before, after: A unit each, on both sides of the two branches (its p).
         trunk: F, two units (its t).
         mask: M.
     """
@@ -89,7 +89,7 @@ class AttentionModule(nn.Module):
         self.after = ResidualUnit(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The trunk's features, those that the mask chooses up to twice as large."""
+        """Return the trunk's features, those that the mask chooses up to twice as large."""
         x = self.before(x)
         attended: Tensor = self.after((1 + self.mask(x)) * self.trunk(x))
         return attended
@@ -101,7 +101,7 @@ class ResidualAttentionNet(nn.Module):
     An image of 224×224 meets the masks at 56×56, 28×28 and 14×14; with 3, 2 and 1 poolings each sees it whole at 7×7.
 
     Args:
-        num_classes: of the classifier; 0: none, and the output is the pooled map.
+        num_classes: Of the classifier; 0: none, and the output is the pooled map.
     """
 
     pretrained_cfg: ClassVar[dict[str, Any]] = {  # what timm's networks have

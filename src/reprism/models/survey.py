@@ -59,16 +59,16 @@ def measure(
     """Build a part network on a backbone, with random weights, and measure it.
 
     Args:
-        backbone: a timm model name, or ``residual_attention56``.
-        partition: such as ``p1+p2(s2c2)+p3(s3c3)``.
-        size: height and width of the images.
-        batch: images at a time.
-        batches: how many are timed, after one that is not.
+        backbone: A timm model name, or ``residual_attention56``.
+        partition: Such as ``p1+p2(s2c2)+p3(s3c3)``.
+        size: Height and width of the images.
+        batch: Images at a time.
+        batches: How many are timed, after one that is not.
         dtype: float32, or the half type of autocast.
-        device: where.
+        device: Where.
 
     Raises:
-        BackboneError: the backbone is unknown or cannot be cut.
+        BackboneError: The backbone is unknown or cannot be cut.
     """
     model = build_model(partition, backbone, size=size).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(batch, 3, *size, device=device).contiguous(memory_format=torch.channels_last)

@@ -44,7 +44,7 @@ class Budget:
     pretrained: Mapping[str, Path] = field(default_factory=dict)
 
     def differences(self) -> list[str]:
-        """Where it differs from the paper, as ``field value``."""
+        """Return where it differs from the paper, as ``field value``."""
         mine, papers = map(what_is_computed, (self.recipe, scr("", "")))
         named = [("backbone", self.backbone, RESNET50), ("attention backbone", self.attention_backbone, SENET)]
         changed = [f"{name} {value}" for name, value, usual in named if value != usual]
@@ -81,7 +81,7 @@ class Budget:
         """Check that each network of some experiments can start from the weights given.
 
         Raises:
-            ValueError: a file is given for a network that none of them trains, or one file for several networks.
+            ValueError: A file is given for a network that none of them trains, or one file for several networks.
         """
         backbones = list(dict.fromkeys(map(self.backbone_of, experiments)))
         for name in self.pretrained:
@@ -99,7 +99,7 @@ class Budget:
             )
 
     def recipe_of(self, experiment: Experiment, target: str, root: str, seed: int) -> Recipe:
-        """The recipe that trains an experiment."""
+        """Return the recipe that trains an experiment."""
         backbone = self.backbone_of(experiment)
         trained_on = TARGETS[experiment.trained_on or target]
         recipe = released(self.recipe) if experiment.released else self.recipe
@@ -123,16 +123,16 @@ class Cell:
     """What one row says of one target.
 
     Attributes:
-        method: the row.
-        target: key of ``TARGETS``.
+        method: The row.
+        target: Key of ``TARGETS``.
         published: rank-1 and mAP in percent, or None.
         measured: rank-1 and mAP in percent, of every seed; empty if not run.
-        why_not: why there is nothing measured.
-        failed: whether it was run and ended in an error, which ``why_not`` gives.
-        seeds: of the runs.
-        seconds: of training, its own last evaluation included, summed over the seeds; a training that rows share
+        why_not: Why there is nothing measured.
+        failed: Whether it was run and ended in an error, which ``why_not`` gives.
+        seeds: Of the runs.
+        seconds: Of training, its own last evaluation included, summed over the seeds; a training that rows share
             counts in each.
-        protocol: how it was tested.
+        protocol: How it was tested.
     """
 
     method: str
@@ -162,18 +162,18 @@ def reproduce(
     reported with its reason, and the others are measured; calling again tries it anew.
 
     Args:
-        name: key of ``TABLES``.
-        roots: folder of each data set, by the name that ``reprism.open_dataset`` knows it by.
-        folder: for runs and tables.
-        budget: settings.
-        rows: methods to run, those whose name contains one of these; by custom all.
-        progress: called as ``progress(what, done, total)``.
+        name: Key of ``TABLES``.
+        roots: Folder of each data set, by the name that ``reprism.open_dataset`` knows it by.
+        folder: For runs and tables.
+        budget: Settings.
+        rows: Texts of which a method's name must contain one to be run (default: all methods).
+        progress: Called as ``progress(what, done, total)``.
 
     Returns:
         Its cells, row by row.
 
     Raises:
-        ValueError: no such table, no such row, or starting weights that do not fit its networks.
+        ValueError: No such table, no such row, or starting weights that do not fit its networks.
     """
     if name not in TABLES:
         raise ValueError(f"there is no table {name!r}; there are {', '.join(TABLES)}.{did_you_mean(name, TABLES)}")
@@ -196,7 +196,7 @@ def reproduce(
             else:
                 try:
                     cell = _measure(cell, row.experiment, roots, folder, budget, progress)
-                except Exception as error:  # a table takes days: whatever one row ends in, the others are wanted
+                except Exception as error:  # a table takes days: an error in one row must not cost the others
                     cell = replace(cell, why_not=f"failed: {_reason(error)}", failed=True)
             cells.append(cell)
             _write(name, table, cells, folder, budget)
@@ -204,7 +204,7 @@ def reproduce(
 
 
 def _reason(error: Exception) -> str:
-    """The error in one line; of one that is not about what the user gave, the traceback is logged."""
+    """Return the error in one line; for one that the user did not cause, the traceback is logged."""
     lines = str(error).splitlines() or [""]
     if isinstance(error, ValueError | OSError):
         return lines[0]
@@ -213,7 +213,7 @@ def _reason(error: Exception) -> str:
 
 
 def needs(row: Row) -> dict[str, list[str]]:
-    """Of a row: by target, the data sets that measuring it needs; nothing for other authors' figures."""
+    """Return the data sets that a row needs, by target; none for other authors' figures."""
     if row.experiment is None:
         return {}
     return {target: _missing(row.experiment, target, {}) for target in row.published}
@@ -232,7 +232,7 @@ def _measure(
     budget: Budget,
     progress: Progress | None,
 ) -> Cell:
-    """The cell with what was measured for it."""
+    """Return the cell with its measurement."""
     target = cell.target
     root = roots[TARGETS[experiment.trained_on or target].name]
     measured, seconds, protocol = [], 0.0, ""
@@ -247,7 +247,7 @@ def _measure(
 
 
 def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
-    """The folder of a finished training."""
+    """Return the folder of a finished training."""
     from reprism.models.network import PAPERS
     from reprism.training.run import train
 
@@ -274,7 +274,7 @@ def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
 def _test(
     run: Path, target: str, root: str, experiment: Experiment, recipe: Recipe, progress: Progress | None
 ) -> dict[str, Any]:
-    """What a training scored on a target, from the record of an earlier test if there is one."""
+    """Return the score of a training on a target, from the record of an earlier test if there is one."""
     from reprism.embedding import Embedder
     from reprism.evaluation.protocol import Protocol
     from reprism.evaluator import evaluate_model

@@ -102,7 +102,7 @@ class _Columns:
     targets: tuple[str, ...]
 
     def row(self, method: str, figures: str, experiment: Experiment | None = None) -> Row:
-        """A row from its figures as printed, two for each target; '-' where there are none."""
+        """Make a row from its figures as printed, two for each target; '-' where there are none."""
         printed = figures.split()
         pairs = list(zip(printed[::2], printed[1::2], strict=True))
         published = {

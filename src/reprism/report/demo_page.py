@@ -37,13 +37,13 @@ def demo_page(
     """The demo's report, a whole HTML document.
 
     Args:
-        out: the demo's folder as the user named it; the commands on the page name it so too.
-        run: where the run folder lies now; its logs are read.
-        recipe: what was trained.
-        dataset: what was measured on.
-        model: the trained network.
-        trained: its evaluation.
-        metrics: the contents of the demo's ``metrics.json``.
+        out: The demo's folder as the user named it; the commands on the page name it so too.
+        run: Where the run folder lies now; its logs are read.
+        recipe: What was trained.
+        dataset: What was measured on.
+        model: The trained network.
+        trained: Its evaluation.
+        metrics: The contents of the demo's ``metrics.json``.
     """
     sections = [
         Section("What came out", _results(metrics, trained)),

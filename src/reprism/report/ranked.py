@@ -44,21 +44,21 @@ def draw_ranked_lists(
     not needed to tell them apart. Under each picture: its distance, its identity and its camera.
 
     Args:
-        lists: what :func:`ranked_lists` gave; one query may occur twice, as ranked by two models.
-        query_samples: the samples that the lists' queries are places among.
-        gallery_samples: the samples that their gallery images are places among.
-        captions: a line above each list; None: none.
-        parts: of each list, how well each part of each match agrees; drawn as a bar for each part under the match. Its
+        lists: What :func:`ranked_lists` gave; one query may occur twice, as ranked by two models.
+        query_samples: The samples that the lists' queries are places among.
+        gallery_samples: The samples that their gallery images are places among.
+        captions: A line above each list; None: none.
+        parts: Of each list, how well each part of each match agrees; drawn as a bar for each part under the match. Its
             height is the percentile among strangers: full where all are nearer. Filled: agrees; hollow: unclear;
             striped: differs.
-        size: height and width in pixels that each picture is brought to, at least (40, 20).
+        size: Height and width in pixels that each picture is brought to, at least (40, 20).
 
     Returns:
         An RGB image, on white; ``.save("lists.png")`` writes it.
 
     Raises:
-        ValueError: no list, another number of captions than of lists, or size is too small.
-        ImageError: a sample's file cannot be read; names it.
+        ValueError: No list, another number of captions than of lists, or size is too small.
+        ImageError: A sample's file cannot be read; names it.
     """
     if not lists:
         raise ValueError("no ranked list was given to draw")

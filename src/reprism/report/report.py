@@ -35,8 +35,8 @@ class Section:
     """A part of a page.
 
     Attributes:
-        title: its heading, plain text.
-        body: its pieces, top to bottom; a plain string becomes a paragraph.
+        title: Its heading, plain text.
+        body: Its pieces, top to bottom; a plain string becomes a paragraph.
     """
 
     title: str
@@ -85,12 +85,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: b
     """A table whose first column names its rows.
 
     Args:
-        header: one title per column; all empty: no line of titles.
-        rows: as many cells each; whatever is no :class:`Html` is shown as ``str`` gives it.
-        numbers: whether the other columns hold figures, which are set flush right.
+        header: One title per column; all empty: no line of titles.
+        rows: As many cells each; whatever is no :class:`Html` is shown as ``str`` gives it.
+        numbers: Whether the other columns hold figures, which are set flush right.
 
     Raises:
-        ValueError: a row has more or fewer cells than the header.
+        ValueError: A row has more or fewer cells than the header.
     """
     for row in rows:
         if len(row) != len(header):
@@ -109,13 +109,13 @@ def image(uri: str, alt: str, caption: str = "", *, least_width: int = 0) -> Htm
     """A picture with its caption.
 
     Args:
-        uri: what :func:`figure_uri` or :func:`picture_uri` gave.
-        alt: what it shows, for those who cannot see it.
-        caption: a line below.
-        least_width: in CSS pixels; on a narrower screen the picture is moved sideways, not shrunk further.
+        uri: What :func:`figure_uri` or :func:`picture_uri` gave.
+        alt: What it shows, for those who cannot see it.
+        caption: A line below.
+        least_width: In CSS pixels; on a narrower screen the picture is moved sideways, not shrunk further.
 
     Raises:
-        ValueError: the address is no data URI, so the page would not be self-contained.
+        ValueError: The address is no data URI, so the page would not be self-contained.
     """
     if not uri.startswith("data:"):
         raise ValueError(f"an image of a report must be a data URI, not {uri[:60]!r}")
@@ -177,7 +177,7 @@ def read_log(run: str | Path) -> dict[str, list[tuple[int, float]]]:
     """What a training run logged, by name: (step, value) pairs in the order of the steps.
 
     Args:
-        run: a run folder; the logs of all its sittings, ``csv/version_*/metrics.csv``, are read. Where a resumed run
+        run: A run folder; the logs of all its sittings, ``csv/version_*/metrics.csv``, are read. Where a resumed run
             went over the same steps again, the later sitting counts.
     """
     sittings = sorted(Path(run).glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
@@ -274,9 +274,9 @@ def page(title: str, sections: Sequence[Section], *, lead: Sequence[str] = ()) -
     """A whole HTML document.
 
     Args:
-        title: of the document, and its first heading.
-        sections: what it says, in order.
-        lead: pieces between the heading and the first section.
+        title: Of the document, and its first heading.
+        sections: What it says, in order.
+        lead: Pieces between the heading and the first section.
     """
     parts = "\n".join(
         f'<section id="s{number}">\n<h2>{escaped(section.title)}</h2>\n'

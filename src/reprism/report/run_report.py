@@ -75,21 +75,21 @@ def write_report(
     """Write a report of a finished run: one HTML file that loads nothing, and the same figures as Markdown.
 
     Args:
-        run: the run folder.
-        out: where; by custom ``report.html`` in the run folder. The Markdown lies beside it, as ``.md``.
-        root: of the data set, if it is no longer where the run found it.
-        shown: how many of the hardest queries are shown.
-        device: such as ``cuda``.
-        workers: processes that decode images.
-        progress: called as ``progress(what, done, total)``.
+        run: The run folder.
+        out: Where; by custom ``report.html`` in the run folder. The Markdown lies beside it, as ``.md``.
+        root: Of the data set, if it is no longer where the run found it.
+        shown: How many of the hardest queries are shown.
+        device: Such as ``cuda``.
+        workers: Processes that decode images.
+        progress: Called as ``progress(what, done, total)``.
 
     Returns:
         The HTML file.
 
     Raises:
-        RecipeError: the folder holds no run.
-        ValueError: the run is not finished, or ``shown`` is below 1.
-        DataError: the data set cannot be read.
+        RecipeError: The folder holds no run.
+        ValueError: The run is not finished, or ``shown`` is below 1.
+        DataError: The data set cannot be read.
     """
     if shown < 1:
         raise ValueError(f"{shown} of the hardest queries asked for: wanted is 1 or more")

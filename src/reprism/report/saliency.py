@@ -36,9 +36,9 @@ def saliency(
     """Grad-CAM of one part.
 
     Args:
-        model: a network, in eval mode.
+        model: A network, in eval mode.
         images: B×3×H×W, normalised as the model's preprocessing says.
-        part: name of the part, such as ``p2s1``.
+        part: Name of the part, such as ``p2s1``.
         identities: B classes of the part's classifier to ask about; None: those that it holds likeliest itself.
         against: B×3×H×W (or 1×3×H×W for all), normalised: ask for the similarity (cosine) of the part's feature to that
             of these pictures instead.
@@ -49,7 +49,7 @@ def saliency(
         B×h×w float32 of the branch's map, 0 … 1, each divided by its largest value; all 0 where nothing speaks for it.
 
     Raises:
-        ExplainError: no such part, no classifiers and nothing to compare with, an identity out of range, both asked
+        ExplainError: No such part, no classifiers and nothing to compare with, an identity out of range, both asked
             for, or captum missing.
     """
     LayerGradCam = _layer_grad_cam()
@@ -135,12 +135,12 @@ def draw_saliency(
     """A grid as in the paper's Figure 2: a row for each picture, itself first, then under each heat.
 
     Args:
-        pictures: as they are, of any size.
-        heats: of each picture, a map h×w of 0 … 1 for each title; networks may have maps of different sizes.
-        titles: of the columns after the first.
-        width: of a cell in pixels; it is twice as high.
-        networks: headings above the titles, each with the number of columns that it stands over, left to right.
-        caption: text below the grid, broken to its width.
+        pictures: As they are, of any size.
+        heats: Of each picture, a map h×w of 0 … 1 for each title; networks may have maps of different sizes.
+        titles: Of the columns after the first.
+        width: Of a cell in pixels; it is twice as high.
+        networks: Headings above the titles, each with the number of columns that it stands over, left to right.
+        caption: Text below the grid, broken to its width.
 
     Returns:
         An RGB image, on white.

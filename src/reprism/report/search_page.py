@@ -32,13 +32,13 @@ def write_search_page(
     A match is shown by its thumbnail in the gallery, or else by the picture it was made from, if that can be read.
 
     Args:
-        path: where.
-        gallery: what was searched.
-        answers: each query's picture file, and its matches.
-        title: of the page.
+        path: Where.
+        gallery: What was searched.
+        answers: Each query's picture file, and its matches.
+        title: Of the page.
 
     Raises:
-        ImageError: a query's picture cannot be read.
+        ImageError: A query's picture cannot be read.
     """
     sections = [Section(Path(query).name, _answer(gallery, query, matches)) for query, matches in answers]
     lead = f"{len(gallery):,} rows in {gallery.uri} were searched."

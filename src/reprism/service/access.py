@@ -75,7 +75,7 @@ class Access:
         return bool(self.holders)
 
     def holder_of(self, authorization: str | None) -> Holder | None:
-        """Who sent this ``Authorization`` header (``Bearer TOKEN``); None if nobody known did.
+        """Return the holder of an ``Authorization`` header (``Bearer TOKEN``); None if it is of nobody known.
 
         All digests are compared, each in constant time: how long it takes tells nothing about any token.
         """
@@ -100,7 +100,7 @@ class Access:
             scopes = ["search", "write"]    # of search, write, erase
 
         Raises:
-            AccessError: it is no TOML, names nobody, or has a holder without a good token or scopes.
+            AccessError: It is no TOML, names nobody, or has a holder without a good token or scopes.
         """
         try:
             tables = tomllib.loads(text)
@@ -118,8 +118,8 @@ class Access:
         """Read tokens from a file (:meth:`from_toml`).
 
         Raises:
-            AccessError: as of :meth:`from_toml`; or everyone on this machine can read or write the file.
-            OSError: it cannot be read.
+            AccessError: As of :meth:`from_toml`; or everyone on this machine can read or write the file.
+            OSError: It cannot be read.
         """
         mode = Path(path).stat().st_mode
         if os.name == "posix" and mode & (stat.S_IROTH | stat.S_IWOTH):
@@ -130,7 +130,7 @@ class Access:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Access:
-        """The tokens in ``REPRISM_TOKENS``, such as ``alice = {token = "…", scopes = ["search"]}``; none if unset."""
+        """Read the tokens in ``REPRISM_TOKENS``: ``alice = {token = "…", scopes = ["search"]}``; none if unset."""
         text = environment.get(TOKENS_VARIABLE, "")
         return cls.from_toml(text, TOKENS_VARIABLE) if text.strip() else cls()
 
@@ -142,7 +142,7 @@ def digest_of(token: str) -> bytes:
 
 def _holder(who: str, facts: Any, name: str) -> Holder:
     if not who or len(who) > _LONGEST_NAME or not who.isprintable():
-        raise AccessError(f"{name}: {who!r} is no holder's name: wanted are 1 to {_LONGEST_NAME} printable characters")
+        raise AccessError(f"{name}: {who!r} is no holder's name: expected 1 to {_LONGEST_NAME} printable characters")
     if not isinstance(facts, dict) or set(facts) - {"token", "sha256", "scopes"}:
         raise AccessError(f"{name}: {who} is to be a table with scopes and either token or sha256, and nothing else")
     scopes = facts.get("scopes")
@@ -152,7 +152,7 @@ def _holder(who: str, facts: Any, name: str) -> Holder:
         case str(token), None:
             if len(token) < _SHORTEST or not token.isascii() or any(c.isspace() for c in token):
                 raise AccessError(
-                    f"{name}: the token of {who} could be guessed: wanted are at least {_SHORTEST} ASCII characters "
+                    f"{name}: the token of {who} could be guessed: expected at least {_SHORTEST} ASCII characters "
                     "without spaces. Make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
                 )
             digest = digest_of(token)
@@ -167,7 +167,7 @@ def check_host(host: str, access: Access) -> None:
     """Refuse to listen where others could come in without a token.
 
     Raises:
-        AccessError: there are no tokens, and ``host`` is not this machine's own address.
+        AccessError: There are no tokens, and ``host`` is not this machine's own address.
     """
     if not access.tokens and host not in LOCAL_HOSTS:
         raise AccessError(
@@ -186,7 +186,7 @@ _BEARER = HTTPBearer(
 
 
 def requires(access: Access, scope: Scope) -> Callable[..., None]:
-    """A dependency that lets those pass who have a scope, and says who it was in ``request.state.holder``."""
+    """Make a dependency that admits holders of a scope, and records them in ``request.state.holder``."""
 
     def anyone(request: Request) -> None:
         request.state.holder = LOCAL
@@ -195,7 +195,7 @@ def requires(access: Access, scope: Scope) -> Callable[..., None]:
         holder = access.holder_of(request.headers.get("authorization"))
         if holder is None:
             raise HTTPException(
-                401, "a token is wanted: Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"}
+                401, "expected a token: Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"}
             )
         if scope not in holder.scopes:
             _log.warning("%s was refused: their token has not the scope %s", holder.name, scope)

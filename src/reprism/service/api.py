@@ -46,7 +46,7 @@ def create_app(
     access: Access | None = None,
     audit: AuditLog | None = None,
 ) -> FastAPI:
-    """A service for a gallery, as an ASGI app.
+    """Create the service of a gallery, an ASGI app.
 
     Args:
         gallery: What is searched, added to and erased from.
@@ -58,7 +58,7 @@ def create_app(
         audit: Where searches, additions and erasures are noted.
 
     Raises:
-        GalleryError: the embedder is of another model or of other settings than the gallery.
+        GalleryError: The embedder is of another model or of other settings than the gallery.
         CalibrationError: The calibration was fitted on other distances than the gallery's.
     """
     gallery.check(embedder)

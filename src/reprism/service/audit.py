@@ -89,7 +89,7 @@ class AuditLog:
             raise
 
     def pseudonym(self, id: str) -> str:  # noqa: A002 - what it is called in the gallery
-        """What a row's id is called in the log: 32 hexadecimal digits, HMAC-SHA256 under the gallery's key."""
+        """Return a row's name in the log: 32 hexadecimal digits, HMAC-SHA256 of its id under the gallery's key."""
         return hmac.new(self._key, id.encode(), "sha256").hexdigest()[:32]
 
     def write(self, who: str, what: str, ids: Iterable[str] = (), **facts: Any) -> None:
@@ -142,7 +142,7 @@ class AuditLog:
             raise AuditError(f"the audit log {self.path} cannot be written: {error.strerror}") from error
 
     def _is_cut_off(self) -> bool:
-        """Whether the last line has no end, so that another would be glued to it."""
+        """Return whether the last line is unfinished, so that another would be glued to it."""
         size = os.fstat(self._file).st_size if self._on_disk else 0
         return size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
@@ -158,7 +158,7 @@ def _line(change: Change, state: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_key(path: Path) -> bytes:
-    """The key in a file, which is made if it is not there; it appears whole, however many make it at once."""
+    """Read the key in a file, which is made if absent; it appears whole, however many make it at once."""
     try:
         if not path.exists():
             aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -120,7 +120,7 @@ class Seldom(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be written."""
+        """Return whether to write a record."""
         key, now = (record.name, str(record.msg)[:200]), time.monotonic()
         since, count = self._seen.get(key, (now, 0))
         if now - since > self.seconds:

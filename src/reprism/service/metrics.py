@@ -38,7 +38,7 @@ class Metrics:
         Gauge(name, meaning, registry=self.registry).set_function(value)
 
     def exposition(self) -> bytes:
-        """All of them, in Prometheus's text format (``CONTENT_TYPE``)."""
+        """Return all metrics in Prometheus's text format (``CONTENT_TYPE``)."""
         return generate_latest(self.registry)
 
 

@@ -106,12 +106,12 @@ class Operations:
     # ---- searching ---------------------------------------------------------------------------------------
 
     async def search(self, upload: Upload, query: SearchQuery, who: str) -> Found:
-        """The rows that look like an uploaded picture.
+        """Find the rows that look like an uploaded picture.
 
         Raises:
-            HTTPException: the picture is none, too large or cannot be decoded.
-            AuditError: the search could not be noted.
-            UnavailableError: as of :meth:`read`.
+            HTTPException: The picture is none, too large or cannot be decoded.
+            AuditError: The search could not be noted.
+            UnavailableError: As of :meth:`read`.
         """
         started = time.perf_counter()
         ready, _ = await self._decoded(upload.content, thumbnail=False)
@@ -165,9 +165,9 @@ class Operations:
             Its row's id, and whether it is new.
 
         Raises:
-            HTTPException: the picture is none, too large or cannot be decoded.
-            AuditError: the addition could not be noted; nothing came in.
-            UnavailableError: as of :meth:`read`.
+            HTTPException: The picture is none, too large or cannot be decoded.
+            AuditError: The addition could not be noted; nothing came in.
+            UnavailableError: As of :meth:`read`.
         """
         key = f"upload:{upload.digest}"
         if await self.read(lambda: self.gallery.has([key])):
@@ -183,8 +183,8 @@ class Operations:
         """Take a row or an identity out, and its bytes off the disk; returns how many rows went.
 
         Raises:
-            AuditError: the erasure could not be noted; nothing was erased.
-            UnavailableError: as of :meth:`read`.
+            AuditError: The erasure could not be noted; nothing was erased.
+            UnavailableError: As of :meth:`read`.
         """
         # Once asked for it is done, also if the client goes away.
         return await asyncio.wrap_future(self._erasing.submit(_Erasure(who, id, pid)))
@@ -193,8 +193,8 @@ class Operations:
         """Erase what is older than is kept, and gather small files; returns how many rows went.
 
         Raises:
-            AuditError: the erasure could not be noted; nothing was erased.
-            UnavailableError: as of :meth:`read`.
+            AuditError: The erasure could not be noted; nothing was erased.
+            UnavailableError: As of :meth:`read`.
         """
 
         def run() -> int:
@@ -208,7 +208,7 @@ class Operations:
     # ---- in threads --------------------------------------------------------------------------------------
 
     async def _decoded(self, content: bytes, *, thumbnail: bool) -> tuple[Tensor, bytes | None]:
-        """A picture of the network's size, and a small one."""
+        """Return a picture of the network's size, and a small one."""
 
         def decode() -> tuple[Tensor, bytes | None]:
             image = decode_upload(content, self.settings.max_pixels)
@@ -228,7 +228,7 @@ class Operations:
         """Tell a gallery that was taken away, or put in another's place, from other failures.
 
         Raises:
-            UnavailableError: it was.
+            UnavailableError: It was.
         """
         try:
             self.gallery.check(self._embedder)  # another in its place may be of another model

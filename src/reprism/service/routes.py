@@ -79,7 +79,7 @@ erasing = APIRouter(responses=problems(401, 403))
 
 @open_to_all.get("/healthz", tags=["service"], responses=problems(503))
 async def healthz(work: Work) -> schemas.Health:
-    """Whether the service is there, and can read its gallery."""
+    """Tell whether the service runs and can read its gallery."""
     try:
         await asyncio.wait_for(work.read(lambda: len(work.gallery)), _HEALTHY_WITHIN)
     except TimeoutError:
@@ -89,7 +89,7 @@ async def healthz(work: Work) -> schemas.Health:
 
 @open_to_all.get("/session", tags=["service"], responses=problems(401, 503))
 async def session(request: Request, work: Work) -> schemas.Session:
-    """What whoever asks may do; without a token where tokens are asked for: nothing."""
+    """Tell what the caller may do: nothing without a token, where tokens are needed."""
     access: Access = request.app.state.access
     authorization = request.headers.get("authorization")
     holder = access.holder_of(authorization)
@@ -121,7 +121,7 @@ async def search(
 
 @searching.get("/images/{id}", tags=["gallery"], responses=problems(404, 422, 429, 503))
 async def image(place: Place, work: Work, id: Id) -> schemas.Image:  # noqa: A002 - what it is called outside
-    """What is known of a row."""
+    """Return what is known of a row."""
     with place:
         row, pictured = await _found(work, id, lambda: (work.gallery.get(id), work.gallery.with_thumbnail([id])))
     return schemas.Image(**_facts(row, bool(pictured)))
@@ -134,7 +134,7 @@ async def image(place: Place, work: Work, id: Id) -> schemas.Image:  # noqa: A00
     responses=problems(404, 422, 429, 503) | {200: {"content": {"image/jpeg": {}}, "description": "A small picture"}},
 )
 async def thumbnail(place: Place, work: Work, id: Id) -> Response:  # noqa: A002
-    """A row's small picture."""
+    """Return a row's small picture."""
     with place:
         content = await _found(work, id, lambda: work.gallery.thumbnail(id))
     if content is None:
@@ -144,7 +144,7 @@ async def thumbnail(place: Place, work: Work, id: Id) -> Response:  # noqa: A002
 
 @searching.get("/stats", tags=["gallery"], responses=problems(429, 503))
 async def stats(place: Place, work: Work) -> schemas.Statistics:
-    """What is in the gallery."""
+    """Return counts and settings of the gallery."""
     with place:
         return schemas.Statistics(**await work.read(work.gallery.stats))
 

@@ -27,7 +27,7 @@ def _moment(value: Any) -> Any:
         moment = datetime.fromisoformat(value)
         return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"wanted is a time as ISO 8601 writes it, such as {_TIME}") from None
+        raise ValueError(f"expected a time in ISO 8601, such as {_TIME}") from None
 
 
 Moment = Annotated[
@@ -182,7 +182,7 @@ class Problem(BaseModel):
 
 
 _PROBLEMS = {
-    401: ("No token, or an unknown one", "a token is wanted: Authorization: Bearer TOKEN"),
+    401: ("No token, or an unknown one", "expected a token: Authorization: Bearer TOKEN"),
     403: ("The token lacks the scope", "this token has not the scope erase"),
     404: ("There is no such row", f"there is no image {_ID}"),
     408: ("The body took too long to arrive", "the picture did not arrive within 30 seconds"),
@@ -202,7 +202,7 @@ _PROBLEMS = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that an endpoint answers, each with an example."""
+    """Return the errors that an endpoint answers, each with an example."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         description, detail = _PROBLEMS[status]
@@ -219,7 +219,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def form(model: type[BaseModel] | None = None) -> dict[str, Any]:
-    """The body of an upload, for OpenAPI: the picture, and the fields of a model."""
+    """Return the body of an upload, for OpenAPI: the picture, and the fields of a model."""
     described = {} if model is None else model.model_json_schema()["properties"]
     # A field of a form may be left out, but there is no null to write in it.
     fields = {

@@ -55,11 +55,11 @@ async def read_upload(request: Request, fields: Collection[str], max_bytes: int,
         HTTPException: 413: its body is larger than ``max_bytes``, by its own word or by count; 408: it took longer than
             ``seconds`` to arrive; 415: it is no multipart form; 422: it cannot be read, is without a picture, or has
             other fields.
-        ClientDisconnect: the client went away.
+        ClientDisconnect: The client went away.
     """
     kind, _ = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
-        raise HTTPException(415, f"wanted is multipart/form-data with the picture in the field {PICTURE}")
+        raise HTTPException(415, f"expected multipart/form-data with the picture in the field {PICTURE}")
     parser = _InMemory(
         request.headers,
         _limited(request, max_bytes),
@@ -92,7 +92,7 @@ async def read_upload(request: Request, fields: Collection[str], max_bytes: int,
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body, as long as it is within the limit; one that says it is beyond is not even begun."""
+    """Read the body within the limit; one that declares more is not read at all."""
     too_large = HTTPException(413, f"the request is larger than the {max_bytes:,} bytes that are taken")
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > max_bytes:
@@ -106,7 +106,7 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
 
 
 def decode_upload(content: bytes, max_pixels: int) -> Tensor:
-    """A picture's pixels, uint8 3×H×W RGB, upright. What it is called is not asked: its first bytes say what it is.
+    """Decode a picture, uint8 3×H×W RGB, upright. Its first bytes say what it is, not its name.
 
     Raises:
         HTTPException: 415: it is of no format that is taken; 413: it has more than ``max_pixels`` pixels, as its header

@@ -54,10 +54,10 @@ class Admission:
 
     @contextmanager
     def admit(self, holder: str) -> Iterator[None]:
-        """A place for a request of a holder, kept while inside.
+        """Keep a place for a holder's request while inside.
 
         Raises:
-            BusyError: there is none.
+            BusyError: There is none.
         """
         is_full = self.present >= self.limit
         if is_full or self._present[holder] >= self.of_holder:
@@ -89,10 +89,10 @@ class Batcher(Generic[T, R]):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def submit(self, item: T) -> Future[R]:
-        """The result of an item, in future. Cancelled before its turn, the item is dropped.
+        """Queue an item; its result comes later. Cancelled before its turn, the item is dropped.
 
         Raises:
-            RuntimeError: it is closed.
+            RuntimeError: It is closed.
         """
         future: Future[R] = Future()
         self._waiting.append((item, future))
@@ -125,10 +125,10 @@ class Batcher(Generic[T, R]):
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, R]) -> R:
-    """The result of some work, which is dropped where it stands if the client goes away. The body must have been read.
+    """Return the result of some work, which is dropped if the client goes away. The body must have been read.
 
     Raises:
-        GoneError: the client went away.
+        GoneError: The client went away.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
