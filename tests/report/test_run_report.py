@@ -140,6 +140,6 @@ def test_the_command_and_its_errors(
         write_report(tmp_path / "unfinished")
     with pytest.raises(RecipeError):
         write_report(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="wanted is 1 or more"):
+    with pytest.raises(ValueError, match="expected 1 or more of the hardest queries to show, got 0"):
         write_report(run, shown=0)
     assert main(["report", str(tmp_path / "nothing")]) == 1
