@@ -101,7 +101,7 @@ def test_the_tables_read_well(finished: Path) -> None:
     assert "optimizer.epochs 1" in text
     assert "no ImageNet weights" in text
     page = (finished / "table9.html").read_text()
-    assert "<td>SPGAN</td>" in page
+    assert '<th scope="row">SPGAN</th>' in page
     assert "src=" not in page
     assert page.count("<tr>") == 1 + 4 * 2 + 2
 

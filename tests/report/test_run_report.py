@@ -140,6 +140,17 @@ def test_the_command_and_its_errors(
         write_report(tmp_path / "unfinished")
     with pytest.raises(RecipeError):
         write_report(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="wanted is 1 or more"):
+    with pytest.raises(ValueError, match="expected 1 or more of the hardest queries to show, got 0"):
         write_report(run, shown=0)
     assert main(["report", str(tmp_path / "nothing")]) == 1
+
+
+def test_it_says_by_whom_the_epoch_was_chosen(run: Path, page: str, tmp_path: Path) -> None:
+    assert "nothing was chosen by them" in page
+    chosen = shutil.copytree(run, tmp_path / "chosen")
+    metrics = json.loads((chosen / "metrics.json").read_text())
+    of = [each | {"of": "validation"} for each in metrics["evaluations"]]
+    metrics |= {"epoch": 2, "evaluations": of, "validation": of[1] | {"identities": 3}}
+    (chosen / "metrics.json").write_text(json.dumps(metrics))
+    said = write_report(chosen, shown=1, workers=0, device="cpu").read_text(encoding="utf-8")
+    assert "on 3 training people set aside, by whom epoch 2 was chosen" in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import logging
 import statistics
@@ -311,21 +310,16 @@ def _test(
 
 
 def _write(name: str, table: Table, cells: list[Cell], folder: Path, budget: Budget) -> None:
+    from reprism.report import pages
+
     header, lines = _lines(cells)
     title = f"{name.replace('table', 'Table ')}: {table.title}"
     notes = _notes(cells, budget)
     markdown = [f"# {title}", "", *notes, "", _bar(header), _bar(["---"] * len(header)), *map(_bar, lines), ""]
     write_whole(folder / f"{name}.md", "\n".join(markdown))
-    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in line)}</tr>\n" for line in lines)
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
-    paragraphs = "".join(f"<p>{html.escape(note)}</p>\n" for note in notes if note)
-    write_whole(
-        folder / f"{name}.html",
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        "<style>body{font:15px/1.4 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.3em .7em;text-align:left}</style>\n"
-        f"<h1>{html.escape(title)}</h1>\n{paragraphs}<table><tr>{head}</tr>\n{rows}</table></html>\n",
-    )
+    shown = pages.Table(header, lines, numbers=False)
+    page = pages.render("paper_table.html", title=title, notes=[note for note in notes if note], table=shown)
+    write_whole(folder / f"{name}.html", page)
     write_json(folder / f"{name}.json", {"title": title, "notes": notes, "cells": [asdict(cell) for cell in cells]})
 
 

@@ -1,4 +1,4 @@
-"""A calibration as a picture: distances, error rates, reliability."""
+"""Draw a calibration: distances, error rates, reliability."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reprism.files import write_whole
 def draw_calibration(calibration: Calibration, target: str | PathLike[str] | io.BytesIO) -> None:
     """Write a PNG of three panels, to a file or into a buffer.
 
-    Left, how far apart pairs of the same and of different people are, with the tabulated thresholds; middle, the true
-    positive rate over the false match rate, with 95 % intervals at the tabulated rates; right, how often matches were
-    right over how probable they were held to be.
+    The left panel shows the distances of pairs of the same and of different people, with the tabulated thresholds. The
+    middle one shows the true positive rate over the false match rate, with 95 % intervals at the tabulated rates. The
+    right one shows the share of right matches over their predicted probability.
     """
     # Not pyplot: a figure of its own needs no display and leaves no global state.
     from matplotlib.figure import Figure
@@ -24,12 +24,12 @@ def draw_calibration(calibration: Calibration, target: str | PathLike[str] | io.
     shown = calibration.distribution
     spread.stairs(shown["same"], shown["edges"], fill=True, alpha=0.5, label="same person")
     spread.stairs(shown["different"], shown["edges"], fill=True, alpha=0.5, label="different people")
-    for place, point in enumerate(calibration.points):
+    for number, point in enumerate(calibration.points):
         style = "-" if point.reliable else ":"
         spread.axvline(point.threshold, color="0.3", linewidth=0.8, linestyle=style)
         spread.annotate(
             # One below the other: thresholds may be close.
-            f"{point.wanted_fmr:g}", (point.threshold, 1 - 0.12 * place), xycoords=("data", "axes fraction"),
+            f"{point.wanted_fmr:g}", (point.threshold, 1 - 0.12 * number), xycoords=("data", "axes fraction"),
             rotation=90, fontsize=7, ha="right", va="top",
         )  # fmt: skip
     spread.set(xlabel="distance", ylabel="density", title="Pairs; lines: thresholds by false match rate")

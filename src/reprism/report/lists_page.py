@@ -1,4 +1,4 @@
-"""Ranked lists of one network, or of two beside each other, as pictures and as one page."""
+"""Write the ranked lists of one network, or of several below each other, as pictures and as one page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from reprism.evaluation.lists import RankedList
 from reprism.evaluator import Evaluation
 from reprism.files import write_whole
+from reprism.report.pages import Picture, picture_uri, render
 from reprism.report.ranked import draw_ranked_lists
-from reprism.report.report import Section, image, page, paragraph, picture_uri
 
 LEGEND = (
     "Green with a tick: the query's person; red with a cross: somebody else. Below each match its distance, identity "
@@ -46,7 +46,7 @@ def draw_lists(lists: Sequence[tuple[Evaluation, RankedList]], captions: Sequenc
     """Draw ranked lists below each other, and under every match how well each part agrees.
 
     Args:
-        lists: Each with the evaluation that it is of; all of one data set.
+        lists: Each list with its evaluation; all of one data set.
         captions: A line above each list.
 
     Raises:
@@ -89,15 +89,16 @@ def write_lists(
     folder, dataset = Path(folder), ranked[0].dataset
     lists = [one.ranked_lists(chosen, k) for one in ranked]
     sections = []
-    for place, query in enumerate(chosen):
+    for number, query in enumerate(chosen):
         captions = [f"{one.name}: average precision {one.metrics.average_precision[query]:.1%}" for one in ranked]
-        picture = draw_lists([(one, found[place]) for one, found in zip(ranked, lists, strict=True)], captions)
-        write_whole(folder / f"{place + 1:04d}.png", _png(picture))
+        picture = draw_lists([(one, found[number]) for one, found in zip(ranked, lists, strict=True)], captions)
+        write_whole(folder / f"{number + 1:04d}.png", _png(picture))
         heading = dataset.query[query].path.name
         alt = f"Ranked lists of {heading}. {'; '.join(captions)}"
-        sections.append(Section(f"{place + 1}. {heading}", [image(picture_uri(picture), alt, least_width=LEAST_WIDTH)]))
-    lead = [*([about] if about else []), legend(ranked)]
-    write_whole(folder / "index.html", page(title, sections, lead=[paragraph(text) for text in lead]))
+        shown = Picture(picture_uri(picture), alt, least_width=LEAST_WIDTH)
+        sections.append({"title": f"{number + 1}. {heading}", "picture": shown})
+    page = render("lists.html", title=title, about=about, legend=legend(ranked), sections=sections)
+    write_whole(folder / "index.html", page)
     return folder / "index.html"
 
 

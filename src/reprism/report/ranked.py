@@ -22,7 +22,7 @@ WRONG = (220, 38, 38)
 """RGB of the frame around an image of somebody else, or of nobody."""
 
 AGREES, DIFFERS = (15, 118, 110), (194, 65, 12)
-"""RGB of the bars of parts; the frames have other colours, for they say something else."""
+"""RGB of the bars of parts; the frames, which say something else, have other colors."""
 
 _NEUTRAL = (100, 116, 139)
 _INK = (30, 41, 59)
@@ -40,18 +40,18 @@ def draw_ranked_lists(
 ) -> Image.Image:
     """Draw ranked lists below each other: the query on the left, then its list, nearest first.
 
-    An image of the query's person has a green frame and a tick, another a red frame and a cross, so that colour is
-    not needed to tell them apart. Under each picture: its distance, its identity and its camera.
+    An image of the query's person has a green frame and a tick, another a red frame and a cross, so that they differ
+    without color. Under each picture: its distance, its identity and its camera.
 
     Args:
-        lists: What :func:`ranked_lists` gave; one query may occur twice, as ranked by two models.
-        query_samples: The samples that the lists' queries are places among.
-        gallery_samples: The samples that their gallery images are places among.
-        captions: A line above each list; None: none.
-        parts: Of each list, how well each part of each match agrees; drawn as a bar for each part under the match. Its
-            height is the percentile among strangers: full where all are nearer. Filled: agrees; hollow: unclear;
-            striped: differs.
-        size: Height and width in pixels that each picture is brought to, at least (40, 20).
+        lists: Ranked lists, from :func:`ranked_lists`; one query may occur twice, as ranked by two models.
+        query_samples: Samples that the lists' queries are indices of.
+        gallery_samples: Samples that the lists' gallery images are indices of.
+        captions: A line above each list (default: none).
+        parts: For each list and each of its matches, how well each part agrees; drawn as a bar for each part under the
+            match. Its height is the percentile among strangers: full where all are nearer. Filled: agrees; hollow:
+            unclear; striped: differs.
+        size: Height and width in pixels that each picture is resized to, at least (40, 20).
 
     Returns:
         An RGB image, on white; ``.save("lists.png")`` writes it.
@@ -75,10 +75,10 @@ def draw_ranked_lists(
             grid.caption(canvas, row, captions[row])
         sample = query_samples[one.query]
         grid.picture(canvas, row, 0, sample, _NEUTRAL, "query")
-        for rank, (place, distance, correct) in enumerate(
+        for rank, (index, distance, correct) in enumerate(
             zip(one.gallery, one.distances, one.correct, strict=True), start=1
         ):
-            sample = gallery_samples[place]
+            sample = gallery_samples[index]
             where = grid.picture(canvas, row, rank, sample, RIGHT if correct else WRONG, f"{distance:.3f}")
             _mark(canvas, where, size[1] // 5, correct)
             if parts is not None:
@@ -87,7 +87,7 @@ def draw_ranked_lists(
 
 
 class _Grid:
-    """Where things lie: a row per list, of a caption and cells; a cell is a framed picture, two lines of text, bars."""
+    """Lays out a row per list: a caption and cells, each of a framed picture, two lines of text and bars."""
 
     def __init__(self, size: tuple[int, int], k: int, captioned: bool, barred: bool = False) -> None:
         self.height, self.width = size
@@ -105,13 +105,13 @@ class _Grid:
         self.pitch = self.heading + self.cell[1] + self.gap * (2 if barred and captioned else 1)
 
     def canvas(self, rows: int) -> tuple[int, int]:
-        """Width and height of the whole."""
+        """Return the width and height of the whole."""
         # The query stands off from its list by one more gap.
         width = (self.k + 1) * self.cell[0] + 2 * self.gap
         return width, rows * self.pitch + self.gap
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
-        """Left and top of a cell; column 0 is the query's."""
+        """Return left and top of a cell; column 0 is the query's."""
         left = self.gap + column * self.cell[0] + (self.gap if column else 0)
         return left, self.gap + row * self.pitch + self.heading
 
@@ -126,20 +126,20 @@ class _Grid:
         row: int,
         column: int,
         sample: Item,
-        colour: tuple[int, int, int],
+        color: tuple[int, int, int],
         title: str,
     ) -> tuple[int, int]:
-        """Draw one cell; returns left and top of the picture in it."""
+        """Draw one cell, and return left and top of the picture in it."""
         left, top = self.corner(row, column)
         draw = ImageDraw.Draw(canvas)
         right, bottom = left + self.width + 2 * self.frame, top + self.height + 2 * self.frame
-        draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
         image = Image.fromarray(read_image(sample.path).permute(1, 2, 0).numpy())
         inside = (left + self.frame, top + self.frame)
         canvas.paste(image.resize((self.width, self.height), Image.Resampling.BICUBIC), inside)
         who = f"{sample.pid}" if sample.camid is None else f"{sample.pid} · c{sample.camid}"
-        for place, (text, ink) in enumerate(((title, _INK), (who, _NEUTRAL))):
-            at = ((left + right) / 2, bottom + place * self.line + self.line / 2)
+        for number, (text, ink) in enumerate(((title, _INK), (who, _NEUTRAL))):
+            at = ((left + right) / 2, bottom + number * self.line + self.line / 2)
             draw.text(at, self.fitted(text, right - left), ink, self.font, anchor="mm")
         return inside
 
@@ -149,9 +149,9 @@ class _Grid:
         floor = top + self.cell[1] - 1
         draw = ImageDraw.Draw(canvas)
         draw.line((left, floor, left + self.framed[0] - 1, floor), _NEUTRAL)
-        for place, part in enumerate(parts):
-            start, end = (left + self.framed[0] * number // len(parts) for number in (place, place + 1))
-            # One that is nearer than all of them is there to be seen too.
+        for index, part in enumerate(parts):
+            start, end = (left + self.framed[0] * number // len(parts) for number in (index, index + 1))
+            # A part that is nearer than all strangers still shows.
             rise = max(2, round(part.strangers / 100 * (self.bar - 4)))
             box = (start, floor - rise, max(start, end - 2), floor)
             if part.verdict == "agrees":
@@ -163,7 +163,7 @@ class _Grid:
                     draw.rectangle((box[0], max(box[1], level - 1), box[2], level), fill=DIFFERS)
 
     def fitted(self, text: str, width: int) -> str:
-        """The text, its end replaced by dots where it is wider than ``width`` pixels."""
+        """Return the text, with its end replaced by dots where it is wider than ``width`` pixels."""
         text = " ".join(text.split())  # one line, whatever an identity is called
         if self.font.getlength(text) <= width:
             return text
@@ -173,7 +173,7 @@ class _Grid:
 
 
 def _mark(canvas: Image.Image, corner: tuple[int, int], side: int, correct: bool) -> None:
-    """A tick or a cross in the picture's upper left corner, on the frame's colour."""
+    """Draw a tick or a cross in the picture's upper left corner, on the frame's color."""
     left, top = corner
     draw = ImageDraw.Draw(canvas)
     draw.rectangle((left, top, left + side, top + side), fill=RIGHT if correct else WRONG)

@@ -1,4 +1,4 @@
-"""A report of a training run that one would publish: what was run, on what, how well, where it fails."""
+"""Write a report of a training run: what was run, on what data, how well it did and where it fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,37 +29,19 @@ from reprism.evaluator import Evaluation, evaluate_model
 from reprism.files import write_whole
 from reprism.models.checkpoint import load
 from reprism.progress import Progress
-from reprism.report import report
 from reprism.report.calibration import draw_calibration
+from reprism.report.charts import COLORS, chart, cmc_figure, evaluations_figure, loss_figure, read_log
 from reprism.report.lists_page import LEAST_WIDTH, draw_lists, legend
-from reprism.report.report import Html, Section
+from reprism.report.pages import Code, Picture, Table, figure_uri, picture_uri, render
 from reprism.report.saliency import ExplainError, draw_saliency, saliency
 from reprism.training.recipes import Recipe, find_recipe
 
-_MATCHES = 8  # of each of the hardest queries
-_EXPLAINED = 3  # of them, by saliency
+_MATCHES = 8  # shown of each of the hardest queries
+_EXPLAINED = 3  # queries explained by saliency maps
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A table, for either form of the report; ``numbers``: whether all columns but the first hold figures."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numbers: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """Lines of code, for either form of the report; on a screen folded away under ``summary`` where there is one."""
-
-    text: str
-    language: str
-    summary: str = ""
-
-
-_Piece = str | _Table | _Code
-"""Of a section: words, figures, code; or markup (:class:`Html`), that is pictures, which Markdown goes without."""
+_Piece = str | Table | Code | Picture | list[Picture]
+"""A piece of a section: a paragraph, a table, code, a picture or pictures in a row. Markdown leaves out pictures."""
 
 
 def write_report(
@@ -75,16 +57,16 @@ def write_report(
     """Write a report of a finished run: one HTML file that loads nothing, and the same figures as Markdown.
 
     Args:
-        run: The run folder.
-        out: Where; by custom ``report.html`` in the run folder. The Markdown lies beside it, as ``.md``.
-        root: Of the data set, if it is no longer where the run found it.
-        shown: How many of the hardest queries are shown.
-        device: Such as ``cuda``.
+        run: Run folder.
+        out: HTML file to write (default: ``report.html`` in the run folder). The Markdown goes beside it, as ``.md``.
+        root: Folder of the data set (default: where the run found it).
+        shown: Number of hardest queries to show.
+        device: Torch device, such as ``cuda`` (default: chosen by what is there).
         workers: Processes that decode images.
         progress: Called as ``progress(what, done, total)``.
 
     Returns:
-        The HTML file.
+        The HTML file's path.
 
     Raises:
         RecipeError: The folder holds no run.
@@ -92,7 +74,7 @@ def write_report(
         DataError: The data set cannot be read.
     """
     if shown < 1:
-        raise ValueError(f"{shown} of the hardest queries asked for: wanted is 1 or more")
+        raise ValueError(f"expected 1 or more of the hardest queries to show, got {shown}")
     run = Path(run)
     recipe = find_recipe(str(run))
     if not (run / "metrics.json").is_file():
@@ -122,18 +104,14 @@ def write_report(
         "How to run it again": _again(recipe),
     }
     title = f"{recipe.name} on {dataset.name}"
-    lead = [
-        report.headline(
-            [
-                ("rank-1", f"{metrics.rank(1):.1%}", f"{metrics.num_valid_queries:,} queries"),
-                ("mAP", f"{metrics.mAP:.1%}", f"AP by {metrics.ap}"),
-                ("mINP", f"{metrics.mINP:.1%}", "the last match of each query"),
-            ]
-        )
+    figures = [
+        ("rank-1", f"{metrics.rank(1):.1%}", f"{metrics.num_valid_queries:,} queries"),
+        ("mAP", f"{metrics.mAP:.1%}", f"AP by {metrics.ap}"),
+        ("mINP", f"{metrics.mINP:.1%}", "the last match of each query"),
     ]
     out = run / "report.html" if out is None else Path(out)
-    bodies = [Section(heading, [_as_html(piece) for piece in pieces]) for heading, pieces in sections.items()]
-    write_whole(out, report.page(title, bodies, lead=lead))
+    bodies = [{"title": heading, "pieces": pieces} for heading, pieces in sections.items()]
+    write_whole(out, render("run_report.html", title=title, figures=figures, sections=bodies))
     write_whole(out.with_suffix(".md"), _markdown(title, sections))
     return out
 
@@ -143,44 +121,48 @@ def _results(found: Evaluation) -> list[_Piece]:
     scores = [("mAP", f"{metrics.mAP:.1%}"), ("mINP", f"{metrics.mINP:.1%}")]
     scores += [(f"rank-{k}", f"{metrics.rank(k):.1%}") for k in (1, 5, 10, 20) if k <= metrics.max_rank]
     return [
-        _Table(("", "score"), scores),
-        report.side_by_side(
-            report.image(report.figure_uri(report.cmc_figure({"this run": metrics.cmc.tolist()})), "CMC curve", "CMC"),
-            report.image(
-                report.figure_uri(_precision_histogram(metrics.average_precision)),
+        Table(("", "score"), scores),
+        [
+            Picture(figure_uri(cmc_figure({"this run": metrics.cmc.tolist()})), "CMC curve", "CMC"),
+            Picture(
+                figure_uri(_precision_histogram(metrics.average_precision)),
                 "Histogram of average precision",
                 "How many queries have which average precision",
             ),
-        ),
+        ],
         f"Protocol: {found.describe()}.",
     ]
 
 
 def _precision_histogram(precision: np.ndarray) -> Figure:
-    figure, axes = report.chart("average precision", "queries")
-    axes.hist(precision[np.isfinite(precision)], bins=20, range=(0, 1), color=report.COLOURS[0])
+    figure, axes = chart("average precision", "queries")
+    axes.hist(precision[np.isfinite(precision)], bins=20, range=(0, 1), color=COLORS[0])
     return figure
 
 
 def _training(run: Path, trained: dict[str, Any]) -> list[_Piece]:
     pictures = [
-        report.image(
-            report.figure_uri(report.loss_figure(report.read_log(run))),
+        Picture(
+            figure_uri(loss_figure(read_log(run))),
             "Losses over training steps",
             "Losses (thin: as logged, thick: smoothed)",
         )
     ]
+    choice = "nothing was chosen by them"
+    if "validation" in trained:
+        people = trained["validation"]["identities"]
+        choice = f"on {people} training people set aside, by whom epoch {trained['epoch']} was chosen"
     if len(trained["evaluations"]) > 1:
         pictures.append(
-            report.image(
-                report.figure_uri(report.evaluations_figure(trained["evaluations"])),
+            Picture(
+                figure_uri(evaluations_figure(trained["evaluations"])),
                 "Rank-1 and mAP over epochs",
-                "Rank-1 and mAP during training; nothing was chosen by them",
+                f"Rank-1 and mAP during training; {choice}",
             )
         )
     minutes = trained["seconds"] / 60
     return [
-        report.side_by_side(*pictures),
+        pictures,
         f"{trained['train_images']:,} images of {trained['train_identities']:,} people, {minutes:.1f} minutes"
         + (" in several sittings" if trained["resumed"] else ""),
     ]
@@ -204,7 +186,7 @@ def _counts(dataset: ReIDDataset) -> list[_Piece]:
                 cells[-1] += f" (published: {wanted:,})"
                 said = "These are not the published counts: another data set."
         rows.append([part, *cells])
-    return [_Table(["part", *kinds], rows), said]
+    return [Table(["part", *kinds], rows), said]
 
 
 def _distances(found: Evaluation) -> list[_Piece]:
@@ -224,16 +206,14 @@ def _distances(found: Evaluation) -> list[_Piece]:
         for point in calibration.points
     ]
     return [
-        report.image(
-            report.picture_uri(Image.open(picture)), "Distances, error rates and reliability", least_width=800
-        ),
-        _Table(("false match rate", "threshold", "true positive rate", "false matches seen"), rows),
+        Picture(picture_uri(Image.open(picture)), "Distances, error rates and reliability", least_width=800),
+        Table(("false match rate", "threshold", "true positive rate", "false matches seen"), rows),
         "Calibrated on this very query and gallery; a threshold for use wants people of its own (reprism calibrate).",
     ]
 
 
 def _hardest(found: Evaluation, shown: int) -> list[RankedList]:
-    """The ranked lists of the hardest queries; none of single-gallery-shot trials, which rank a query many times."""
+    """Return the ranked lists of the hardest queries; none of single-gallery-shot trials, which have many a query."""
     return [] if found.protocol.single_shot_trials else found.ranked_lists(found.hardest(shown), _MATCHES)
 
 
@@ -257,16 +237,16 @@ def _drawn_lists(found: Evaluation, lists: Sequence[RankedList]) -> list[_Piece]
     return [
         "The queries of least average precision (AP), the rank of the first image that shows the person, and the "
         "distance of the nearest image. What the query's own camera saw of the person is left out.",
-        _Table(("query", "image", "AP", "first match", "nearest"), rows),
-        report.paragraph(legend([found])),
+        Table(("query", "image", "AP", "first match", "nearest"), rows),
         # A picture each: on paper a picture is not divided.
         *(
-            report.image(
-                report.picture_uri(draw_lists([(found, one)], [caption])),
+            Picture(
+                picture_uri(draw_lists([(found, one)], [caption])),
                 f"Ranked list of hardest query {caption}; {one.correct.sum()} of {len(one.correct)} show the person",
                 least_width=LEAST_WIDTH,
+                about="" if number else legend([found]),
             )
-            for one, caption in zip(lists, captions, strict=True)
+            for number, (one, caption) in enumerate(zip(lists, captions, strict=True))
         ),
         *_parts_of_nearest(found, lists),
     ]
@@ -284,7 +264,7 @@ def _parts_of_nearest(found: Evaluation, lists: Sequence[RankedList]) -> list[_P
     return [
         "Whether each part of the nearest image agrees with the query, and how many of 100 pairs of strangers are "
         "farther apart in it. Strangers are different people in these data, seen by different cameras.",
-        _Table(("part", *(f"query {number}" for number in range(1, len(lists) + 1))), rows),
+        Table(("part", *(f"query {number}" for number in range(1, len(lists) + 1))), rows),
     ]
 
 
@@ -303,15 +283,13 @@ def _saliency(run: Path, lists: Sequence[RankedList], dataset: ReIDDataset) -> l
         return [f"Not drawn: {error}"]
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     drawn = draw_saliency(pictures, list(zip(*by_part, strict=True)), names, width=64)
-    return [
-        report.paragraph(
-            "What made two pictures alike, part by part: Grad-CAM of the similarity of that part's features. In pairs "
-            f"of rows, the first {len(pairs)} of these queries, and below each the image found nearest to it"
-            f"{' (of tracklets the first frame)' if dataset.is_video else ''}. A stripe's map is set to 0 outside its "
-            "rows; reprism explain shows it without that mask too."
-        ),
-        report.image(report.picture_uri(drawn), "Saliency of every part", least_width=48 * len(names)),
-    ]
+    about = (
+        "What made two pictures alike, part by part: Grad-CAM of the similarity of that part's features. In pairs of "
+        f"rows, the first {len(pairs)} of these queries, and below each the image found nearest to it"
+        f"{' (of tracklets the first frame)' if dataset.is_video else ''}. A stripe's map is set to 0 outside its "
+        "rows; reprism explain shows it without that mask too."
+    )
+    return [Picture(picture_uri(drawn), "Saliency of every part", least_width=48 * len(names), about=about)]
 
 
 def _what_was_run(
@@ -327,7 +305,7 @@ def _what_was_run(
         *_machine(environment),
         ("Set aside", f"{len(trained['unreadable'])} unreadable images"),
     ]
-    return [_Table(("", ""), rows, numbers=False), _Code(_json(recipe), "json", "The recipe")]
+    return [Table(("", ""), rows, numbers=False), Code(_json(recipe), "json", "The recipe")]
 
 
 def _machine(environment: dict[str, Any]) -> list[tuple[str, str]]:
@@ -347,35 +325,26 @@ def _json(recipe: Recipe) -> str:
 
 def _again(recipe: Recipe) -> list[_Piece]:
     command = f"reprism train recipe.json --data.root DATA --out {shlex.quote(f'runs/{recipe.name}')}"
-    return ["Save the recipe above as recipe.json; then, with the data set in DATA:", _Code(command, "sh")]
+    return ["Save the recipe above as recipe.json; then, with the data set in DATA:", Code(command, "sh")]
 
 
-# ---- the two forms -------------------------------------------------------------------------------------------------
-
-
-def _as_html(piece: _Piece) -> str:
-    if isinstance(piece, _Table):
-        return report.table(piece.header, piece.rows, numbers=piece.numbers)
-    if isinstance(piece, _Code):
-        block = report.code_block(piece.text)
-        return report.details(piece.summary, block) if piece.summary else block
-    return piece
+# ---- as Markdown ----------------------------------------------------------------------------------------------------
 
 
 def _markdown(title: str, sections: Mapping[str, Sequence[_Piece]]) -> str:
     lines = [f"# {title}", ""]
     for heading, pieces in sections.items():
-        words = [_as_markdown(piece) for piece in pieces if not isinstance(piece, Html)]
+        words = [_as_markdown(piece) for piece in pieces if not isinstance(piece, Picture | list)]
         if words:
             lines += [f"## {heading}", "", *words]
     return "\n".join(lines)
 
 
 def _as_markdown(piece: _Piece) -> str:
-    if isinstance(piece, _Table):
+    if isinstance(piece, Table):
         rows = [piece.header, ["---"] * len(piece.header), *piece.rows]
-        cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+        cells = ([str(cell).replace("|", "\\|") for cell in row] for row in rows)
         return "".join(f"| {' | '.join(row)} |\n" for row in cells)
-    if isinstance(piece, _Code):
+    if isinstance(piece, Code):
         return f"```{piece.language}\n{piece.text}\n```\n"
     return f"{piece}\n"

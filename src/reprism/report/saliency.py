@@ -1,4 +1,4 @@
-"""Saliency: where in a picture a part of the network looked (paper Figure 2).
+"""Show where in a picture a part of the network looked (paper Figure 2).
 
 Grad-CAM (Selvaraju et al., ICCV 2017), by captum, at the last map of the part's branch. Asked about one of the part's
 own classifier's identities it shows what speaks for that identity; asked about a second picture, of people the network
@@ -21,7 +21,7 @@ from reprism.notation import Part
 
 
 class ExplainError(ValueError):
-    """What is asked about is not there; or captum is not installed."""
+    """Raised if the part or identity does not exist, or captum is not installed."""
 
 
 def saliency(
@@ -33,24 +33,24 @@ def saliency(
     against: Tensor | None = None,
     masked: bool = True,
 ) -> np.ndarray:
-    """Grad-CAM of one part.
+    """Return the Grad-CAM of one part.
 
     Args:
-        model: A network, in eval mode.
+        model: Network in eval mode.
         images: B×3×H×W, normalised as the model's preprocessing says.
         part: Name of the part, such as ``p2s1``.
-        identities: B classes of the part's classifier to ask about; None: those that it holds likeliest itself.
-        against: B×3×H×W (or 1×3×H×W for all), normalised: ask for the similarity (cosine) of the part's feature to that
-            of these pictures instead.
-        masked: Whether a stripe's map is set to 0 outside that stripe, which its pooling does not see. Grad-CAM itself
-            marks a channel's response wherever it lies: ``False`` leaves that as it is. No other part is masked.
+        identities: B classes of the part's classifier to ask about (default: those that it finds likeliest).
+        against: B×3×H×W (or 1×3×H×W for all), normalised: ask instead for the cosine similarity of the part's feature
+            to that of these pictures.
+        masked: Whether a stripe's map is set to 0 outside the stripe, which its pooling does not see. ``False`` keeps
+            Grad-CAM's own map, which marks a channel's response everywhere. No other part is masked.
 
     Returns:
-        B×h×w float32 of the branch's map, 0 … 1, each divided by its largest value; all 0 where nothing speaks for it.
+        B×h×w float32 on the branch's map, 0 … 1, each divided by its largest value; all 0 where no value is positive.
 
     Raises:
-        ExplainError: No such part, no classifiers and nothing to compare with, an identity out of range, both asked
-            for, or captum missing.
+        ExplainError: No such part, no classifiers and nothing to compare with, an identity out of range, both given,
+            or captum missing.
     """
     LayerGradCam = _layer_grad_cam()
     found = [one for one in model.partition.parts if one.name == part]
@@ -112,7 +112,7 @@ def _layer_grad_cam() -> type:
 
 
 def _rows_seen(part: Part, rows: int) -> Tensor:
-    """1 for rows of the map that the part is pooled from, as adaptive pooling cuts them."""
+    """Return 1 for the rows of the map that the part is pooled from, as adaptive pooling cuts them; 0 for others."""
     seen = torch.ones(rows)
     if part.kind == "stripe":
         first, last = part.index * rows // part.count, -(-(part.index + 1) * rows // part.count)
@@ -132,15 +132,15 @@ def draw_saliency(
     networks: Sequence[tuple[str, int]] = (),
     caption: str = "",
 ) -> Image.Image:
-    """A grid as in the paper's Figure 2: a row for each picture, itself first, then under each heat.
+    """Return a grid as in the paper's Figure 2: a row for each picture, itself first, then under each heat map.
 
     Args:
-        pictures: As they are, of any size.
-        heats: Of each picture, a map h×w of 0 … 1 for each title; networks may have maps of different sizes.
-        titles: Of the columns after the first.
-        width: Of a cell in pixels; it is twice as high.
-        networks: Headings above the titles, each with the number of columns that it stands over, left to right.
-        caption: Text below the grid, broken to its width.
+        pictures: Pictures of any size.
+        heats: For each picture, a map h×w of 0 … 1 for each title; networks may have maps of different sizes.
+        titles: Titles of the columns after the first.
+        width: Width of a cell in pixels; its height is twice that.
+        networks: Headings above the titles, left to right, each with the number of columns it spans.
+        caption: Text below the grid, wrapped to its width (default: none).
 
     Returns:
         An RGB image, on white.
@@ -157,8 +157,8 @@ def draw_saliency(
     draw = ImageDraw.Draw(canvas)
     left = gap + step
     for lines, columns in headings:
-        for place, text in enumerate(lines):
-            draw.text((left + (columns * step - gap) / 2, (place + 0.5) * line), text, ink, font, anchor="mm")
+        for number, text in enumerate(lines):
+            draw.text((left + (columns * step - gap) / 2, (number + 0.5) * line), text, ink, font, anchor="mm")
         draw.line((left, top, left + columns * step - gap - 1, top), ink)
         left += columns * step
     for column, title in enumerate(("picture", *titles)):
@@ -173,14 +173,14 @@ def draw_saliency(
 
 
 def network_heading(model: PartNet) -> str:
-    """What a network is, above its columns: backbone, partition, height × width of its input in pixels."""
+    """Return a network's heading: backbone, partition, height × width of its input in pixels."""
     height, width = model.preprocessing.size
     # An x: Pillow's own font has no ×.
     return f"{model.backbone} {model.partition} {height}x{width}"
 
 
 def _wrapped(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Lines no wider than that many pixels, if need be broken behind the signs that names of networks are joined by."""
+    """Return lines no wider than ``width`` pixels, broken at spaces or at the signs that join names of networks."""
     lines = [""]
     for word in re.findall(r"[^ _.+]*[ _.+]|[^ _.+]+", text):
         if lines[-1] and font.getlength((lines[-1] + word).rstrip()) > width:
@@ -190,14 +190,14 @@ def _wrapped(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.I
 
 
 def overlay(picture: Image.Image, heat: np.ndarray) -> Image.Image:
-    """A picture, grey, under the colours of a map of 0 … 1: blue where it is cold, red where it is hot."""
+    """Return a picture in gray under the colors of a map of 0 … 1: blue where it is cold, red where it is hot."""
     from matplotlib import colormaps
 
     smooth = Image.fromarray((np.clip(heat, 0, 1) * 255).astype(np.uint8)).resize(
         picture.size, Image.Resampling.BILINEAR
     )
     values = np.asarray(smooth, float)[..., None] / 255
-    colours = colormaps["turbo"](values[..., 0])[..., :3] * 255
-    grey = np.asarray(picture.convert("L").convert("RGB"), float)
+    colors = colormaps["turbo"](values[..., 0])[..., :3] * 255
+    gray = np.asarray(picture.convert("L").convert("RGB"), float)
     strength = 0.25 + 0.4 * values
-    return Image.fromarray((grey * (1 - strength) + colours * strength).round().astype(np.uint8))
+    return Image.fromarray((gray * (1 - strength) + colors * strength).round().astype(np.uint8))
