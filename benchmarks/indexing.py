@@ -22,7 +22,7 @@ from reprism.data.images import read_image
 
 with from_extra():
     from reprism.gallery.indexing import index_images
-    from reprism.gallery.sightings import find_sightings
+    from reprism.gallery.inputs import find_items
     from reprism.gallery.table import Gallery
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments)
     embedder = reprism.Embedder(arguments.model)
-    sightings = find_sightings([arguments.folder])[: arguments.images]
+    sightings = find_items([arguments.folder])[: arguments.images]
     ready = torch.stack([embedder.resize(read_image(one.paths[0])) for one in sightings])
     rates: dict[str, list[float]] = {"network alone": [], "index": []}
     embedder.embed_ready(ready[: embedder.batch_size])

@@ -199,7 +199,7 @@ def search_demo(
     """
     from reprism.gallery.filters import Filter
     from reprism.gallery.indexing import index_images
-    from reprism.gallery.sightings import find_sightings
+    from reprism.gallery.inputs import find_items
     from reprism.gallery.table import Gallery
     from reprism.report.search_page import write_search_page
 
@@ -208,8 +208,8 @@ def search_demo(
     model = out / "run" / "model.safetensors"
     embedder = Embedder(model, precision="fp32")
     gallery = Gallery.create(out / "gallery", embedder, model=model)
-    sightings = find_sightings([out / "data" / "bounding_box_test"], naming="market1501")
-    index_images(gallery, embedder, sightings, progress=step(progress, "indexing"))
+    items = find_items([out / "data" / "bounding_box_test"], naming="market1501")
+    index_images(gallery, embedder, items, progress=step(progress, "indexing"))
     one_each = {sample.pid: sample for sample in as_images(open_dataset("market1501", out / "data").query)}
     queries = list(one_each.values())[:people]
     answers = []

@@ -62,12 +62,10 @@ def run(argv: Sequence[str]) -> int:
     )
 
     from reprism.gallery.indexing import index_images
-    from reprism.gallery.sightings import find_sightings
+    from reprism.gallery.inputs import find_items
     from reprism.gallery.table import Gallery
 
-    sightings = find_sightings(
-        arguments.inputs, naming=arguments.naming, tracks=arguments.tracks, source=arguments.source
-    )
+    items = find_items(arguments.inputs, naming=arguments.naming, tracks=arguments.tracks, source=arguments.source)
     exists = Gallery.exists(arguments.gallery)
     flip = Gallery.open(arguments.gallery).flip if exists else arguments.flip
     settings = EmbeddingSettings(flip, arguments.batch_size, precision=arguments.precision, device=arguments.device)
@@ -80,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
         outcome = index_images(
             gallery,
             embedder,
-            sightings,
+            items,
             threads=arguments.threads,
             thumbnails=arguments.thumbnails,
             frames=arguments.frames,

@@ -23,7 +23,7 @@ from reprism.evaluation.distances import (
     as_matrix,
 )
 from reprism.evaluation.identities import Identities, Labels
-from reprism.evaluation.sharpened import SharpenedDistances
+from reprism.evaluation.refined import RefinedDistances
 from reprism.progress import Count
 
 AveragePrecision: TypeAlias = Literal["step", "trapezoid"]
@@ -169,7 +169,7 @@ def evaluate(
     are float32 (float16 and bfloat16 are widened block by block), or float64 if either side is. If one side
     is on a GPU the work is done there, the other side streamed to it. On processors that multiply bfloat16 fast, wide
     float32 descriptors are first compared in it, with a proven bound on its error, and in float32 wherever that leaves
-    a rank open (:mod:`reprism.evaluation.sharpened`): the ranks are float32's, for less than its product.
+    a rank open (:mod:`reprism.evaluation.refined`): the ranks are float32's, for less than its product.
     Rows that crowd together far from the origin are centred first, a block at a time
     (:mod:`reprism.evaluation.crowding`): no distance changes, and float32 tells them apart. A ``UserWarning`` says so
     if descriptors have collapsed: more than half of the gallery within a tenth of a descriptor's length of one point.
@@ -221,7 +221,7 @@ def evaluate(
         distances = AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)
     else:
         plain = EuclideanDistances(query, gallery, block_bytes)
-        distances = SharpenedDistances.where_faster(plain, identities, block_bytes)
+        distances = RefinedDistances.where_faster(plain, identities, block_bytes)
     return _evaluate(distances, identities, ap, lost, max_rank, block_bytes, progress)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from reprism.data.images import ImageError, read_image
 from reprism.data.video import choose_frames
 from reprism.embedding import Embedder
+from reprism.gallery.inputs import IndexItem
 from reprism.gallery.rows import Entry
-from reprism.gallery.sightings import Sighting
 from reprism.gallery.table import Gallery
 from reprism.progress import Count
 
@@ -34,11 +34,11 @@ _GATHERED_AFTER = 100  # writes, each of which makes files of its own
 
 @dataclass
 class Indexing:
-    """What came of putting sightings into a gallery.
+    """What came of putting items into a gallery.
 
     Attributes:
         added: Rows that came in.
-        already: Sightings that were there before.
+        already: Items that were there before.
         unreadable: Images that could not be read, each with the reason. Of a tracklet the others count.
         seconds: What it took, from the first image to the last row.
     """
@@ -52,7 +52,7 @@ class Indexing:
 def index_images(
     gallery: Gallery,
     embedder: Embedder,
-    sightings: Sequence[Sighting],
+    items: Sequence[IndexItem],
     *,
     threads: int = 2,
     thumbnails: bool = True,
@@ -68,19 +68,19 @@ def index_images(
     Args:
         gallery: Where to.
         embedder: Of the model and settings that the gallery was made with.
-        sightings: What :func:`reprism.gallery.sightings.find_sightings` found.
+        items: What :func:`reprism.gallery.inputs.find_items` found.
         threads: How many decode; 0 decodes in this one, between batches.
         thumbnails: Whether to keep a small picture of each.
         frames: How many of a tracklet's images are looked at, evenly chosen.
-        progress: Called with the sightings done and all of them, those that were there before included.
+        progress: Called with the items done and all of them, those that were there before included.
 
     Raises:
         GalleryError: The embedder is of another model or of other settings than the gallery.
     """
     gallery.check(embedder)
-    present = gallery.has(sighting.key for sighting in sightings)
-    todo = [sighting for sighting in sightings if sighting.key not in present]
-    outcome = Indexing(already=len(sightings) - len(todo))
+    present = gallery.has(item.key for item in items)
+    todo = [item for item in items if item.key not in present]
+    outcome = Indexing(already=len(items) - len(todo))
     start = time.monotonic()
     decode = _Decoder(embedder.resize, frames, thumbnails)
     done = outcome.already
@@ -91,7 +91,7 @@ def index_images(
                 writer.put(entry)
             done += len(batch)
             if progress is not None:
-                progress(done, len(sightings))
+                progress(done, len(items))
     outcome.added = writer.added
     gallery.optimize(build=False)
     outcome.seconds = time.monotonic() - start
@@ -103,9 +103,9 @@ def index_images(
 
 
 class _Decoded(NamedTuple):
-    """A sighting with its frames, each uint8 of the network's size; none if all are unreadable."""
+    """An item with its frames, each uint8 of the network's size; none if all are unreadable."""
 
-    sighting: Sighting
+    item: IndexItem
     frames: list[Tensor]
     thumbnail: bytes | None
     unreadable: list[tuple[str, str]]
@@ -117,35 +117,35 @@ class _Decoder:
     most_frames: int
     thumbnails: bool
 
-    def __call__(self, sighting: Sighting) -> _Decoded:
+    def __call__(self, item: IndexItem) -> _Decoded:
         frames: list[Tensor] = []
         thumbnail, unreadable = None, []
         # A short tracklet's last frame counts once: here are no runs to be filled.
-        for place in dict.fromkeys(choose_frames(len(sighting.paths), self.most_frames)):
+        for place in dict.fromkeys(choose_frames(len(item.paths), self.most_frames)):
             try:
-                image = read_image(sighting.paths[place])
+                image = read_image(item.paths[place])
             except ImageError as error:
-                unreadable.append((sighting.paths[place], error.reason))
+                unreadable.append((item.paths[place], error.reason))
                 continue
             frames.append(self.resize(image))
             if self.thumbnails and thumbnail is None:
                 thumbnail = make_thumbnail(image)
-        return _Decoded(sighting, frames, thumbnail, unreadable)
+        return _Decoded(item, frames, thumbnail, unreadable)
 
 
 def _decoded(
-    batches: Iterator[list[Sighting]], decode: Callable[[Sighting], _Decoded], threads: int
+    batches: Iterator[list[IndexItem]], decode: Callable[[IndexItem], _Decoded], threads: int
 ) -> Iterator[list[_Decoded]]:
     """Yield the batches decoded, some of them ahead of time."""
     if threads == 0:
-        yield from ([decode(sighting) for sighting in batch] for batch in batches)
+        yield from ([decode(item) for item in batch] for batch in batches)
         return
     pool = ThreadPoolExecutor(threads)
     ahead: deque[list[Future[_Decoded]]] = deque()
     try:
         while True:
             for batch in islice(batches, _BATCHES_AHEAD - len(ahead)):
-                ahead.append([pool.submit(decode, sighting) for sighting in batch])
+                ahead.append([pool.submit(decode, item) for item in batch])
             if not ahead:
                 return
             yield [future.result() for future in ahead.popleft()]
@@ -162,16 +162,16 @@ def make_thumbnail(image: Tensor, height: int = THUMBNAIL_HEIGHT) -> bytes:
     return buffer.getvalue()
 
 
-def _batches(sightings: Sequence[Sighting], size: int, most_frames: int) -> Iterator[list[Sighting]]:
-    """Sightings that have ``size`` frames together, or one that alone has more."""
-    batch: list[Sighting] = []
+def _batches(items: Sequence[IndexItem], size: int, most_frames: int) -> Iterator[list[IndexItem]]:
+    """Items that have ``size`` frames together, or one that alone has more."""
+    batch: list[IndexItem] = []
     filled = 0
-    for sighting in sightings:
-        count = min(len(sighting.paths), most_frames)
+    for item in items:
+        count = min(len(item.paths), most_frames)
         if batch and filled + count > size:
             yield batch
             batch, filled = [], 0
-        batch.append(sighting)
+        batch.append(item)
         filled += count
     if batch:
         yield batch
@@ -186,17 +186,17 @@ def _entries(embedder: Embedder, batch: Sequence[_Decoded]) -> Iterator[Entry]:
     images = torch.stack([frame for one in batch for frame in one.frames])
     rows = torch.cat([embedder.embed_ready(some) for some in images.split(embedder.batch_size)])
     for one, run in zip(batch, rows.split([len(one.frames) for one in batch]), strict=True):
-        sighting = one.sighting
+        item = one.item
         yield Entry(
-            key=sighting.key,
+            key=item.key,
             descriptor=run.mean(0).numpy(),
-            path=sighting.paths[0],
-            pid=sighting.pid,
-            camid=sighting.camid,
-            time=sighting.time,
-            tracklet=sighting.tracklet,
-            frames=len(sighting.paths),
-            source=sighting.source,
+            path=item.paths[0],
+            pid=item.pid,
+            camid=item.camid,
+            time=item.time,
+            tracklet=item.tracklet,
+            frames=len(item.paths),
+            source=item.source,
             thumbnail=one.thumbnail,
         )
 

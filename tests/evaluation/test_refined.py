@@ -4,19 +4,19 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reprism.evaluation import sharpened
+from reprism.evaluation import refined
 from reprism.evaluation.distances import EuclideanDistances
 from reprism.evaluation.identities import Identities
 from reprism.evaluation.ranking import evaluate
-from reprism.evaluation.sharpened import SharpenedDistances
+from reprism.evaluation.refined import RefinedDistances
 
 
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch):
     """Used at any width, on any processor (bfloat16 products are right everywhere, only slow)."""
-    monkeypatch.setattr(sharpened, "_FEWEST_COLUMNS", 1)
-    monkeypatch.setattr(sharpened, "_WORTH_IT", 2.0)
-    monkeypatch.setattr(sharpened, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(refined, "_FEWEST_COLUMNS", 1)
+    monkeypatch.setattr(refined, "_WORTH_IT", 2.0)
+    monkeypatch.setattr(refined, "fastest_precision", lambda _: "bf16")
 
 
 def people(seed, queries=24, gallery=1500, width=40, persons=9, spread=1.0):
@@ -48,8 +48,8 @@ def exact_average_precision(query, gallery):
 @pytest.mark.parametrize("seed", range(8))
 def test_ranks_as_the_definition_in_float64_does(seed, block_bytes, monkeypatch):
     used = []
-    fill = SharpenedDistances.fill_near
-    monkeypatch.setattr(SharpenedDistances, "fill_near", lambda *args: used.append(1) or fill(*args))
+    fill = RefinedDistances.fill_near
+    monkeypatch.setattr(RefinedDistances, "fill_near", lambda *args: used.append(1) or fill(*args))
     query, gallery = people(seed)
     metrics = evaluate(query[0], gallery[0], query[1], gallery[1], query[2], gallery[2], block_bytes=block_bytes)
     np.testing.assert_allclose(metrics.average_precision, exact_average_precision(query, gallery), atol=1e-12)
@@ -70,7 +70,7 @@ def test_every_distance_lies_on_its_side_of_every_match(seed, width, scale):
     q, g = query[0] * scale, gallery[0] * scale
     plain = EuclideanDistances(q, g, 2**28)
     assume(plain.centre is None)
-    distances = SharpenedDistances(plain, 2**28)
+    distances = RefinedDistances(plain, 2**28)
     matches = torch.from_numpy(np.random.default_rng(seed).integers(0, 60, (6, 4)))
     rows = np.repeat(np.arange(6), 4)
     at_matches = distances.of_matches(np.arange(6), rows, matches.numpy().ravel()).view(6, 4)
@@ -87,7 +87,7 @@ def test_every_distance_lies_on_its_side_of_every_match(seed, width, scale):
 
 def test_rough_distances_stray_by_less_than_the_bound():
     query, gallery = people(3, queries=40, gallery=400, width=513)
-    distances = SharpenedDistances(EuclideanDistances(query[0], gallery[0], 2**28), 2**28)
+    distances = RefinedDistances(EuclideanDistances(query[0], gallery[0], 2**28), 2**28)
     exact = gallery[0].double().square().sum(1) - 2 * query[0].double() @ gallery[0].double().T
     rough = torch.empty(40, 400)
     distances._rough(rough, query[0], 0, 400)
@@ -134,8 +134,8 @@ def test_no_term_of_the_bound_is_idle(case, monkeypatch):
     exact = ((gallery.double() - query.double()) ** 2).sum(1)
     assert 1 + (exact < exact[1]).sum() == rank
     used = []
-    fill = SharpenedDistances.fill_near
-    monkeypatch.setattr(SharpenedDistances, "fill_near", lambda *args: used.append(1) or fill(*args))
+    fill = RefinedDistances.fill_near
+    monkeypatch.setattr(RefinedDistances, "fill_near", lambda *args: used.append(1) or fill(*args))
     metrics = evaluate(query[None], gallery, [1], [0, 1, 2, 2, 2, 2], None, None)
     assert metrics.first_match_rank.tolist() == [rank]
     assert used
@@ -156,11 +156,11 @@ def test_identical_rows_rank_in_gallery_order():
 def choice(q, g):
     labels = ((np.zeros(len(q)), None), (np.zeros(len(g)), None))
     plain = EuclideanDistances(q, g, 2**28)
-    return type(SharpenedDistances.where_faster(plain, Identities.of(*labels, len(q), len(g)), 2**28))
+    return type(RefinedDistances.where_faster(plain, Identities.of(*labels, len(q), len(g)), 2**28))
 
 
 def test_where_too_much_lies_close_the_plain_product_is_taken(monkeypatch):
-    monkeypatch.setattr(sharpened, "_WORTH_IT", 0.03)
+    monkeypatch.setattr(refined, "_WORTH_IT", 0.03)
     alike = torch.ones(1, 64).expand(40, 64).contiguous()
     assert choice(alike[:5], alike) is EuclideanDistances
 
@@ -171,5 +171,5 @@ def test_where_too_much_lies_close_the_plain_product_is_taken(monkeypatch):
 )
 def test_what_it_cannot_do_is_left_to_the_plain_product(change):
     query, gallery = people(2)
-    assert choice(query[0], gallery[0]) is SharpenedDistances
+    assert choice(query[0], gallery[0]) is RefinedDistances
     assert choice(change(query[0]), change(gallery[0])) is EuclideanDistances

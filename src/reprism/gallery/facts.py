@@ -1,0 +1,10 @@
+"""Old name of :mod:`reprism.gallery.database`, for one version."""
+
+from reprism.imports import renamed
+
+__getattr__ = renamed(
+    __name__,
+    Facts="reprism.gallery.database:GalleryInfo",
+    GalleryError="reprism.gallery.database:GalleryError",
+    GalleryBusyError="reprism.gallery.database:GalleryBusyError",
+)
