@@ -1,4 +1,4 @@
-"""What a calibration that was read from a file must be like: a wrong one would make wrong matches look certain."""
+"""Check a calibration that was read from a file: a wrong one would make wrong matches look certain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reprism.evaluation.calibration import Calibration
     from reprism.evaluation.part_scale import PartScale
 
 _COUNTS = ("same_pairs", "different_pairs", "queries", "mated_queries", "gallery", "identities")
@@ -20,8 +19,11 @@ def refuse_constant(name: str) -> float:
     raise ValueError(f"it holds {name}, which is no number")
 
 
-def check_values(calibration: Calibration) -> None:
+def check_values(calibration: Any) -> None:
     """Refuse values that no calibration has.
+
+    Args:
+        calibration: A :class:`reprism.Calibration`, whose module imports this one.
 
     Raises:
         ValueError: One is of another kind, out of its range or out of order; names it.
