@@ -227,7 +227,7 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
     assert [result["trials"] for result in results] == [1, 1, 10, 1, 1]
     assert "one gallery item of each identity by another camera, 10 trials" in results[2]["protocol"]
     assert "classic protocol, split 2" in results[2]["protocol"]
-    assert "4 frames of a tracklet (even) in 2 runs, mean of each, compared by all-pairs" in results[3]["protocol"]
+    assert "4 frames of a tracklet (even) in 2 segments, mean of each, compared by all-pairs" in results[3]["protocol"]
     assert all("single query" in result["protocol"] for result in results)
     assert (results[3]["num_lost_queries"], results[4]["num_lost_queries"]) == (0, 1)
     for result in results:

@@ -112,7 +112,7 @@ def test_tracklets_are_compared_as_the_protocol_says(model: reprism.PartNet, tmp
         expected = evaluate_items(*rows, dataset.query, dataset.gallery, all_pairs_runs=segments)
         assert same(found.metrics, expected)
         scored[comparison] = found
-        words = f"6 frames of a tracklet (even) in 2 runs, mean of each, compared by {comparison}"
+        words = f"6 frames of a tracklet (even) in 2 segments, mean of each, compared by {comparison}"
         assert words in found.describe()
     assert scored["concatenate"].segments == 2
     with pytest.raises(ValueError, match="not by all pairs"):

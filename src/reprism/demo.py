@@ -51,7 +51,7 @@ _CONTENTS = frozenset({"data", "run", "gallery", "report.html", "search.html", "
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """How large the demo is. By default it takes two to three minutes on two cores.
+    """Size of the demo. The default takes two to three minutes on two cores.
 
     Attributes:
         train_identities: People to train on.

@@ -34,7 +34,7 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class DescriptorKind:
-    """What descriptors were made by: only those of one kind can be compared.
+    """Model and settings that descriptors were made by: only those of one kind can be compared.
 
     Attributes:
         fingerprint: The network's (:func:`reprism.models.checkpoint.fingerprint`).
@@ -57,7 +57,7 @@ def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
         settings: ``runs`` and ``pooling``.
 
     Returns:
-        runs·D: the runs' descriptors side by side. They are not normalised again: a run whose frames disagree is
+        runs·D: the segments' descriptors side by side. They are not normalised: a segment whose frames disagree is
         shorter.
     """
     parts = torch.tensor_split(rows, settings.runs)
@@ -136,7 +136,7 @@ class Embedder:
 
     @cached_property
     def kind(self) -> DescriptorKind:
-        """What the descriptors are of. (The precision is no part of it: it moves them by less than pictures differ.)
+        """Model and settings of the descriptors. (Not the precision: it moves them by less than pictures differ.)
 
         Raises:
             ValueError: The model is a function, which has no weights to be told from others by.
@@ -264,7 +264,7 @@ class Embedder:
         Args:
             frames: Its pictures in the order of time, at least one, as :meth:`embed` takes them. Of a sequence that
                 has a length, only the chosen frames are looked at.
-            video: Which frames, and how they are joined; by custom the paper's: 15, even, 3 runs, mean.
+            video: Choice of frames, and how they are joined (default: the paper's: 15, even, 3 segments, mean).
 
         Returns:
             runs·descriptor_dim float32.

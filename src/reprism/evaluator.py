@@ -38,7 +38,7 @@ from reprism.progress import Progress, step
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model scored on a data set, by which protocol, and the descriptors behind it.
+    """Scores of a model on a data set, with the protocol and the descriptors behind them.
 
     Attributes:
         name: Name of the model: its file, or its class.

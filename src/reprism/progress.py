@@ -1,4 +1,4 @@
-"""How long work says how far it is: by calling a function that it was given."""
+"""Progress of long work, told by calling a function."""
 
 from __future__ import annotations
 

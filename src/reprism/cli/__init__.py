@@ -41,7 +41,7 @@ COMMANDS = {
     "serve": "Serve a gallery over HTTP, with a page to search it in a browser.",
     "data": "Check a data set on disk, or draw one.",
 }
-"""What each command does, by its name: that of the module here that holds it."""
+"""Description of each command, by name; the module of the same name holds it."""
 
 _HELP = """\
 usage: reprism COMMAND [OPTIONS]

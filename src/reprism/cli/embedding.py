@@ -22,7 +22,7 @@ Device = Annotated[str | None, tyro.conf.arg(help="Device, such as cuda or cpu (
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """How pictures and tracklets become descriptors."""
+    """Settings by which pictures and tracklets become descriptors."""
 
     flip: bool = True
     """Add the mirrored image's descriptor, as the field's test protocol does (twice the work)."""

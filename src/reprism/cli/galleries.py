@@ -1,4 +1,4 @@
-"""What commands on galleries share: opening one with its own model, and moments in time."""
+"""Shared by commands on galleries: opening one with its own model, and moments in time."""
 
 import getpass
 import os

@@ -1,4 +1,4 @@
-"""What commands show: progress bars, and tables of figures."""
+"""Output of commands: progress bars, and tables of figures."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def unused(path: Path) -> Path:
 
 
 class _Rate(rich_progress.ProgressColumn):
-    """How many a second, lately."""
+    """Recent rate per second."""
 
     def render(self, task: rich_progress.Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:,.1f}/s", style="progress.data.speed")

@@ -1,4 +1,4 @@
-"""What a data set on disk holds, beside what it should hold: counts, missing and unreadable images, lost queries."""
+"""Check a data set on disk: counts beside the published ones, missing and unreadable images, lost queries."""
 
 from __future__ import annotations
 

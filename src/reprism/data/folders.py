@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class Naming:
-    """How a data set names its images.
+    """The naming scheme of a data set's images.
 
     Attributes:
         title: The data set's name, for messages.

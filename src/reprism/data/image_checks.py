@@ -1,4 +1,4 @@
-"""What is asked of an image before it is decoded: few bytes can claim much memory, or hours of a decoder's time."""
+"""Checks of an image before it is decoded: few bytes can claim much memory, or hours of a decoder's time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_SIDE = 2**15
 """Longest side decoded, in pixels: four times that of an 8K video frame."""
 
 MAX_RATIO = 100
-"""How many times longer than the other a side may be. A person's crop is three times as high as wide."""
+"""Maximum ratio of an image's sides. A person's crop is three times as high as wide."""
 
 MAX_SCANS = 100
 """Most scans of a JPEG that is decoded. Each costs a pass over all its pixels, however few bytes it has; progressive

@@ -24,7 +24,7 @@ from reprism.data.sampling import Draw
 from reprism.progress import Count
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-"""What is decoded. Pillow knows dozens more; some start other programs (EPS) or are little tested."""
+"""Formats that are decoded. Pillow knows dozens more; some start other programs (EPS) or are little tested."""
 
 MAX_PIXELS = 2**26
 """Largest image decoded: 67 million pixels, two 8K video frames. A file beyond it is taken for an attack."""

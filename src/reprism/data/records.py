@@ -1,4 +1,4 @@
-"""What a re-identification data set is, once read: three parts of images or tracklets, with identities and cameras."""
+"""A re-identification data set: three splits of images or tracklets, with identities and cameras."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class ReIDDataset:
 
     @cached_property
     def train_images(self) -> tuple[Sample, ...]:
-        """What a network is trained on: the images of ``train``, or every frame of its tracklets."""
+        """Training images: those of ``train``, or every frame of its tracklets."""
         return as_images(self.train)
 
     @cached_property

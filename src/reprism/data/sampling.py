@@ -1,4 +1,4 @@
-"""Which images make up a training batch: P identities, K images of each."""
+"""Sample training batches: P identities, K images of each."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _INTERPOLATIONS = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images are brought to what a network was trained on. It travels with the weights.
+    """Size and normalisation of a network's input. It travels with the weights.
 
     Attributes:
         size: Height and width in pixels, at most ``MAX_SIDE``. The paper's: 384×192.

@@ -1,4 +1,4 @@
-"""Which frames of a tracklet are looked at, and how they are to be joined (paper section 4.2, Table 5)."""
+"""Choose the frames of a tracklet, and how their descriptors are joined (paper section 4.2, Table 5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Sampling = Literal["even", "random", "all"]
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """How a tracklet becomes one descriptor.
+    """Settings by which a tracklet becomes one descriptor.
 
     Attributes:
         frames: Number of frames to use of a tracklet.
@@ -38,7 +38,7 @@ class VideoSettings:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected {' or '.join(allowed)}")
         if not 1 <= self.runs <= self.frames:
             raise ValueError(
-                f"runs={self.runs} and frames={self.frames}: expected at least 1 run of at least one frame"
+                f"runs={self.runs} and frames={self.frames}: expected 1 or more segments of at least one frame"
             )
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: it must not be negative")

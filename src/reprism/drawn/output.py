@@ -1,4 +1,4 @@
-"""What the drawn data sets share: which identities, which files, how they are written."""
+"""Shared by the drawn data sets: identities, files, and how they are written."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How well descriptors rank: protocols, exact blocked ranking, metrics."""
+"""Evaluation of descriptors: protocols, exact blocked ranking, metrics."""

@@ -1,4 +1,4 @@
-"""What a distance means: error rates of a threshold, and the probability that a match is right.
+"""Calibrate distances: error rates of a threshold, and the probability that a match is right.
 
 Everything is counted from a labelled query and gallery, block by block: how far apart pairs of one person and of two
 people are, and the nearest gallery items of every query.
@@ -42,7 +42,7 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a threshold on the distance does, pair by pair.
+    """Error rates of a threshold on the distance, pair by pair.
 
     Attributes:
         wanted_fmr: The false match rate asked for.
@@ -66,7 +66,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class OpenSetPoint:
-    """What a threshold on the distance of the best match does in a search of a gallery.
+    """Error rates of a threshold on the distance of the best match in a gallery search.
 
     Attributes:
         false_alarm_rate: Of queries whose person is not in the gallery, the share that get an answer.

@@ -193,7 +193,7 @@ def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: i
     if runs < 1 or one.shape[1] != rows.shape[1] or rows.shape[1] % (runs * parts):
         raise ValueError(
             f"query and gallery are {one.shape[1]} and {rows.shape[1]} wide; expected the same width, a multiple of "
-            f"the {parts} parts of {partition}, times {runs} run(s)"
+            f"the {parts} parts of {partition}, times {runs} segment(s)"
         )
     squares = (rows - one).square().view(len(rows), runs, parts, -1)
     shares: np.ndarray = squares.sum((1, 3)).numpy()

@@ -1,4 +1,4 @@
-"""Who is who: labels of any kind as codes, the true matches of each query, and what its own camera saw."""
+"""Identities as integer codes: the true matches of each query, and the rows that its own camera saw."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True)
 class Identities:
-    """Who is who, as integer codes: gallery rows grouped by identity, and where each query's group lies."""
+    """Identities as integer codes: gallery rows grouped by identity, and where each query's group lies."""
 
     members: np.ndarray  # M gallery rows grouped by identity, ascending inside a group
     group_start: np.ndarray  # N

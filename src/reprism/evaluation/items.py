@@ -46,7 +46,7 @@ def evaluate_items(
 
     Raises:
         ValueError: Some items have a camera and others none; re-ranking is asked for together with single shots or
-            all pairs of runs; and all that :func:`reprism.evaluate` raises.
+            all pairs of segments; and all that :func:`reprism.evaluate` raises.
     """
     known = {item.camid is not None for item in (*query_items, *gallery_items)}
     if len(known) == 2:
@@ -63,7 +63,9 @@ def evaluate_items(
         gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[place] for place in wanted]
     if rerank is not None:
         if single_shot_trials or options.pop("all_pairs_runs", 1) != 1:
-            raise ValueError("re-ranking compares every item with every other: not with single shots or pairs of runs")
+            raise ValueError(
+                "re-ranking compares every item with every other: not with single shots or pairs of segments"
+            )
         warn_of_collapse(gallery)
         labels = _labels(query_items, gallery_items)
         return evaluate_distances(RerankedDistances(query, gallery, **rerank), **labels, **options)

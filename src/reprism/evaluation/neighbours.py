@@ -11,7 +11,7 @@ from reprism.progress import Count
 
 
 class Neighbours(NamedTuple):
-    """What lies nearest to each of N query rows.
+    """The nearest gallery rows of each of N query rows.
 
     Attributes:
         rows: N×k int64, gallery rows, nearest first; equal distances in gallery order.

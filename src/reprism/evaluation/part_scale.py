@@ -136,7 +136,7 @@ class PartScale:
             The scale; None where there are too few pairs of strangers.
 
         Raises:
-            ValueError: A width that is no multiple of parts and runs, or rows and items that do not agree.
+            ValueError: A width that is no multiple of parts and segments, or rows and items that do not agree.
         """
         one, other = as_matrix(query, "query"), as_matrix(gallery, "gallery")
         for name, rows, items in (("query", one, query_items), ("gallery", other, gallery_items)):
@@ -202,14 +202,14 @@ def pair_distances(
         K×P float32, in the order of ``partition.parts``.
 
     Raises:
-        ValueError: A width that is no multiple of parts and runs.
+        ValueError: A width that is no multiple of parts and segments.
     """
     one, other = as_matrix(query, "query"), as_matrix(gallery, "gallery")
     parts, width = len(partition.parts), one.shape[1]
     if width != other.shape[1] or width % (runs * parts):
         raise ValueError(
             f"query and gallery are {width} and {other.shape[1]} wide: expected the same width, a multiple of the "
-            f"{parts} parts of {partition}, times {runs} run(s)"
+            f"{parts} parts of {partition}, times {runs} segment(s)"
         )
     found = np.empty((len(pairs[0]), parts), np.float32)
     step = max(1, _BLOCK // width)

@@ -34,7 +34,7 @@ class Reranking:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a model is evaluated on a data set.
+    """The protocol by which a model is evaluated on a data set.
 
     The defaults are the field's usual protocol: single query, the whole gallery, same-camera matches ignored, the
     mirrored image added. ``dataclasses.replace`` changes a field.
@@ -172,7 +172,7 @@ class Protocol:
         video = self.video
         return (
             f"{video.frames} frames of a tracklet ({video.sampling}) in {video.runs} "
-            f"run{'s' if video.runs > 1 else ''}, {video.pooling} of each, compared by {self.comparison}"
+            f"segment{'s' if video.runs > 1 else ''}, {video.pooling} of each, compared by {self.comparison}"
         )
 
     def as_dict(self, dataset: ReIDDataset) -> Mapping[str, Any]:

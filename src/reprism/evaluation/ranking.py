@@ -1,4 +1,4 @@
-"""How well descriptors rank a gallery: mean average precision, CMC and mINP, exactly, in bounded memory.
+"""Rank a gallery by descriptors: mean average precision, CMC and mINP, exactly, in bounded memory.
 
 All three need one thing per query: the ranks of its true matches. A rank is one more than the number of
 gallery rows that come before the match, so it is *counted*: no query × gallery matrix is kept, none sorted.
@@ -34,7 +34,7 @@ _BLOCK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RankingMetrics:
-    """What a ranking scored. Figures are fractions in [0, 1], never percent.
+    """Scores of a ranking. Figures are fractions in [0, 1], never percent.
 
     The per-query arrays are in the order of the queries (of single-gallery-shot trials, one after the other); every
     mean derives from them, so both definitions of average precision are at hand whichever one ``ap`` names.

@@ -28,7 +28,7 @@ _TILE_ELEMENTS = 2**20
 
 
 class RefinedDistances(Distances):
-    """What :class:`EuclideanDistances` computes, to within rounding near every match, and on its right side elsewhere.
+    """Distances as of :class:`EuclideanDistances`: to within rounding near a match, on its right side elsewhere.
 
     The distances of the matches, and all that are as close to one as bfloat16 can err, are float32 sums taken row by
     row: identical gallery rows have identical distances there.

@@ -42,7 +42,7 @@ class Projection:
 
     @cached_property
     def digest(self) -> str:
-        """What tells it from any other."""
+        """Digest that tells it from any other."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What is true of a gallery as a whole, and the database that it lies in."""
+"""A gallery's information, and the database that it lies in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS, PROJECTIONS, ERASING = "rows", "projections", "erasing"
 """The tables: the gallery's own; what its descriptors passed; and one that is there while an erasure is unfinished."""
 
 VECTOR_INDEX = f"{DESCRIPTOR}_idx"
-"""What LanceDB calls the index over descriptors."""
+"""LanceDB's name of the index over descriptors."""
 
 ASKED_AT_ONCE = 1000
 """Ids in one condition."""
@@ -37,7 +37,7 @@ class GalleryBusyError(GalleryError):
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """What is true of every row, kept in the table's own schema: it changes together with them, or not at all."""
+    """Information about all rows, kept in the table's own schema: it changes together with them, or not at all."""
 
     kind: DescriptorKind
     storage: Storage

@@ -1,4 +1,4 @@
-"""What makes a gallery on a local disk outlive a power cut.
+"""Let a gallery on a local disk outlive a power cut.
 
 LanceDB writes a transaction's files, then a manifest that names them, and leaves it to the system when they come to the
 disk: that may take half a minute, in any order. A power cut meanwhile leaves manifests that are empty, or that name
@@ -25,7 +25,7 @@ from reprism.files import one_at_a_time, sync_file, sync_folder, write_json
 from reprism.gallery.database import ERASING, PROJECTIONS, ROWS, GalleryBusyError, GalleryError, connect
 
 LOCK, CONFIRMED = ".writing", ".confirmed"
-"""What whoever writes holds; and the last manifest of each table that is on the disk, with all that it names."""
+"""File that a writer locks; and file of each table's last manifest that is on the disk, with all that it names."""
 
 _ASIDE = ".unconfirmed"
 _READ_AT_ONCE = 2**16  # rows

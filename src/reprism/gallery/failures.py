@@ -1,4 +1,4 @@
-"""What went wrong in a gallery's storage, in words: LanceDB's own are long, and name lines of its source."""
+"""Explain failures of a gallery's storage: LanceDB's own messages are long, and name lines of its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a gallery may be found, as a condition that the table understands."""
+"""Filters of a gallery's rows, as conditions that the table understands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reprism.gallery.rows import as_utc
 
 @dataclass(frozen=True)
 class Filter:
-    """What a row must be to be found; every condition must hold, and an empty one holds always.
+    """Conditions that a row must meet to be found. All must hold; an empty one always does.
 
     Attributes:
         cameras: One of these cameras. A row of unknown camera is of none.

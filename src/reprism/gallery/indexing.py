@@ -34,7 +34,7 @@ _GATHERED_AFTER = 100  # writes, each of which makes files of its own
 
 @dataclass
 class Indexing:
-    """What came of putting items into a gallery.
+    """Result of indexing items into a gallery.
 
     Attributes:
         added: Rows that came in.
@@ -120,7 +120,7 @@ class _Decoder:
     def __call__(self, item: IndexItem) -> _Decoded:
         frames: list[Tensor] = []
         thumbnail, unreadable = None, []
-        # A short tracklet's last frame counts once: here are no runs to be filled.
+        # A short tracklet's last frame counts once: here are no segments to be filled.
         for place in dict.fromkeys(choose_frames(len(item.paths), self.most_frames)):
             try:
                 image = read_image(item.paths[place])

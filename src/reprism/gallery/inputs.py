@@ -1,4 +1,4 @@
-"""What is to be put into a gallery, as files and tables name it: images, and tracklets of several."""
+"""Find what to index: images, and tracklets of several, as files and tables name them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gallery holds of an image or a tracklet, and how that lies in a Lance table."""
+"""Rows of a gallery: what it holds of an image or a tracklet, and how that lies in a Lance table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What is stored of an entry, but for its descriptor and thumbnail.
+    """A stored entry, without its descriptor and thumbnail.
 
     Attributes:
         id: 32 hexadecimal digits made from the key: safe in a URL.

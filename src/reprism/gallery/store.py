@@ -45,7 +45,7 @@ class Store:
 
     @property
     def info(self) -> GalleryInfo:
-        """What is true of every row."""
+        """Information about all rows."""
         return GalleryInfo.of(self.uri, self.table.schema)
 
     @property

@@ -57,7 +57,7 @@ class BackboneError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one class of networks computes its last map.
+    """A class of networks, and how it computes its last map.
 
     Attributes:
         network: The class, as timm builds it.

@@ -29,7 +29,7 @@ from reprism.notation import Partition
 
 _HEADER_KEY = "reprism"
 _FORMAT, _WITH_KINDS = 1, 2
-"""What a header's ``format`` may be; of the second, which earlier versions refuse, a pooling or a head is named."""
+"""Values of a header's ``format``. The second, which earlier versions refuse, names a pooling or a head."""
 
 
 class CheckpointError(ValueError):

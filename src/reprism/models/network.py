@@ -19,7 +19,7 @@ from reprism.notation import Part, Partition
 
 @dataclass(frozen=True, slots=True)
 class PartOutput:
-    """What a part network says of a batch of B images.
+    """Output of a part network for a batch of B images.
 
     Attributes:
         parts: The partition's parts, in the order of the descriptor's columns.

@@ -15,7 +15,7 @@ from reprism.models.network import PartNet
 
 @dataclass(frozen=True)
 class Started:
-    """What a network took from a file, by unit: ``trunk``, ``branches.p2``, ``heads.p2s1``, ``pool``.
+    """Units that a network took from a file: ``trunk``, ``branches.p2``, ``heads.p2s1``, ``pool``.
 
     Attributes:
         taken: Units whose weights are now the file's; of a branch that the file has not, with the branch they are of.

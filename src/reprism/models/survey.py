@@ -1,4 +1,4 @@
-"""What a network costs: parameters, floating-point operations, descriptor width, speed here."""
+"""Measure the cost of networks: parameters, floating-point operations, descriptor width, speed here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BACKBONES = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """Cost of a network.
 
     Attributes:
         backbone: Its name.

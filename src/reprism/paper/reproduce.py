@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Budget:
-    """What may differ from the paper's settings, for smaller budgets; the tables then say so.
+    """Settings that may differ from the paper's, for smaller budgets; the tables then say so.
 
     Attributes:
         recipe: Everything that an experiment does not set itself.
@@ -119,7 +119,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row says of one target.
+    """Figures of one row for one target.
 
     Attributes:
         method: The row.

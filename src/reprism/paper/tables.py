@@ -1,4 +1,4 @@
-"""What the paper published, cell by cell, beside the experiment that measures the same here (paper section 4).
+"""The paper's published figures, cell by cell, beside the experiments that measure the same here (paper section 4).
 
 Figures are percent, rank-1 then mAP, as printed. Rows of other authors' systems are quoted: no experiment stands beside
 them. Table 10 is ours: the network's relatives, which the notation names, trained alike; nothing is published for them.
@@ -43,7 +43,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """What to train and how to test it; everything else is as the recipe says.
+    """A training and its test; everything else is as the recipe says.
 
     Attributes:
         partition: Of the network.

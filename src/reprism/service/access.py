@@ -1,4 +1,4 @@
-"""Who may do what: tokens with scopes, and what protects a service that asks for none."""
+"""Access: tokens with scopes, and the protection of a service without tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKENS_VARIABLE = "REPRISM_TOKENS"
 """The environment variable that tokens may stand in, as in a file."""
 
 LOCAL_HOSTS = ("127.0.0.1", "::1")
-"""What a service without tokens may listen on: this machine's own addresses."""
+"""Addresses that a service without tokens may listen on: this machine's own."""
 
 _LOCAL_AUTHORITY = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 """A Host header, in lower case, by which a browser reaches this machine itself."""

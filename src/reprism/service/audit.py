@@ -1,4 +1,4 @@
-"""What was done to a gallery, by whom and when: a file of JSON lines that only grows.
+"""The audit log of a gallery, what was done by whom and when: a file of JSON lines that only grows.
 
 A search is one line. A change (``add``, ``erase``) is two: one with the state ``begun``, on the disk before anything is
 changed, and one with ``done`` or ``failed``; both carry the same ``event``. A change that cannot be noted as begun is

@@ -21,7 +21,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 HEADER_SECONDS = 10.0
-"""How long a connection may take to send the headers of its next request, from when it could have begun."""
+"""Seconds that a connection may take to send the headers of its next request."""
 
 _OTHER_FILES = 1024  # of the gallery, above all
 _OURS = ("reprism.service.access", "reprism.service.api")

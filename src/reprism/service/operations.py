@@ -1,4 +1,4 @@
-"""What is done to a gallery for its clients: each step in the thread that it belongs to, none in the event loop."""
+"""Operations on a gallery for its clients: each step in the thread that it belongs to, none in the event loop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class UnavailableError(Exception):
 
 
 class Found(NamedTuple):
-    """What a search gave.
+    """Result of a search.
 
     Attributes:
         matches: Best first.
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
 
 class _Erasure(NamedTuple):
-    """What one client wants erased."""
+    """One client's request to erase."""
 
     who: str
     id: str | None = None

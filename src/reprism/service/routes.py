@@ -51,7 +51,7 @@ Work = Annotated[Operations, Depends(_operations)]
 Who = Annotated[Holder, Depends(_holder)]
 Id = Annotated[RowId, Path(description="A row's id.")]
 Identity = Annotated[str, Path(description="An identity.", min_length=1, examples=["ada"])]
-"""Of any length: what was indexed from a table has no limit."""
+"""Text of any length: what was indexed from a table has no limit."""
 
 
 class _AnyName(Convertor[str]):

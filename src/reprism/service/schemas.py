@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP, as the OpenAPI document describes it."""
+"""Requests and answers over HTTP, as the OpenAPI document describes them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Moment = Annotated[
 
 
 class SearchQuery(BaseModel):
-    """What matches a search wants."""
+    """Matches that a search asks for."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,7 +52,7 @@ class SearchQuery(BaseModel):
 
 
 class ImageFacts(BaseModel):
-    """What is known of a picture that is put in."""
+    """Details of a picture that is added."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -109,7 +109,7 @@ class Match(Image):
 
 
 class Seconds(BaseModel):
-    """What an answer took, waiting included."""
+    """Seconds that an answer took, waiting included."""
 
     embed: float = Field(description="Decoding and the network.", examples=[0.031])
     search: float = Field(examples=[0.008])
@@ -123,13 +123,13 @@ class SearchAnswer(BaseModel):
 
 
 class Added(BaseModel):
-    """What a picture that was put in is called."""
+    """Id of a picture that was added."""
 
     id: str = Field(examples=[_ID])
 
 
 class Erased(BaseModel):
-    """How many rows went."""
+    """Number of rows erased."""
 
     erased: int = Field(examples=[3])
 
@@ -143,7 +143,7 @@ class Index(BaseModel):
 
 
 class Statistics(BaseModel):
-    """What is in the gallery."""
+    """Counts and settings of the gallery."""
 
     rows: int = Field(examples=[100012])
     identities: int = Field(description="Known ones.", examples=[751])
@@ -162,7 +162,7 @@ class Statistics(BaseModel):
 
 
 class Session(BaseModel):
-    """What whoever asks may do here."""
+    """Rights of the caller."""
 
     scopes: list[Scope] = Field(examples=[["search"]])
     tokens: bool = Field(description="Whether tokens are asked for.", examples=[True])
@@ -170,13 +170,13 @@ class Session(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service is there, and can read its gallery."""
+    """The service runs and can read its gallery."""
 
     status: Literal["ok"] = "ok"
 
 
 class Problem(BaseModel):
-    """What is wrong, and what would be right."""
+    """The mistake, and what was expected."""
 
     detail: str
 

@@ -1,4 +1,4 @@
-"""What bounds a service: how large, how many, how long."""
+"""Limits of a service: sizes, numbers, times."""
 
 from __future__ import annotations
 

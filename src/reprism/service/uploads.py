@@ -1,4 +1,4 @@
-"""What is uploaded: read within limits, never written to disk, and decoded only once it is known to be bearable."""
+"""Uploads: read within limits, never written to disk, and decoded only once checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURE = "image"
 """The form's field that holds the picture."""
 
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"RIFF": "WEBP"}
-"""How the formats that are taken begin: those of cameras and browsers."""
+"""First bytes of the formats that are taken: those of cameras and browsers."""
 
 _MOST_FIELDS = 16
 _LONGEST_FIELD = 4096  # bytes

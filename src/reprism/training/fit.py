@@ -44,7 +44,7 @@ _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mix
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a run left behind.
+    """Result of a run.
 
     Attributes:
         folder: Run folder: ``environment.json``, ``metrics.json``, ``model.safetensors``, ``last.ckpt`` (to resume

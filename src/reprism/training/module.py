@@ -30,7 +30,7 @@ from reprism.training.recipes import RecipeError, TrainerSettings
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How ingredients are trained; what they are made of does not matter to it.
+    """Settings by which ingredients are trained, whatever they are made of.
 
     Attributes:
         epochs: Passes over the sampler.

@@ -206,7 +206,7 @@ class TrainerSettings(_Settings):
     log_every: Annotated[Positive, NotComputed] = 10
     """Steps between log lines."""
     loggers: Annotated[tuple[LoggerName, ...], NotComputed] = ("tensorboard",)
-    """Where losses and scores are logged beside csv/, which is always written; wandb and mlflow must be installed."""
+    """Logs of losses and scores beside csv/, which is always written; wandb and mlflow must be installed."""
 
 
 class Recipe(_Settings):
