@@ -57,7 +57,7 @@ class DemoSettings:
         train_identities: People to train on.
         test_identities: Other people, to look for.
         cameras: Places that all of them are seen at, 2 to 6.
-        images_per_camera: How often a camera sees a person; of a test person, once as a query.
+        images_per_camera: Number of times that a camera sees a person; of a test person, once as a query.
         distractors: Gallery images of strangers, or of nobody.
         size: Height and width of the images in pixels.
         partition: The network's branches and parts.
@@ -187,8 +187,8 @@ def search_demo(
 
     Args:
         out: The folder of :func:`run_demo`; gets ``gallery/`` and ``search.html``.
-        people: How many are looked for, each in all cameras but the query's own.
-        top: How many matches of each.
+        people: Number of people to look for, each in all cameras but the query's own.
+        top: Number of matches of each.
         progress: Called while images go in.
 
     Returns:

@@ -40,7 +40,7 @@ class DescriptorKind:
         fingerprint: The network's (:func:`reprism.models.checkpoint.fingerprint`).
         partition: Its notation, which says what part a column belongs to.
         dim: Columns of a descriptor.
-        flip: Whether the mirrored picture counts too.
+        flip: Whether descriptors include the mirrored image.
     """
 
     fingerprint: str
@@ -70,7 +70,7 @@ def describe(model: PartNet | ForeignNet, images: Tensor, flip: bool = True) -> 
     Args:
         model: A network in eval mode.
         images: B×3×H×W, normalised as the model's preprocessing says.
-        flip: Whether the mirrored image counts too (the released code's test protocol).
+        flip: Add the mirrored image's descriptor (the released code's test protocol).
 
     Returns:
         B×descriptor_dim float32, rows of length 1.
@@ -237,7 +237,7 @@ class Embedder:
         """Describe a data set's images, decoded by ``workers`` processes beside the network.
 
         Args:
-            samples: What :func:`reprism.open_dataset` gave.
+            samples: A data set that :func:`reprism.open_dataset` opened.
             workers: Processes that decode; 0 decodes in this one.
             progress: Called with the number done and the number of all after every batch.
 
@@ -295,7 +295,7 @@ class Embedder:
         many tracklets there are.
 
         Args:
-            tracklets: What :func:`reprism.open_dataset` gave.
+            tracklets: A data set that :func:`reprism.open_dataset` opened.
             video: As in :meth:`embed_tracklet`.
             workers: Processes that decode; 0 decodes in this one.
             progress: Called with the number done and the number of all after every tracklet.

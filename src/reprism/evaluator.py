@@ -197,7 +197,7 @@ def evaluate_model(
     Args:
         model: A model file, a :class:`PartNet`, an :class:`Embedder`, or any function or module that takes a B×3×H×W
             batch and returns B×D descriptors; the last with a ``preprocessing``.
-        dataset: What :func:`reprism.open_dataset` gave, or one of your own.
+        dataset: A data set that :func:`reprism.open_dataset` opened, or one of your own.
         protocol: How to rank and score (default: ``Protocol()``).
         preprocessing: Size, mean and deviation of the images that a function or module takes.
         batch_size, precision, device: Settings of the embedder; an :class:`Embedder` has its own.

@@ -31,11 +31,11 @@ def open_dataset(
     """Open a data set that lies on disk.
 
     Args:
-        name: Which data set: a key of ``LOADERS``; or ``package.module:load``, a loader of your own, whose module
+        name: Name of the data set, a key of ``LOADERS``; or ``package.module:load``, a loader of your own, whose module
             :func:`reprism.trust` knows. It is called with the folder and the options.
-        root: Its folder; of ``csv``, the table.
+        root: Folder of the data set; for ``csv``, the table.
         progress: Called by loaders that have long work to do (the first opening of ``cuhk-03.mat``).
-        **options: What the data set's own loader takes beside the folder; text will do for numbers.
+        **options: Options of the data set's loader; numbers may be given as text.
 
     Raises:
         ValueError: No data set of this name is known, it has no such option, or its loader is not trusted.

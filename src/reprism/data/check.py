@@ -134,9 +134,9 @@ def training_faults(dataset: ReIDDataset, ids_per_batch: int, processes: int = 1
     """List what keeps a data set from being trained on, each as one sentence with its remedy; empty if nothing does.
 
     Args:
-        dataset: What :func:`reprism.open_dataset` gave.
+        dataset: A data set that :func:`reprism.open_dataset` opened.
         ids_per_batch: P of the identity sampler, identities in each process's batch.
-        processes: How many processes train together.
+        processes: Number of processes that train together.
     """
     identities = dataset.num_train_identities
     if not identities:
@@ -162,9 +162,9 @@ def require_trainable(dataset: ReIDDataset, ids_per_batch: int, processes: int =
     """Refuse a data set that cannot be trained on and then evaluated, before any work is spent on it.
 
     Args:
-        dataset: What :func:`reprism.open_dataset` gave.
+        dataset: A data set that :func:`reprism.open_dataset` opened.
         ids_per_batch: P of the identity sampler, identities in each process's batch.
-        processes: How many processes train together.
+        processes: Number of processes that train together.
 
     Raises:
         DataError: No training image, fewer training identities than a step takes, an empty query or gallery, or no
@@ -213,8 +213,8 @@ def check_dataset(
     """Count and look through a data set.
 
     Args:
-        dataset: What :func:`reprism.open_dataset` gave.
-        decode: Whether to decode every image, minutes at the size of the known data sets; otherwise folders are listed.
+        dataset: A data set that :func:`reprism.open_dataset` opened.
+        decode: Decode every image, minutes at the size of the known data sets; otherwise folders are listed.
         ids_per_batch: P of the identity sampler; fewer training identities cannot fill a batch.
         images_per_id: K of the identity sampler; training identities with fewer images repeat some in a batch.
         progress: Called as ``progress(what, done, total)``.

@@ -67,7 +67,7 @@ def load(
         root: The folder with ``cuhk-03.mat``, or with ``labeled`` and ``detected`` in the folder form.
         boxes: ``labelled`` (drawn by hand) or ``detected``.
         protocol: ``new`` or ``classic``; the folder form has the new one only.
-        split: Which of the classic protocol's splits, 0 … 19.
+        split: Number of the classic protocol's split, 0 … 19.
         cache: Another folder for the images of ``cuhk-03.mat``, where the one beside it cannot be written.
         progress: Called as ``progress(what, done, total)`` while they are written.
 

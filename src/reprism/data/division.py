@@ -18,7 +18,7 @@ def hold_out(dataset: ReIDDataset, share: float, seed: int = 0) -> tuple[ReIDDat
     The test set takes no part: what is chosen by the people set aside says nothing of it.
 
     Args:
-        dataset: What is trained on.
+        dataset: The data set to train on.
         share: Share of the training identities to set aside, between 0 and 1; at least two are.
         seed: Random seed of the choice.
 

@@ -110,7 +110,7 @@ def find_root(root: str | PathLike[str], wanted: Sequence[str], title: str, with
     """Find the folder that holds all of ``wanted``: ``root``, a folder in it, or one of its parents.
 
     Args:
-        root: What the user gave.
+        root: Folder that the user gave.
         wanted: Paths of files or folders that must be there, from the folder looked for.
         title: The data set's name, for messages.
         within: Names of other folders in it, from which it is looked for upwards too.

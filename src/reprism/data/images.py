@@ -91,7 +91,7 @@ def convert_image(image: Image.Image, name: str = "the image") -> torch.Tensor:
 
     Args:
         image: Of any mode with 8 bits per channel.
-        name: What errors call it.
+        name: Its name in errors.
 
     Returns:
         uint8, 3×H×W, RGB, upright.
@@ -209,7 +209,7 @@ class DecodedImages:
     Market-1501's training part takes 318 MB.
 
     Args:
-        samples: What to decode.
+        samples: Images to decode.
         on_error: ``raise`` at the first image that cannot be read, or ``skip`` it.
         progress: Called as ``progress(done, total)`` after each image.
 

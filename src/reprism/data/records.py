@@ -43,7 +43,7 @@ class Tracklet:
     """One person on one walk past one camera: some frames, in their order.
 
     Attributes:
-        folder: Where the frames lie.
+        folder: Folder of the frames.
         names: Their paths from there, at least one. (A million of these take a tenth of the memory of paths.)
         pid: The identity, as in ``Sample``.
         camid: The camera, as in ``Sample``.

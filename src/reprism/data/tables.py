@@ -112,7 +112,7 @@ def frame_order(frames: Sequence[str], name: str) -> list[int]:
 
     Args:
         frames: What the table says of each image.
-        name: What errors call the tracklet.
+        name: Name of the tracklet in errors.
 
     Raises:
         DataError: Some have a frame and others none, or some are numbers and others names.
@@ -144,7 +144,7 @@ def role_of(path: str, pid: str, role: str, market_labels: bool | None, where: s
         role: What the table says of it: ``junk``, ``distractor``, ``person`` or nothing. Anything but nothing decides.
         market_labels: Whether the identity -1 means junk and 0 a distractor, as in Market-1501. None: where the file's
             name is of Market-1501's form and has that identity too.
-        where: What errors call the row.
+        where: Name of the row in errors.
 
     Raises:
         DataError: There is no such role.

@@ -22,7 +22,7 @@ class TrackletSet(Dataset[tuple[torch.Tensor, int]]):
     Args:
         samples: The tracklets.
         transform: From uint8 3×H×W to tensors of one size, 3×height×width.
-        video: Which frames are chosen.
+        video: Choice of frames.
 
     Raises:
         ImageError: A frame cannot be read, when its tracklet is asked for; names it.

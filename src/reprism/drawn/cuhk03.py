@@ -49,9 +49,9 @@ def render_cuhk03(
 
     Args:
         root: The folder to write; it may exist if it is empty.
-        train_identities: How many identities the new protocol trains with, 1 or more.
-        test_identities: How many others it tests with, 1 or more; also the size of the classic test sets.
-        images_per_camera: How often a camera sees an identity, 2 to 5.
+        train_identities: Number of identities that the new protocol trains with, 1 or more.
+        test_identities: Number of other identities to test with, 1 or more; also the size of the classic test sets.
+        images_per_camera: Number of times that a camera sees an identity, 2 to 5.
         size: Height and width of the largest images in pixels, at least (26, 13).
         seed: The same seed gives the same images and tables.
         progress: Called as progress(done, total) after every image.
@@ -200,9 +200,9 @@ def render_cuhk03_np(
 
     Args:
         root: The folder to write, parent of ``labeled`` and ``detected``; it may exist if it is empty.
-        train_identities: How many identities to train with, 1 or more.
-        test_identities: How many others to test with, 1 or more.
-        images_per_camera: How often a camera sees an identity, 2 or more.
+        train_identities: Number of identities to train with, 1 or more.
+        test_identities: Number of other identities to test with, 1 or more.
+        images_per_camera: Number of times that a camera sees an identity, 2 or more.
         size: Height and width of the images in pixels, at least (16, 8).
         seed: The same seed gives the same files.
         progress: Called as progress(done, total) after every image.

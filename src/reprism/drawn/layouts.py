@@ -50,13 +50,13 @@ def render_market1501(
 
     Args:
         root: The folder to write; it may exist if it is empty.
-        train_identities: How many identities to train with, 1 or more.
-        test_identities: How many others to test with, 1 or more.
+        train_identities: Number of identities to train with, 1 or more.
+        test_identities: Number of other identities to test with, 1 or more.
         cameras: 2 to 6.
-        images_per_camera: How often a camera sees an identity, 2 or more.
-        junk: How many badly cut boxes the gallery gets (pid -1): parts of a body, or mostly background.
-        distractors: How many boxes with a stranger or nobody the gallery gets (pid 0).
-        gt_bbox: Whether to write the folder of hand-drawn boxes, for multi-query evaluation: every image of the test
+        images_per_camera: Number of times that a camera sees an identity, 2 or more.
+        junk: Number of badly cut boxes in the gallery (pid -1): parts of a body, or mostly background.
+        distractors: Number of boxes with a stranger or nobody in the gallery (pid 0).
+        gt_bbox: Write the folder of hand-drawn boxes, for multi-query evaluation: every image of the test
             identities in a tight box, the queries as they are.
         size: Height and width of the images in pixels, at least (16, 8).
         seed: The same seed gives the same files.
@@ -154,13 +154,13 @@ def render_mars(
 
     Args:
         root: The folder to write; it may exist if it is empty.
-        train_identities: How many identities to train with, 1 or more.
-        test_identities: How many others to test with, 1 or more.
+        train_identities: Number of identities to train with, 1 or more.
+        test_identities: Number of other identities to test with, 1 or more.
         cameras: 2 to 6.
-        tracklets_per_camera: How often an identity walks past a camera, 2 or more.
+        tracklets_per_camera: Number of times that an identity walks past a camera, 2 or more.
         frames: The fewest and the most frames of a tracklet, 1 to 999.
-        junk: How many tracklets of badly cut boxes the test part gets (pid -1).
-        distractors: How many tracklets of strangers or nobody the test part gets (pid 0).
+        junk: Number of tracklets of badly cut boxes in the test split (pid -1).
+        distractors: Number of tracklets of strangers or nobody in the test split (pid 0).
         size: Height and width of the images in pixels, at least (16, 8).
         seed: The same seed gives the same files.
         progress: Called as progress(done, total) after every image.

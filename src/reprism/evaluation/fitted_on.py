@@ -41,7 +41,7 @@ class FittedOn:
 
     Attributes:
         fingerprint: The model's (:func:`reprism.models.checkpoint.fingerprint`).
-        flip: Whether the mirrored picture counted too.
+        flip: Whether descriptors include the mirrored image.
         queries: What was searched for.
         rows: What was searched.
         segments: How tracklets were described, where ``queries`` and ``rows`` are ``segments``.

@@ -86,7 +86,7 @@ def expand_queries(
         query: N×D descriptors of ``query_items``.
         gallery: M×D descriptors of ``gallery_items``.
         query_items, gallery_items: Images or tracklets, in the descriptors' order.
-        k: How many gallery rows join.
+        k: Number of gallery rows that join.
 
     Returns:
         N×D, rows of length 1.

@@ -32,7 +32,7 @@ def nearest(
     Args:
         query: N×D float32 or float64.
         gallery: M×D of the same type and device, M at least ``k``.
-        k: How many, at least 1.
+        k: Number of neighbours, at least 1.
         block_bytes: Bound on the working memory, beside the result.
         progress: Called with the query rows done and all of them.
     """

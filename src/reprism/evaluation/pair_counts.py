@@ -63,7 +63,7 @@ class PeopleCounts:
     Attributes:
         same: By person, the accepted pairs of their own.
         first, second: Two people each, of whom a pair was accepted; every two once.
-        different: How many pairs of these two were.
+        different: Number of pairs of these two.
     """
 
     same: np.ndarray

@@ -75,7 +75,7 @@ class PartScale:
     Attributes:
         strangers: By part, 201 quantiles (each half percent) of its squared distance between different people.
         same_person: The same between pictures of one person by different cameras; None where those are not known.
-        stranger_pairs, same_pairs: How many pairs are behind them.
+        stranger_pairs, same_pairs: Number of pairs behind them.
     """
 
     strangers: dict[str, list[float]]

@@ -52,7 +52,7 @@ class Protocol:
         seed: Random seed of the single-shot trials.
         comparison: Compare tracklets by one distance over their segments side by side (``concatenate``, the paper's),
             or by the sum of the distances of every two segments (``all-pairs``, the released code's).
-        video: Which frames of a tracklet are used, and how they are joined.
+        video: Choice of a tracklet's frames, and how they are joined.
         max_rank: Length of the CMC curve.
 
     Raises:

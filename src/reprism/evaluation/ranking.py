@@ -48,7 +48,7 @@ class RankingMetrics:
         ap: The definition that ``mAP`` and ``average_precision`` use.
         lost: ``"exclude"``: means are over the valid queries; ``"zero"``: lost ones score 0 in every mean.
         max_rank: The length of ``cmc``.
-        trials: How many rankings of every query the arrays hold; means are over all of them.
+        trials: Number of rankings of every query in the arrays; means are over all of them.
     """
 
     average_precision_step: np.ndarray

@@ -155,7 +155,7 @@ def average_query_expansion(
     Args:
         query: N×D descriptors, floating-point torch tensor or numpy array.
         gallery: M×D descriptors.
-        k: How many gallery rows join, 1 … M; fewer where so many are ignored that no more are left.
+        k: Number of gallery rows that join, 1 … M; fewer where so many are ignored that no more are left.
         ignored: For each query, the gallery rows that do not join, such as the query itself (default: none).
         block_bytes: Bound on the working memory.
 

@@ -54,7 +54,7 @@ class Projection:
         Args:
             blocks: Gives the rows, N×D floating-point, in as many pieces as suits.
             source_dim: D.
-            dim: How many components to keep, 1 … D.
+            dim: Number of components to keep, 1 … D.
             whitening: The power of its standard deviation that a component is divided by: 0 (none) … 1 (whole).
 
         Raises:

@@ -41,7 +41,7 @@ class Disk:
         folder: The gallery's; None for object storage, which does both by itself or not at all.
 
     Attributes:
-        lock_seconds: How long to wait for another process that writes; None: until it has done.
+        lock_seconds: Maximum seconds to wait for another process that writes (default: until it is done).
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -68,10 +68,10 @@ def index_images(
     Args:
         gallery: Where to.
         embedder: Of the model and settings that the gallery was made with.
-        items: What :func:`reprism.gallery.inputs.find_items` found.
-        threads: How many decode; 0 decodes in this one, between batches.
-        thumbnails: Whether to keep a small picture of each.
-        frames: How many of a tracklet's images are looked at, evenly chosen.
+        items: Items that :func:`reprism.gallery.inputs.find_items` found.
+        threads: Number of threads that decode; 0 decodes in this one, between batches.
+        thumbnails: Keep a small picture of each.
+        frames: Number of a tracklet's images to use, evenly chosen.
         progress: Called with the items done and all of them, those that were there before included.
 
     Raises:

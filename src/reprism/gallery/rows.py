@@ -28,12 +28,12 @@ class Entry:
         key: What it is known by, unique in the gallery: an image's absolute path; of a tracklet its source, camera and
             name. An entry whose key is there already is left out.
         descriptor: Of the model's width; stored with length 1.
-        path: Where the picture lies; of a tracklet its first frame.
-        pid: Who it is, where known.
+        path: Path of the picture; for a tracklet, of its first frame.
+        pid: Identity, where known.
         camid: The camera, where known.
         time: When it was taken, where known, with a time zone.
         tracklet: The tracklet's name, or that of the one an image belongs to.
-        frames: How many pictures the descriptor is made of.
+        frames: Number of pictures that the descriptor is made of.
         source: Where it came from, in the user's words: a site, a video, a batch.
         thumbnail: A small JPEG picture, or none.
     """

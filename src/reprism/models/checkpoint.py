@@ -49,7 +49,7 @@ def save(
         model: The network; its weights are written as they are.
         path: Any name, usually ending in ``.safetensors``; an existing file is replaced.
         recipe: The settings it was trained with, JSON-ready; kept in the header for the record.
-        classifiers: Whether to keep the training identities' classifiers, which descriptors do not need.
+        classifiers: Keep the training identities' classifiers, which descriptors do not need.
 
     Returns:
         The path written.
@@ -143,7 +143,7 @@ def load(
 
     Args:
         path: A file that :func:`save` wrote, or a state dict of the released SCR code (``.pth`` or safetensors).
-        classifiers: Whether to build the classifiers, where the file has them.
+        classifiers: Build the classifiers, where the file has them.
         pool, head: The pooling and head that the model was built with, where they were somebody's own; see
             :func:`build_model`. A file names them. They need not be given if :func:`reprism.trust` knows their module.
 

@@ -20,7 +20,7 @@ class ServiceSettings:
         queue_per_holder: Those of one holder of a token; those beyond are answered 429. None: a quarter of ``queue``,
             or all of it where there is one holder.
         batch_size: Pictures that the network takes at a time, if so many wait.
-        upload_seconds: How long a body may take to arrive.
+        upload_seconds: Maximum seconds for a body to arrive.
         retain: How long rows are kept, counted from the time taken (from the time added where that is unknown); None:
             until they are erased.
         lock_seconds: How long a change waits for another process that writes to the gallery, before it is refused.
