@@ -237,7 +237,7 @@ class Embedder:
         """Describe a data set's images, decoded by ``workers`` processes beside the network.
 
         Args:
-            samples: A data set that :func:`reprism.open_dataset` opened.
+            samples: Images, such as a split of a data set.
             workers: Processes that decode; 0 decodes in this one.
             progress: Called with the number done and the number of all after every batch.
 
@@ -295,7 +295,7 @@ class Embedder:
         many tracklets there are.
 
         Args:
-            tracklets: A data set that :func:`reprism.open_dataset` opened.
+            tracklets: Tracklets, such as a split of a data set.
             video: As in :meth:`embed_tracklet`.
             workers: Processes that decode; 0 decodes in this one.
             progress: Called with the number done and the number of all after every tracklet.
