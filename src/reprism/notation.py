@@ -46,7 +46,7 @@ class Part:
         name: Unique in its partition, e.g. ``p2``, ``p2s1``, ``p3c3``.
         branch: Name of the branch it is pooled from, e.g. ``p2``.
         kind: ``global``, ``stripe`` (top to bottom) or ``channel``.
-        index: 0-based place among the parts of its group; 0 for a global part.
+        index: Index, from 0, among the parts of its group; 0 for a global part.
         count: Number of parts in its group; 1 for a global part.
     """
 
@@ -149,9 +149,9 @@ class Partition:
         Raises:
             KeyError: No part has that name.
         """
-        for place, part in enumerate(self.parts):
+        for index, part in enumerate(self.parts):
             if part.name == name:
-                return slice(place * part_dim, (place + 1) * part_dim)
+                return slice(index * part_dim, (index + 1) * part_dim)
         raise KeyError(f"{self} has no part {name!r}; its parts are {', '.join(p.name for p in self.parts)}")
 
     def __str__(self) -> str:

@@ -76,31 +76,31 @@ def run(argv: Sequence[str]) -> int:
     models = [load(path).eval() for path in (arguments.checkpoint, *arguments.beside)]
     shown = _parts_shown(models, arguments.parts)
     columns = [
-        (place, name, masked)
-        for place, names in enumerate(shown)
+        (index, name, masked)
+        for index, names in enumerate(shown)
         for name in names
-        for masked in ((True, False) if _is_stripe(models[place], name) else (True,))
+        for masked in ((True, False) if _is_stripe(models[index], name) else (True,))
     ]
     images = [read_image(path) for path in arguments.images]
     other = None if arguments.against is None else read_image(arguments.against)
     heats = []
     with progress_bars() as progress:
-        for done, (place, name, masked) in enumerate(columns, 1):
-            heats.append(_heat(models[place], images, name, arguments.identity, other, masked))
+        for done, (index, name, masked) in enumerate(columns, 1):
+            heats.append(_heat(models[index], images, name, arguments.identity, other, masked))
             progress("looking at parts", done, len(columns))
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     for number, (path, picture) in enumerate(zip(arguments.images, pictures, strict=True)):
-        for (place, name, masked), heat in zip(columns, heats, strict=True):
+        for (index, name, masked), heat in zip(columns, heats, strict=True):
             # Numbered: two pictures may have one name, and two models one part.
-            label = (f"{place + 1}-{name}" if place else name) + ("" if masked else "-unmasked")
+            label = (f"{index + 1}-{name}" if index else name) + ("" if masked else "-unmasked")
             write(overlay(picture, heat[number]), f"{number + 1:03d}-{path.stem}-{label}.png")
     grid = draw_saliency(
         pictures,
         [[heat[number] for heat in heats] for number in range(len(images))],
         [name if masked else f"{name} unmasked" for _, name, masked in columns],
         networks=[
-            (network_heading(model), sum(column[0] == place for column in columns))
-            for place, model in enumerate(models)
+            (network_heading(model), sum(column[0] == index for column in columns))
+            for index, model in enumerate(models)
         ],
         caption=_CAPTION,
     )

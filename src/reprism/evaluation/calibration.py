@@ -247,8 +247,8 @@ def calibrate(
     gaps = [(abs(point.predicted - point.observed), point.count) for point in reliability]
     return Calibration(
         points=tuple(
-            _operating_point(rate, float(rows.edges[place]), rows, counts, found)
-            for rate, place, counts in zip(rates, bins, rows.by_people(bins, second), strict=True)
+            _operating_point(rate, float(rows.edges[index]), rows, counts, found)
+            for rate, index, counts in zip(rates, bins, rows.by_people(bins, second), strict=True)
         ),
         open_set=tuple(_open_set_point(rate, found) for rate in FALSE_ALARM_RATES),
         slope=curve.slope,

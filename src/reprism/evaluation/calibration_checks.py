@@ -33,8 +33,8 @@ def check_values(calibration: Any) -> None:
         raise ValueError(f"its slope is {slope:g}, by which pictures farther apart were likelier to be of one person")
     _number(calibration.intercept, "intercept")
     _rate(calibration.calibration_error, "calibration_error")
-    for place, point in enumerate(calibration.points):
-        name = f"points[{place}]"
+    for index, point in enumerate(calibration.points):
+        name = f"points[{index}]"
         _distance(point.threshold, f"{name}.threshold")
         for field in _POINT_RATES:
             _rate(getattr(point, field), f"{name}.{field}")
@@ -44,13 +44,13 @@ def check_values(calibration: Any) -> None:
                 raise ValueError(f"{name}.{field} ends before it begins")
         if not isinstance(point.reliable, bool):
             raise ValueError(f"{name}.reliable is {point.reliable!r}; it must be true or false")
-    for place, answer in enumerate(calibration.open_set):
-        name = f"open_set[{place}]"
+    for index, answer in enumerate(calibration.open_set):
+        name = f"open_set[{index}]"
         _distance(answer.threshold, f"{name}.threshold")
         _rate(answer.false_alarm_rate, f"{name}.false_alarm_rate")
         _rate(answer.identification_rate, f"{name}.identification_rate")
-    for place, shown in enumerate(calibration.reliability):
-        name = f"reliability[{place}]"
+    for index, shown in enumerate(calibration.reliability):
+        name = f"reliability[{index}]"
         _rate(shown.predicted, f"{name}.predicted")
         _rate(shown.observed, f"{name}.observed")
         _count(shown.count, f"{name}.count")

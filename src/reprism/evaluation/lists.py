@@ -66,25 +66,25 @@ def ranked_lists(
             descriptor is not finite.
     """
     _check(query, gallery, query_items, gallery_items, k)
-    places = range(len(query_items)) if chosen is None else chosen
-    for place in places:
-        if not 0 <= place < len(query_items):
-            raise ValueError(f"query {place} was chosen, but there are {len(query_items)}, counted from 0")
-    heads = {place: (np.empty(0), np.empty(0, np.int64)) for place in places}
+    indices = range(len(query_items)) if chosen is None else chosen
+    for index in indices:
+        if not 0 <= index < len(query_items):
+            raise ValueError(f"query {index} was chosen, but there are {len(query_items)}, counted from 0")
+    heads = {index: (np.empty(0), np.empty(0, np.int64)) for index in indices}
     step = max(1, block_bytes // (3 * 8 * gallery.shape[1]))
     for start in range(0, len(gallery_items), step):
         block = np.asarray(gallery[start : start + step], np.float64)
         if not np.isfinite(block).all():
             raise ValueError(f"a gallery descriptor in rows {start} to {start + len(block) - 1} is not finite")
-        for place, (nearest, rows) in heads.items():
+        for index, (nearest, rows) in heads.items():
             found, columns = _nearest(
-                block, query[place], _left_out(query_items[place], gallery_items[start : start + step]), k
+                block, query[index], _left_out(query_items[index], gallery_items[start : start + step]), k
             )
             # What was found before lies earlier in the gallery: a stable sort keeps it first among equals.
             nearest, rows = np.concatenate([nearest, found]), np.concatenate([rows, start + columns])
             order = np.argsort(nearest, kind="stable")[:k]
-            heads[place] = (nearest[order], rows[order])
-    return [_ranked_list(place, *heads[place], query_items, gallery_items) for place in places]
+            heads[index] = (nearest[order], rows[order])
+    return [_ranked_list(index, *heads[index], query_items, gallery_items) for index in indices]
 
 
 def _check(
@@ -113,13 +113,13 @@ def _nearest(block: np.ndarray, query: np.ndarray, left_out: np.ndarray, k: int)
     """Distances and places of the k rows of ``block`` nearest to ``query``, in order, ties by place."""
     difference = block - query.astype(np.float64)
     distances = np.sqrt(np.einsum("nd,nd->n", difference, difference))
-    places = np.flatnonzero(~left_out)
-    distances = distances[places]
+    indices = np.flatnonzero(~left_out)
+    distances = distances[indices]
     if len(distances) > k:
         near = np.flatnonzero(distances <= np.partition(distances, k - 1)[k - 1])
-        distances, places = distances[near], places[near]
+        distances, indices = distances[near], indices[near]
     order = np.argsort(distances, kind="stable")[:k]
-    return distances[order], places[order]
+    return distances[order], indices[order]
 
 
 def _left_out(query: Item, gallery: Sequence[Item]) -> np.ndarray:
@@ -129,15 +129,15 @@ def _left_out(query: Item, gallery: Sequence[Item]) -> np.ndarray:
 
 
 def _ranked_list(
-    place: int,
+    index: int,
     distances: np.ndarray,
     rows: np.ndarray,
     query_items: Sequence[Item],
     gallery_items: Sequence[Item],
 ) -> RankedList:
-    pid = query_items[place].pid
+    pid = query_items[index].pid
     correct = np.fromiter((gallery_items[row].pid == pid for row in rows), bool, len(rows))
-    return RankedList(place, rows, distances, correct)
+    return RankedList(index, rows, distances, correct)
 
 
 def hardest(metrics: RankingMetrics, count: int) -> list[int]:

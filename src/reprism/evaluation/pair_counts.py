@@ -133,8 +133,8 @@ class LabelledRows:
         nothing = torch.tensor(torch.inf)
         for block in self._blocks(progress):
             some, distance = block.queries, block.distance
-            for place, chosen in enumerate((block.same, block.different)):
-                counts[place] += self._count(block.bins, chosen)
+            for index, chosen in enumerate((block.same, block.different)):
+                counts[index] += self._count(block.bins, chosen)
             alike = block.same | block.hidden
             near[0, some] = torch.where(block.same, distance, nothing).amin(1)
             near[1, some] = torch.where(alike, nothing, distance).amin(1)
@@ -226,8 +226,8 @@ class _Gathered:
             self.total()
 
     def total(self) -> tuple[np.ndarray, np.ndarray]:
-        codes, place = np.unique(np.concatenate([np.zeros(0, np.int64), *self._codes]), return_inverse=True)
-        counts = np.bincount(place, np.concatenate([np.zeros(0), *self._counts]), minlength=len(codes))
+        codes, index = np.unique(np.concatenate([np.zeros(0, np.int64), *self._codes]), return_inverse=True)
+        counts = np.bincount(index, np.concatenate([np.zeros(0), *self._counts]), minlength=len(codes))
         self._codes, self._counts, self._waiting = [codes], [counts], 0
         return codes, counts
 
@@ -236,9 +236,9 @@ def _without_junk(name: str, rows: Matrix, items: Sequence[Item]) -> tuple[Tenso
     matrix = as_matrix(rows, name)
     if len(matrix) != len(items):
         raise ValueError(f"{name} has {len(matrix)} descriptors for {len(items)} items")
-    kept = [place for place, item in enumerate(items) if item.pid != JUNK]
+    kept = [index for index, item in enumerate(items) if item.pid != JUNK]
     matrix = matrix if len(kept) == len(items) else matrix[torch.tensor(kept, dtype=torch.int64)]
-    return matrix.float().cpu(), [items[place] for place in kept], kept
+    return matrix.float().cpu(), [items[index] for index in kept], kept
 
 
 def _codes(

@@ -97,8 +97,8 @@ class RerankedDistances(Distances):
         rows = torch.cat([side.to("cpu", torch.float64 if double else torch.float32) for side in (query, gallery)])
         bad = torch.nonzero(~torch.isfinite(rows).all(1))
         if len(bad):
-            place = int(bad[0])
-            side = f"query row {place}" if place < len(query) else f"gallery row {place - len(query)}"
+            index = int(bad[0])
+            side = f"query row {index}" if index < len(query) else f"gallery row {index - len(query)}"
             raise ValueError(f"{side} holds NaN or infinite values: every value must be finite")
         if (centre := centre_of(gallery)) is not None:
             rows -= centre.to(rows.dtype)
@@ -129,14 +129,14 @@ class RerankedDistances(Distances):
         """B×(stop - start): the sum over all columns of the smaller of a query's entry and a gallery row's."""
         shared, width = self.shared, stop - start
         out = np.zeros((len(queries), width), dtype=self.vectors.dtype)
-        for place, query in enumerate(queries.tolist()):
+        for index, query in enumerate(queries.tolist()):
             row = slice(self.vectors.indptr[query], self.vectors.indptr[query + 1])
             columns, weights = self.vectors.indices[row], self.vectors.data[row]
             begin, end = shared.indptr[columns], shared.indptr[columns + 1]
             entries = _ranges(begin, end)
             smaller = np.minimum(shared.data[entries], np.repeat(weights, end - begin))
             sums = np.bincount(shared.indices[entries], smaller, minlength=self.num_gallery)
-            out[place] = sums[start:stop]
+            out[index] = sums[start:stop]
         return out
 
 
@@ -180,7 +180,7 @@ def average_query_expansion(
     found = nearest(*centred(query, gallery), min(k + most, len(gallery)), block_bytes).rows.tolist()
     expanded = query.clone()
     for row, (near, without) in enumerate(zip(found, ignored, strict=True)):
-        expanded[row] += gallery[[place for place in near if place not in without][:k]].sum(0)
+        expanded[row] += gallery[[index for index in near if index not in without][:k]].sum(0)
     return torch.nn.functional.normalize(expanded, dim=1).numpy()
 
 

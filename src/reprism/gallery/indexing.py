@@ -121,11 +121,11 @@ class _Decoder:
         frames: list[Tensor] = []
         thumbnail, unreadable = None, []
         # A short tracklet's last frame counts once: here are no segments to be filled.
-        for place in dict.fromkeys(choose_frames(len(item.paths), self.most_frames)):
+        for index in dict.fromkeys(choose_frames(len(item.paths), self.most_frames)):
             try:
-                image = read_image(item.paths[place])
+                image = read_image(item.paths[index])
             except ImageError as error:
-                unreadable.append((item.paths[place], error.reason))
+                unreadable.append((item.paths[index], error.reason))
                 continue
             frames.append(self.resize(image))
             if self.thumbnails and thumbnail is None:

@@ -162,10 +162,10 @@ def normalised(rows: Iterable[np.ndarray] | np.ndarray, dim: int, name: str) -> 
         ValueError: Another width, values that are not finite, or a row of zeros; names the row.
     """
     given = [np.asarray(row) for row in rows]
-    for place, row in enumerate(given):
+    for index, row in enumerate(given):
         if row.shape != (dim,) or row.dtype.kind != "f":
             raise ValueError(
-                f"{name} {place} is of shape {row.shape} and type {row.dtype}; the gallery's model makes {dim} "
+                f"{name} {index} is of shape {row.shape} and type {row.dtype}; the gallery's model makes {dim} "
                 "floating-point columns"
             )
     matrix = np.stack(given).astype(np.float32) if given else np.zeros((0, dim), np.float32)

@@ -257,7 +257,7 @@ def _units(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         # A stage of ConvNeXt opens with its down-sampling; other families have it inside their first block.
         first, *rest = module.blocks
         yield f"{name}_0", nn.Sequential(module.downsample, first)
-        yield from ((f"{name}_{place}", block) for place, block in enumerate(rest, start=1))
+        yield from ((f"{name}_{index}", block) for index, block in enumerate(rest, start=1))
     elif isinstance(module, nn.Sequential | RegStage):
         for child_name, child in module.named_children():
             yield from _units(f"{name}_{child_name}", child)

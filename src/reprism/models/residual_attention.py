@@ -64,10 +64,10 @@ class SoftMask(nn.Module):
             sizes.append(x.shape[2:])
             passed.append(x)
         # The lowest map is not joined with itself.
-        for place, unit in reversed(list(enumerate(self.up))):
-            if place < len(self.skips):
-                x = x + self.skips[place](passed[place])
-            x = F.interpolate(unit(x), size=sizes[place], mode="bilinear", align_corners=False)
+        for index, unit in reversed(list(enumerate(self.up))):
+            if index < len(self.skips):
+                x = x + self.skips[index](passed[index])
+            x = F.interpolate(unit(x), size=sizes[index], mode="bilinear", align_corners=False)
         weights: Tensor = self.weigh(x)
         return weights
 
