@@ -15,7 +15,7 @@ from reprism.models.checkpoint import read_header
 from reprism.paper import reproduce as engine
 from reprism.paper.tables import TABLES
 from reprism.training import run as training
-from reprism.training.recipes import SCR, LossSettings, Recipe
+from reprism.training.recipes import SCR, LossSettings, OptimizerSettings, Recipe, scr
 
 pytestmark = pytest.mark.slow
 
@@ -230,3 +230,18 @@ def test_the_list_and_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     ):
         assert main(["reproduce", *arguments, "--out", str(tmp_path)]) == status
         assert says in capsys.readouterr().err
+
+
+def test_runs_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the first version named them: a setting that recipes get later must not have finished runs trained again.
+    names: list[str] = []
+    monkeypatch.setattr(training, "train", lambda recipe, folder, **_: names.append(folder.name))
+    budget = engine.Budget(scr("x", "y"))
+    for row in TABLES["table2"].rows:
+        if row.experiment:
+            engine._train(budget.recipe_of(row.experiment, "cuhk03-labelled", "/d", 0), tmp_path, None)
+    assert [name[-8:] for name in names] == ["0a9c4280", "ace124a4", "539a7b22"]
+    # And any setting that changes what is computed changes the name.
+    engine._train(scr("x", "market1501").model_copy(update={"optimizer": OptimizerSettings(ema=0.9)}), tmp_path, None)
+    engine._train(scr("x", "market1501"), tmp_path, None)
+    assert names[-1] != names[-2]

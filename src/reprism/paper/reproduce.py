@@ -247,21 +247,10 @@ def _measure(
 
 def _train(recipe: Recipe, runs: Path, progress: Progress | None) -> Path:
     """Return the folder of a finished training."""
-    from reprism.models.network import PAPERS
     from reprism.training.run import train
 
-    values = what_is_computed(recipe)
+    values = what_is_computed(recipe, named=True)
     del values["data"]["video"]  # what is tested by comes from the table
-    # Settings that came later: folders of runs without them keep their names.
-    for section, later in (
-        ("data", {"also": [], "sampler": None, "transform": None}),
-        ("model", PAPERS | {"freeze": "none"}),
-        ("loss", {"use": None}),
-        ("optimizer", {"factors": {}}),
-    ):
-        for key, usual in later.items():
-            if values[section][key] == usual:
-                del values[section][key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     words = (recipe.data.name, recipe.model.partition, recipe.model.backbone, f"seed{recipe.seed}", digest)
     run = runs / "-".join(words)

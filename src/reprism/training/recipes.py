@@ -33,6 +33,9 @@ LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 NotComputed = "does not change what is computed"
 """Marks fields of a recipe that may change between the sittings of a run, such as where the data are."""
 
+CameLater = "is left out of the names of runs while it has its default"
+"""Marks fields that recipes have not always had: runs that were named before them keep their names."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -75,7 +78,7 @@ class DataSettings(_Settings):
     """Folder of the data set."""
     options: dict[str, str] = {}
     """Options of the data set's loader, such as: boxes labelled."""
-    also: tuple[str, ...] = ()
+    also: Annotated[tuple[str, ...], CameLater] = ()
     """Further data sets to train on, each as NAME:DIR; identities are kept apart. Evaluation is on the first."""
     size: tuple[Positive, Positive] = (384, 192)
     """Height and width of the network's images, in pixels."""
@@ -91,14 +94,14 @@ class DataSettings(_Settings):
     """Pixels to pad a training image by, before a random crop of its old size; 0: off."""
     color_jitter: Fraction = 0.0
     """Maximum relative change of a training image's brightness, contrast and saturation."""
-    sampler: str | None = None
+    sampler: Annotated[str | None, CameLater] = None
     """Batch sampler of your own: package.module:make, called with the training set, the rank and the number of
     processes (default: P identities with K images each)."""
-    transform: str | None = None
+    transform: Annotated[str | None, CameLater] = None
     """Augmentation of your own: package.module:make, called with the model's preprocessing (default: as set above)."""
     cache: Annotated[Literal["none", "ram"], NotComputed] = "none"
     """ram decodes every training image once and keeps it in memory (24 kB each at 128x64)."""
-    validation: Fraction = 0.0
+    validation: Annotated[Fraction, CameLater] = 0.0
     """Share of the training identities to set aside; evaluations during training are on them, and the epoch that is
     best on them is kept. 0 trains on all, evaluates on the test set, and keeps the last epoch."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -120,16 +123,16 @@ class ModelSettings(_Settings):
     """timm network, or residual_attention56."""
     part_dim: Positive = 256
     """Width of every part's feature."""
-    pool: str = "max"
+    pool: Annotated[str, CameLater] = "max"
     """Pooling of the maps: max (the paper's), avg, gem (generalised mean with a learned exponent), or
     package.module:make, called without arguments."""
-    head: str = "paper"
+    head: Annotated[str, CameLater] = "paper"
     """Head of every part: paper, bnneck (batch normalisation as a neck between triplet loss and classifier), or
     package.module:make, called with the widths of its input and of its feature."""
     pretrained: bool | Path = True
     """Starting weights: True (timm downloads ImageNet's), False (random), a local file in timm's layout, or an earlier
     model of the same backbone, with any partition: what the two have in common is taken."""
-    freeze: Freeze = "none"
+    freeze: Annotated[Freeze, CameLater] = "none"
     """Keep the trunk, or the trunk and the branches, as they start; their batch statistics too."""
 
     @model_validator(mode="after")
@@ -144,7 +147,7 @@ class ModelSettings(_Settings):
 class LossSettings(_Settings):
     """The total loss (paper equation 3)."""
 
-    use: str | None = None
+    use: Annotated[str | None, CameLater] = None
     """Loss of your own: package.module:make, called with the model (default: the total loss, by the settings below)."""
     ce_weight: Amount = 2.0
     """Weight of the mean cross-entropy (lambda)."""
@@ -163,7 +166,7 @@ class OptimizerSettings(_Settings):
     """Epochs. In each, every identity is shown once with K of its images."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
-    factors: dict[Literal["trunk", "branches", "heads", "classifiers"], Amount] = {}
+    factors: Annotated[dict[Literal["trunk", "branches", "heads", "classifiers"], Amount], CameLater] = {}
     """Factors of the learning rate by part of the network, such as: trunk 0.1 branches 0.1."""
     weight_decay: Amount = 5e-4
     """L2 regularisation of every parameter."""
@@ -177,7 +180,7 @@ class OptimizerSettings(_Settings):
     """Factor at each milestone."""
     warmup: Amount = 0.0
     """Epochs over which the learning rate rises linearly from zero."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[Annotated[float, Field(ge=0, lt=1)], CameLater] = 0.0
     """Decay of an exponential moving average of the weights, such as 0.999; it is evaluated and saved in place of the
     weights themselves. 0: off."""
 
@@ -197,7 +200,7 @@ class TrainerSettings(_Settings):
     """Batches whose gradients are added up for one step."""
     evaluate_every: NotNegative = 50
     """Epochs between evaluations on query and gallery; 0 evaluates after the last one only."""
-    patience: NotNegative = 0
+    patience: Annotated[NotNegative, CameLater] = 0
     """Evaluations in a row without a better mAP after which training stops early; needs data.validation. 0: never."""
     flip_test: bool = True
     """Add the mirrored image's descriptor in evaluation."""
@@ -242,15 +245,22 @@ class Recipe(_Settings):
         return name
 
 
-def what_is_computed(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe's values, JSON-ready, without the fields that do not change what is computed."""
+def what_is_computed(recipe: Recipe, *, named: bool = False) -> dict[str, Any]:
+    """Return a recipe's values, JSON-ready, without the fields that do not change what is computed.
+
+    Args:
+        recipe: The recipe.
+        named: Also leave out fields that came later and have their default: the values that a run is named by.
+    """
     values = recipe.model_dump(mode="json")
-    for section, settings in type(recipe).model_fields.items():
-        kind = settings.annotation
-        if isinstance(kind, type) and issubclass(kind, _Settings):
-            for field, about in kind.model_fields.items():
-                if NotComputed in about.metadata:
-                    del values[section][field]
+    for section in type(recipe).model_fields:
+        settings = getattr(recipe, section)
+        if not isinstance(settings, _Settings):
+            continue
+        for field, about in type(settings).model_fields.items():
+            usual = named and CameLater in about.metadata and getattr(settings, field) == about.get_default()
+            if usual or NotComputed in about.metadata:
+                del values[section][field]
     return values
 
 
