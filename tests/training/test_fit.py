@@ -5,6 +5,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,28 @@ def test_an_interrupted_run_keeps_the_same_epoch(
     train(recipe, tmp_path / "run", resume=True)
     assert metrics(tmp_path / "run")["epoch"] == 3
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+def test_the_last_epoch_is_judged_too(
+    people: Path, recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**CHOOSING, "trainer": {"evaluate_every": 2}, "optimizer": {"epochs": 3, "lr": 3e-3}}
+    kept = KeepEpochs()
+    evaluated = scores_of([0.1, 0.2], monkeypatch)
+    train(recipe_of(people, **changes), tmp_path / "run", callbacks=[kept])
+    assert evaluated == ["validation", "validation", "test"]
+    assert metrics(tmp_path / "run")["epoch"] == 3
+    assert same(weights(tmp_path / "run"), kept.weights[1])
+    assert not same(kept.weights[0], kept.weights[1])
+
+
+def test_patience_without_people_set_aside_is_refused(
+    people: Path, dataset: ReIDDataset, recipe_of: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = recipe_of(people)
+    settings = replace(fit_settings(recipe), trainer=recipe.trainer.model_copy(update={"patience": 2}))
+    with pytest.raises(RecipeError, match="needs a validation set"):
+        fit(build_ingredients(recipe, dataset), dataset, tmp_path / "run", settings)
 
 
 def test_settings_that_would_choose_by_the_test_set_are_refused(people: Path, recipe_of: MakeRecipe) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from reprism.data.records import DataError, Item, Label, ReIDDataset, sorted_labels
+
+T = TypeVar("T")
 
 
 def hold_out(dataset: ReIDDataset, share: float, seed: int = 0) -> tuple[ReIDDataset, ReIDDataset]:
@@ -45,12 +47,9 @@ def hold_out(dataset: ReIDDataset, share: float, seed: int = 0) -> tuple[ReIDDat
     query: list[Item] = []
     gallery: list[Item] = []
     for pid in sorted_labels(items):
-        cameras = items[pid]
-        giving = cameras_that_give_a_query({camera: len(some) for camera, some in cameras.items()}, rng)
-        for camera, some in sorted(cameras.items(), key=lambda pair: str(pair[0])):
-            asked = int(rng.integers(len(some))) if camera in giving else -1
-            for index, item in enumerate(some):
-                (query if index == asked else gallery).append(item)
+        asked, rest = queries_of(items[pid], rng)
+        query += asked
+        gallery += rest
     if not query:
         raise DataError(
             f"none of the {count} training identities set aside in {dataset.root} has two images of different cameras "
@@ -69,23 +68,37 @@ def hold_out(dataset: ReIDDataset, share: float, seed: int = 0) -> tuple[ReIDDat
     return replace(dataset, train=left), held
 
 
-def cameras_that_give_a_query(counts: Mapping[Any, int], rng: np.random.Generator) -> set[Any]:
-    """Return the cameras that can give one item of a person away so that every item given keeps a match.
+def queries_of(items: Mapping[Any, Sequence[T]], rng: np.random.Generator) -> tuple[list[T], list[T]]:
+    """Divide one person's items into queries, at most one from each camera, and the rest, in which each has a match.
 
     A match is an item of another camera or, where cameras are unknown (None), any other item.
 
     Args:
-        counts: Items of the person by camera.
-        rng: Chooses the camera that keeps all it has, where one must.
+        items: The person's items by camera.
+        rng: Chooses the queries.
+
+    Returns:
+        The queries and the rest, both by camera.
     """
-    several = [camera for camera, count in counts.items() if count > 1]
-    if None in counts:
+    giving = _cameras_that_give_a_query(items, rng)
+    queries: list[T] = []
+    rest: list[T] = []
+    for camera, some in sorted(items.items(), key=lambda pair: str(pair[0])):
+        asked = int(rng.integers(len(some))) if camera in giving else -1
+        for index, item in enumerate(some):
+            (queries if index == asked else rest).append(item)
+    return queries, rest
+
+
+def _cameras_that_give_a_query(items: Mapping[Any, Sequence[Any]], rng: np.random.Generator) -> set[Any]:
+    several = [camera for camera, some in items.items() if len(some) > 1]
+    if None in items:
         return set(several)
-    if len(counts) < 2:
+    if len(items) < 2:
         return set()
     if len(several) >= 2:
-        return set(counts)
+        return set(items)
     # One camera keeps all it has, for the others to find.
-    cameras = sorted(counts, key=str)
+    cameras = sorted(items, key=str)
     keeper = several[0] if several else cameras[int(rng.integers(len(cameras)))]
-    return set(counts) - {keeper}
+    return set(items) - {keeper}

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reprism.data.division import cameras_that_give_a_query
+from reprism.data.division import queries_of
 from reprism.data.folders import image_names
 from reprism.data.records import DataError, Item, Label, ReIDDataset, Sample, Tracklet
 from reprism.data.tables import ROLES, frame_order, read_table, role_of
@@ -317,11 +317,9 @@ def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dic
         else:
             tested[entry.item.pid][entry.item.camid].append(entry)
     for pid in sorted(tested, key=str):
-        givers = cameras_that_give_a_query({camera: len(items) for camera, items in tested[pid].items()}, rng)
-        for camera, items in sorted(tested[pid].items(), key=lambda pair: str(pair[0])):
-            chosen = int(rng.integers(len(items))) if camera in givers else -1
-            for place, entry in enumerate(items):
-                parts["query" if place == chosen else "gallery"].append(entry)
+        queries, rest = queries_of(tested[pid], rng)
+        parts["query"] += queries
+        parts["gallery"] += rest
     if not parts["query"]:
         raise DataError(
             f"{source}: none of the {len(tested)} identities to test with has a second image"

@@ -71,9 +71,11 @@ def fit(
 ) -> TrainingResult:
     """Train ingredients on their own training set, without a recipe.
 
+    Random numbers that the network itself draws, as stochastic depth does, come from torch's generator: seed it first.
+
     Args:
-        made: What to train, on what, by which loss and optimizer.
-        dataset: Its queries and gallery are evaluated.
+        made: Model, training set, sampler, loss, optimizer and schedule.
+        dataset: Data set whose queries and gallery are evaluated.
         folder: Run folder; made if absent.
         settings: Epochs, devices, evaluations.
         validation: Another data set to evaluate during training, such as :func:`reprism.data.division.hold_out` sets
@@ -84,7 +86,8 @@ def fit(
         resume: Go on from the last point that the run in ``folder`` saved.
 
     Raises:
-        RecipeError: The settings do not fit this machine, or the folder holds a run and ``resume`` is not given.
+        RecipeError: The settings do not fit this machine or each other, or the folder holds a run and ``resume`` is
+            not given.
         CheckpointError: The points to resume from are damaged.
         DivergedError: The loss is not finite any more. The last good point to resume from is kept.
         TrainingInterrupted: Ctrl-C or SIGTERM came; a point to resume from was saved at the next step.
@@ -92,10 +95,11 @@ def fit(
     folder = Path(folder)
     if not resume and folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} exists and is not empty: resume the run in it (resume=True), or choose another")
+    if settings.trainer.patience and validation is None:
+        raise RecipeError("trainer.patience needs a validation set: the test set must not decide when training stops")
     require_evaluable(dataset)
     stop = StopRequest()
     trainer = make_trainer(folder, settings, stop, callbacks, loggers, uses_all=False)
-    stop.quiet = not trainer.is_global_zero
     return run_trainer(trainer, stop, made, dataset, folder, settings, validation=validation, resume=resume)
 
 
@@ -116,7 +120,7 @@ def run_trainer(
     """Train by a trainer of :func:`make_trainer`, then evaluate, and write the run folder.
 
     Args:
-        recipe: Recorded in ``recipe.json`` and in the model file.
+        recipe: Record of the recipe, for ``recipe.json`` and the model file.
         started: When the run began, by ``time.perf_counter`` (default: now).
         about: Further entries of ``metrics.json``.
         trainer, stop, made, dataset, folder, settings, validation, resume: As in :func:`fit`.
@@ -127,21 +131,22 @@ def run_trainer(
     if validation is not None:
         module.evaluate_on(validation, "validation")
     module.started = time.perf_counter() if started is None else started
-    writer = next(each for each in trainer.callbacks if isinstance(each, _RunFolder))  # type: ignore[attr-defined]
-    writer.recipe = recipe
+    stop.quiet = not trainer.is_global_zero
+    files = _Files(folder, recipe)
+    keeper = None if validation is None else _KeepBest(files, settings.trainer.patience)
+    # In front of the callbacks that the caller gave.
+    trainer.callbacks[:0] = [files, keeper or _KeepLast(files)]  # type: ignore[attr-defined]
     with stop.listening():
         try:
             trainer.fit(module, ckpt_path=resume_point(folder) if resume else None, weights_only=True)
-            chosen: dict[str, Any] = {}
-            if validation is None:
-                writer.save(trainer, module)
-                if not module.evaluations or module.evaluations[-1]["epoch"] != settings.epochs:
-                    _evaluate(trainer, module, settings.epochs)
-                evaluations = module.evaluations
-            else:
-                if not module.evaluations or module.evaluations[-1]["epoch"] != module.epochs_done:
-                    _evaluate(trainer, module, module.epochs_done)
-                evaluations = module.evaluations
+            if keeper is None:
+                files.save(trainer, module)
+            if not module.evaluations or module.evaluations[-1]["epoch"] != module.epochs_done:
+                _evaluate(trainer, module, module.epochs_done)
+                if keeper is not None:
+                    keeper.keep(trainer, module)
+            evaluations, chosen = module.evaluations, {}
+            if validation is not None:
                 best = best_evaluation(evaluations)
                 chosen = {"validation": {**best, "identities": len({item.pid for item in validation.query})}}
                 _take_up(trainer, module, folder / MODEL)
@@ -155,7 +160,7 @@ def run_trainer(
             "evaluations": evaluations,
             **chosen,
             "train_images": len(made.train_set),
-            "train_identities": module.result.num_classes,
+            "train_identities": len(set(made.train_set.labels or ())),
             "seconds": round(module.seconds(), 1),
             "resumed": resume,
             **(about or {}),
@@ -179,12 +184,9 @@ def _evaluate(trainer: pl.Trainer, module: ReIDModule, epoch: int) -> None:
 
 
 def _take_up(trainer: pl.Trainer, module: ReIDModule, path: Path) -> None:
-    """Give every process the weights that the first has written."""
-    if trainer.is_global_zero:
-        module.result.load_state_dict(safetensors.torch.load_file(path))
-    if trainer.world_size > 1:
-        for tensor in module.result.state_dict().values():
-            torch.distributed.broadcast(tensor, src=0)
+    """Give every process the weights that the first has written: others may not see its disk."""
+    weights: Mapping[str, Any] = safetensors.torch.load_file(path) if trainer.is_global_zero else {}
+    module.result.load_state_dict(trainer.strategy.broadcast(weights))
 
 
 def make_trainer(
@@ -200,13 +202,13 @@ def make_trainer(
 
     Args:
         folder, settings, callbacks, loggers: As in :func:`fit`.
-        stop: What has to stop the run.
+        stop: Request to stop the run.
         uses_all: The loss is known to use every parameter; looking for those that it does not use costs time.
 
     Raises:
         RecipeError: The settings do not fit this machine.
     """
-    hush_lightning()
+    _hush_lightning()
     options = settings.trainer
     accelerator = options.accelerator
     if accelerator == "auto":
@@ -240,7 +242,6 @@ def make_trainer(
             logger=[*named, CSVLogger(folder, "csv")],
             plugins=[WholeCheckpoints()],
             callbacks=[
-                _RunFolder(folder, options.patience),
                 ResumePoints(folder, options.checkpoint_seconds, stop),
                 TrainingProgress(),
                 *callbacks,
@@ -282,8 +283,8 @@ def _logger(logger: Logger | LoggerName, folder: Path) -> Logger:
     return MLFlowLogger("reprism", run_name=folder.name, tracking_uri=where)
 
 
-def hush_lightning() -> None:
-    """Leave out what it says of itself and of choices made here on purpose; its warnings about the run stay."""
+def _hush_lightning() -> None:
+    """Silence Lightning about itself and about choices made here on purpose; its warnings about the run stay."""
     for name in ("", ".utilities.rank_zero", ".accelerators.cuda", ".trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"pytorch_lightning{name}").setLevel(logging.WARNING)
     for message in (
@@ -295,23 +296,17 @@ def hush_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-class _RunFolder(Callback):
-    """Writes what is run, and the network: the best so far, or the last before it is measured. Stops early.
+class _Files(Callback):
+    """Writes the recipe, the environment and the network.
 
     Args:
         folder: Run folder.
-        patience: Evaluations without a better one after which training stops; 0: never.
+        recipe: Record of the recipe; None without one.
     """
 
-    def __init__(self, folder: Path, patience: int) -> None:
+    def __init__(self, folder: Path, recipe: Mapping[str, Any] | None) -> None:
         self.folder = folder
-        self.patience = patience
-        self.recipe: Mapping[str, Any] | None = None
-
-    def save(self, trainer: pl.Trainer, module: ReIDModule) -> None:
-        """Write the network, as it is evaluated."""
-        if trainer.is_global_zero:
-            save(module.result, self.folder / MODEL, recipe=self.recipe)
+        self.recipe = recipe
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Record the run: only now that all its processes have met, each having found that the settings fit."""
@@ -321,30 +316,56 @@ class _RunFolder(Callback):
                 write_json(self.folder / "recipe.json", self.recipe)
             write_json(self.folder / "environment.json", _environment())
 
+    def save(self, trainer: pl.Trainer, module: ReIDModule) -> None:
+        """Write the network, as it is evaluated."""
+        if trainer.is_global_zero:
+            save(module.result, self.folder / MODEL, recipe=self.recipe)
+
+
+class _KeepLast(Callback):
+    """Saves the network before its last evaluation."""
+
+    def __init__(self, files: _Files) -> None:
+        self.files = files
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save it where the epoch is the last."""
+        if trainer.state.fn == TrainerFn.FITTING and trainer.current_epoch + 1 == trainer.max_epochs:
+            self.files.save(trainer, cast(ReIDModule, pl_module))
+
+
+class _KeepBest(Callback):
+    """Saves the network whenever its evaluation is the best so far, and stops a run that does not get better.
+
+    Args:
+        files: Writes it.
+        patience: Evaluations in a row without a better one after which training stops; 0: never.
+    """
+
+    def __init__(self, files: _Files, patience: int) -> None:
+        self.files = files
+        self.patience = patience
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train no further where a run that stopped early is resumed."""
         self._stop_early(trainer, cast(ReIDModule, pl_module))
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the model before its last evaluation, unless the best is kept."""
-        module, last = cast(ReIDModule, pl_module), trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.state.fn == TrainerFn.FITTING and last and module.evaluated_as == "test":
-            self.save(trainer, module)
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the model if it is the best so far on the people set aside."""
-        module = cast(ReIDModule, pl_module)
-        if module.evaluated_as == "validation":
-            if best_evaluation(module.evaluations) is module.evaluations[-1]:
-                self.save(trainer, module)
-            self._stop_early(trainer, module)
+        """Judge an evaluation during training."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.keep(trainer, cast(ReIDModule, pl_module))
+            self._stop_early(trainer, cast(ReIDModule, pl_module))
+
+    def keep(self, trainer: pl.Trainer, module: ReIDModule) -> None:
+        """Save the network that was evaluated last, if it is the best."""
+        if best_evaluation(module.evaluations) is module.evaluations[-1]:
+            self.files.save(trainer, module)
 
     def _stop_early(self, trainer: pl.Trainer, module: ReIDModule) -> None:
         evaluations = module.evaluations
-        if self.patience and evaluations and module.evaluated_as == "validation":
+        if self.patience and evaluations:
             since_best = len(evaluations) - 1 - evaluations.index(best_evaluation(evaluations))
-            if since_best >= self.patience:
-                trainer.should_stop = True
+            trainer.should_stop = trainer.should_stop or since_best >= self.patience
 
 
 def _environment() -> dict[str, Any]:

@@ -74,7 +74,6 @@ def train(
     uses_all = adapt is None and recipe.loss.use is None
     # Before all else: it knows which of several processes this is, however they were started.
     trainer = make_trainer(folder, settings, stop, callbacks, loggers, uses_all=uses_all)
-    stop.quiet = not trainer.is_global_zero
     if dataset is not None:
         known = {"name": dataset.name, "root": dataset.root, "options": {}}
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=known)})
@@ -107,13 +106,13 @@ def fit_settings(recipe: Recipe) -> FitSettings:
     """Return how a recipe trains its ingredients."""
     data = recipe.data
     return FitSettings(
-        recipe.optimizer.epochs,
-        recipe.seed,
-        recipe.optimizer.ema,
-        data.workers,
-        data.eval_batch,
-        data.video,
-        recipe.trainer,
+        epochs=recipe.optimizer.epochs,
+        seed=recipe.seed,
+        ema=recipe.optimizer.ema,
+        workers=data.workers,
+        eval_batch=data.eval_batch,
+        video=data.video,
+        trainer=recipe.trainer,
     )
 
 
