@@ -1,4 +1,4 @@
-"""What several test files need: a small data set of drawn people, and a browser."""
+"""Fixtures for several test files: a small data set of drawn people, and a browser."""
 
 import os
 import shutil

@@ -64,7 +64,7 @@ class DemoSettings:
         backbone: A timm network, trained from random weights.
         part_dim: Width of a part's feature.
         epochs: In each, every training person is shown once with four images.
-        lr: Learning rate at its highest; it rises over the first epoch and falls along half a cosine.
+        lr: Peak learning rate; it rises over the first epoch and falls along half a cosine.
         evaluate_every: Epochs between evaluations during training.
         list_length: Images in a ranked list.
     """

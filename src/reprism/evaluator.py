@@ -42,8 +42,8 @@ class Evaluation:
 
     Attributes:
         name: Name of the model: its file, or its class.
-        dataset: What was ranked. Where a protocol averages queries, its queries are the first of each group.
-        protocol: How it was ranked, with nothing left open.
+        dataset: The data set that was ranked. If queries are averaged, its queries are the first of each group.
+        protocol: The protocol, with nothing left open.
         metrics: The scores, and those of every query.
         query: N×D float32, descriptors as they were compared, in the order of ``dataset.query``.
         gallery: M×D float32, in the order of ``dataset.gallery``.
@@ -198,7 +198,7 @@ def evaluate_model(
         model: A model file, a :class:`PartNet`, an :class:`Embedder`, or any function or module that takes a B×3×H×W
             batch and returns B×D descriptors; the last with a ``preprocessing``.
         dataset: A data set that :func:`reprism.open_dataset` opened, or one of your own.
-        protocol: How to rank and score (default: ``Protocol()``).
+        protocol: The protocol of ranking and scoring (default: ``Protocol()``).
         preprocessing: Size, mean and deviation of the images that a function or module takes.
         batch_size, precision, device: Settings of the embedder; an :class:`Embedder` has its own.
         workers: Processes that decode images; 0 decodes in this one.

@@ -103,7 +103,7 @@ class EachPart(nn.Module):
 
     Args:
         loss: A module called with features B×part_dim float32 and labels B, and with the answer of a miner if given.
-        partition: What the network is cut into.
+        partition: Partition of the network.
         kinds: Parts to apply it to: ``global``, ``stripe`` and ``channel`` ones.
         miner: Called with features and labels; chooses pairs or triplets for the loss.
 

@@ -23,7 +23,7 @@ _MOMENT = "%Y-%m-%d %H:%M:%S"
 
 @dataclass
 class Arguments:
-    """Erase people from a gallery: their rows, thumbnails and descriptors, and the bytes of these on disk.
+    """Erase people from a gallery: their rows, thumbnails and descriptors, and their bytes on disk.
 
     It shows what would go, and asks. It fails if an identity or a row that is named is not there. The erasure is noted
     in the gallery's audit log, as the service's erasures are.

@@ -22,9 +22,9 @@ class Naming:
 
     Attributes:
         title: The data set's name, for messages.
-        pattern: What a whole name must match, without its suffix; its groups ``pid`` and ``camid`` are integers.
+        pattern: Pattern of a whole name, without its suffix; its groups ``pid`` and ``camid`` are integers.
         example: A name.
-        fields: What the example's fields are.
+        fields: Meaning of the example's fields.
     """
 
     title: str
@@ -87,7 +87,7 @@ def _read_part(folder: Path, naming: Naming, without: Collection[Label]) -> tupl
 def image_names(folder: Path) -> list[str]:
     """Return the names of a folder's image files, sorted. No file is opened.
 
-    Files that are no images by their suffix (``Thumbs.db``) are passed over, and so are hidden ones:
+    Files that are no images by their suffix (``Thumbs.db``) are skipped, and so are hidden ones:
     ``._0002_c1s1_000451_03.jpg`` is what macOS leaves beside an image on a foreign disk.
     """
     # scandir knows folders from files without asking about each: on a network disk that is half a minute.

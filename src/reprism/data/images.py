@@ -70,7 +70,7 @@ def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, max_pixels:
 
     Args:
         content: All of the image's bytes.
-        formats: What is decoded, of ``FORMATS``.
+        formats: Those of ``FORMATS`` to decode.
         max_pixels: Largest image decoded; found out from its header.
 
     Returns:

@@ -48,21 +48,21 @@ def load(root: str | PathLike[str], protocol: Protocol = "original") -> ReIDData
     train = _read_tracklets(found, "train")
     test = _read_tracklets(found, "test")
     table = found / _INFO / "query_IDX.mat"
-    places = read_table(table) - 1
-    if places.min() < 0 or places.max() >= len(test):
-        row = int(np.flatnonzero((places < 0) | (places >= len(test)))[0])
+    indices = read_table(table) - 1
+    if indices.min() < 0 or indices.max() >= len(test):
+        row = int(np.flatnonzero((indices < 0) | (indices >= len(test)))[0])
         raise DataError(
-            f"{table}, entry {row + 1}: there is no test tracklet {places[row] + 1}; they count from 1 to {len(test)}."
+            f"{table}, entry {row + 1}: there is no test tracklet {indices[row] + 1}; they count from 1 to {len(test)}."
         )
-    if len(set(places.tolist())) < len(places):
+    if len(set(indices.tolist())) < len(indices):
         raise DataError(f"{table} names a test tracklet twice.")
-    query = tuple(test[place] for place in places)
+    query = tuple(test[index] for index in indices)
     gallery: tuple[Tracklet, ...]
     if protocol == "original":
         gallery = test
     else:
-        taken = set(places.tolist())
-        gallery = tuple(track for place, track in enumerate(test) if place not in taken and track.pid != JUNK)
+        taken = set(indices.tolist())
+        gallery = tuple(track for index, track in enumerate(test) if index not in taken and track.pid != JUNK)
     return ReIDDataset(
         "mars",
         found,

@@ -28,7 +28,7 @@ def read_table(path: Path, columns: int | None = None) -> np.ndarray:
 
     Args:
         path: The file.
-        columns: How many columns it must have, rows×columns; None: a vector, whichever way it lies.
+        columns: Required number of columns, rows×columns; None: a vector, whichever way it lies.
 
     Raises:
         DataError: The file is missing, none of MATLAB's, or holds something else.

@@ -35,7 +35,7 @@ _NEEDED = ("path", "pid")
 
 
 class _Row(NamedTuple):
-    """An image as a table has it; ``where`` is what errors call its place."""
+    """An image as a table has it; ``where`` is its name in errors."""
 
     where: str
     path: str
@@ -271,7 +271,7 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
                         f"{getattr(head, field)!r} in {head.where}. A tracklet is of one person in one camera."
                     )
         order = frame_order([row.frame for row in members], f"{source}, the tracklet {tracklet}")
-        ordered = [members[place] for place in order]
+        ordered = [members[row] for row in order]
         names = tuple(row.path for row in ordered)
         entries.append(_Entry(Tracklet(folder, names, head.label, head.camid or None), tuple(ordered)))
     return entries
@@ -308,7 +308,7 @@ def _divide(source: Path, entries: list[_Entry], share: float, seed: int) -> dic
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(identities))
     cut = min(len(identities) - 1, max(1, round(share * len(identities))))
-    train = {identities[place] for place in order[:cut]}
+    train = {identities[row] for row in order[:cut]}
     parts: dict[str, list[_Entry]] = {part: [] for part in PARTS}
     tested: dict[Any, dict[Any, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
     for entry in people:
@@ -351,7 +351,7 @@ def _write_split(path: Path, folder: Path, parts: Mapping[str, list[_Entry]], co
     try:
         write_whole(path, text.getvalue())
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}). Give another place: split_file=FILE.") from error
+        raise DataError(f"{path} cannot be written ({error.strerror}). Give another file: split_file=FILE.") from error
 
 
 def _as_seen_from(folder: Path, path: Path) -> str:

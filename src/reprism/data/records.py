@@ -92,7 +92,7 @@ class ReIDDataset:
         single_shot_trials: 0: each query is ranked against the whole gallery. N: against one item of each
             identity, N times over (the classic protocol of CUHK03).
         multi_query: Boxes to average in multi-query evaluation: those of a query's identity and camera describe it.
-            Empty for most data sets. Others in it are passed over.
+            Empty for most data sets. Others in it are skipped.
     """
 
     name: str

@@ -27,12 +27,12 @@ def read_table(
 
     Args:
         path: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file.
-        known: The columns that are read; others are passed over.
+        known: The columns that are read; others are ignored.
         needed: Those of them that must be there.
         filled: Those of them that every row must have a value in (default: ``needed``).
 
     Returns:
-        Rows, each with its place in words and its values by column, empty where there is none; and columns.
+        Rows, each with its line in words and its values by column, empty where there is none; and columns.
 
     Raises:
         DataError: The table cannot be read, lacks a column, or has a row that cannot be right; names the row.
@@ -51,19 +51,19 @@ def read_table(
         )
     if twice := sorted({name for name in columns if name in known and columns.count(name) > 1}):
         raise DataError(f"{path} has the column {twice[0]} twice.")
-    place = {name: columns.index(name) for name in known if name in columns}
+    column = {name: columns.index(name) for name in known if name in columns}
     rows = []
     for where, values in records:
         if len(values) != len(columns):
             raise DataError(f"{path}, {where}: {len(values)} fields where the header has {len(columns)}.")
-        row = {name: values[place[name]].strip() if name in place else "" for name in known}
+        row = {name: values[column[name]].strip() if name in column else "" for name in known}
         for name in needed if filled is None else filled:
             if not row[name]:
                 raise DataError(f"{path}, {where}: no {name}.")
         rows.append((where, row))
     if not rows:
         raise DataError(f"{path} has a header and no row.")
-    return rows, set(place)
+    return rows, set(column)
 
 
 def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -111,7 +111,7 @@ def frame_order(frames: Sequence[str], name: str) -> list[int]:
     run of digits in them by value: ``f9`` before ``f10``. Without any frame, the order is the one given.
 
     Args:
-        frames: What the table says of each image.
+        frames: The table's entry for each image.
         name: Name of the tracklet in errors.
 
     Raises:
@@ -141,7 +141,7 @@ def role_of(path: str, pid: str, role: str, market_labels: bool | None, where: s
     Args:
         path: The image.
         pid: Its identity, as the table has it.
-        role: What the table says of it: ``junk``, ``distractor``, ``person`` or nothing. Anything but nothing decides.
+        role: The table's entry: ``junk``, ``distractor``, ``person`` or nothing. Anything but nothing decides.
         market_labels: Whether the identity -1 means junk and 0 a distractor, as in Market-1501. None: where the file's
             name is of Market-1501's form and has that identity too.
         where: Name of the row in errors.

@@ -45,5 +45,5 @@ class TrackletSet(Dataset[tuple[torch.Tensor, int]]):
         tracklet = self.samples[index]
         rng = np.random.default_rng((self.video.seed, index))
         chosen = choose_frames(len(tracklet), self.video.frames, self.video.sampling, rng)
-        ready = {place: self.transform(read_image(tracklet.frame(place).path)) for place in dict.fromkeys(chosen)}
-        return torch.stack([ready[place] for place in chosen]), index
+        ready = {frame: self.transform(read_image(tracklet.frame(frame).path)) for frame in dict.fromkeys(chosen)}
+        return torch.stack([ready[frame] for frame in chosen]), index

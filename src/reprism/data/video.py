@@ -50,7 +50,7 @@ def choose_frames(
     """Choose the frames of a tracklet to describe, in order.
 
     Args:
-        length: How many it has.
+        length: Number of frames that it has.
         frames: Number of frames, 15 in the paper. A tracklet that has fewer gives all, and its last one again and
             again, whatever the sampling.
         sampling: ``even``: the first of each of ``frames`` stretches of equal length; ``random``: so many different
@@ -70,7 +70,7 @@ def choose_frames(
     if length <= frames or sampling == "all":
         return [*range(length), *[length - 1] * (frames - length)]
     if sampling == "even":
-        return [place * length // frames for place in range(frames)]
+        return [index * length // frames for index in range(frames)]
     if rng is None:
         raise ValueError("random sampling of frames needs a generator: rng")
     return sorted(rng.choice(length, frames, replace=False).tolist())

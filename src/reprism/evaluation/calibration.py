@@ -96,7 +96,7 @@ class Calibration:
         counts: ``same_pairs``, ``different_pairs``, ``queries``, ``mated_queries``, ``gallery``, ``identities``.
         about: Whatever the maker adds: data, protocol.
         fitted_on: The distances that it holds for; None if that is not known, and then :meth:`check` refuses it.
-        parts: How far apart strangers and pictures of one person are in each part; None if no partition was given, or
+        parts: Distances of strangers and of pictures of one person in each part; None if no partition was given, or
             too few pairs.
     """
 
@@ -117,7 +117,7 @@ class Calibration:
         """Refuse to be used on other distances than those that it was fitted on.
 
         Args:
-            used_on: What the distances at hand are of.
+            used_on: Kind of the distances at hand.
             remedy: The command that makes a calibration for them.
 
         Raises:
@@ -209,7 +209,7 @@ def calibrate(
         query: N×D descriptors of ``query_items``.
         gallery: M×D descriptors of ``gallery_items``.
         query_items, gallery_items: In the descriptors' order.
-        fitted_on: What the descriptors are of. Without it the calibration cannot be used with a gallery or a model.
+        fitted_on: Kind of the descriptors. Without it the calibration cannot be used with a gallery or a model.
         asking: M booleans: which gallery rows are among the queries too. Two of them are one pair, not two.
         fmrs: The false match rates to tabulate.
         seed: Of the half of the identities that the probability is checked on.

@@ -58,7 +58,7 @@ def warn_of_collapse(gallery: Tensor) -> None:
     """Warn if more than half of the gallery lies closer to its middle row than a tenth of that row's length.
 
     That is a cosine of about 0.995: such descriptors hardly tell people apart. Galleries of fewer than 32 rows are
-    passed over.
+    not looked at.
     """
     if len(gallery) >= _FEWEST_ROWS and _middle(gallery)[1] < _COLLAPSED:
         # One text whatever the figures: Python shows it once for all trials of a protocol.

@@ -42,11 +42,11 @@ class FittedOn:
     Attributes:
         fingerprint: The model's (:func:`reprism.models.checkpoint.fingerprint`).
         flip: Whether descriptors include the mirrored image.
-        queries: What was searched for.
-        rows: What was searched.
-        segments: How tracklets were described, where ``queries`` and ``rows`` are ``segments``.
+        queries: Kind of the queries.
+        rows: Kind of the gallery rows.
+        segments: Settings of tracklets' descriptors, where ``queries`` and ``rows`` are ``segments``.
         projection: Digest of the projection of a compressed gallery.
-        engine: What ran the model.
+        engine: Program that ran the model.
     """
 
     fingerprint: str

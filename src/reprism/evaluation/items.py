@@ -58,9 +58,9 @@ def evaluate_items(
     for name, rows, items in (("query", query, query_items), ("gallery", gallery, gallery_items)):
         if len(rows) != len(items):
             raise ValueError(f"{name} has {len(rows)} descriptors for {len(items)} items")
-    wanted = [place for place, item in enumerate(gallery_items) if item.pid != JUNK]
+    wanted = [index for index, item in enumerate(gallery_items) if item.pid != JUNK]
     if len(wanted) < len(gallery_items):
-        gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[place] for place in wanted]
+        gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[index] for index in wanted]
     if rerank is not None:
         if single_shot_trials or options.pop("all_pairs_runs", 1) != 1:
             raise ValueError(
@@ -92,13 +92,13 @@ def expand_queries(
         N×D, rows of length 1.
     """
     rows = as_matrix(gallery, "gallery")
-    kept = [place for place, item in enumerate(gallery_items) if item.pid != JUNK]
+    kept = [index for index, item in enumerate(gallery_items) if item.pid != JUNK]
     same: dict[Any, set[int]] = defaultdict(set)
-    for place, row in enumerate(kept):
+    for index, row in enumerate(kept):
         item = gallery_items[row]
-        same[item.path].add(place)
+        same[item.path].add(index)
         if item.camid is not None:
-            same[item.pid, item.camid].add(place)
+            same[item.pid, item.camid].add(index)
     ignored = [same.get((item.pid, item.camid), set()) | same.get(item.path, set()) for item in query_items]
     return average_query_expansion(query, rows[torch.tensor(kept, dtype=torch.int64)], k, ignored=ignored)
 
@@ -116,11 +116,11 @@ def average_queries(query: Matrix, items: Sequence[Item]) -> tuple[Tensor, list[
     """
     rows = as_matrix(query, "query")
     groups: dict[tuple[Label, Label | None], int] = {}
-    place = torch.tensor([groups.setdefault((item.pid, item.camid), len(groups)) for item in items])
-    sums = torch.zeros(len(groups), rows.shape[1], dtype=torch.float64).index_add_(0, place, rows.double().cpu())
-    means = sums / place.bincount()[:, None]
+    group_of = torch.tensor([groups.setdefault((item.pid, item.camid), len(groups)) for item in items])
+    sums = torch.zeros(len(groups), rows.shape[1], dtype=torch.float64).index_add_(0, group_of, rows.double().cpu())
+    means = sums / group_of.bincount()[:, None]
     first: dict[int, Item] = {}
-    for group, item in zip(place.tolist(), items, strict=True):
+    for group, item in zip(group_of.tolist(), items, strict=True):
         first.setdefault(group, item)
     return means.to(rows.dtype), list(first.values())
 
@@ -144,9 +144,9 @@ def average_boxes(query: Matrix, items: Sequence[Item], boxes: Matrix, box_items
     if not len(box_items):
         return rows
     means, first = average_queries(boxes, box_items)
-    place = {(item.pid, item.camid): index for index, item in enumerate(first)}
+    first_of = {(item.pid, item.camid): index for index, item in enumerate(first)}
     for row, item in enumerate(items):
-        index = place.get((item.pid, item.camid))
+        index = first_of.get((item.pid, item.camid))
         if index is not None:
             rows[row] = means[index].to(rows)
     return rows
@@ -203,15 +203,15 @@ def _single_shot(
     for trial in range(trials):
         order = rng.permutation(len(gallery_items)).tolist()
         for camid in {item.camid: None for item in query_items}:
-            asking = [place for place, item in enumerate(query_items) if item.camid == camid]
+            asking = [index for index, item in enumerate(query_items) if item.camid == camid]
             chosen: dict[Label, int] = {}
-            for place in order:
-                if camid is None or gallery_items[place].camid != camid:
-                    chosen.setdefault(pids[place], place)
-            if not any(query_items[place].pid in chosen for place in asking):
+            for index in order:
+                if camid is None or gallery_items[index].camid != camid:
+                    chosen.setdefault(pids[index], index)
+            if not any(query_items[index].pid in chosen for index in asking):
                 continue  # all of them are lost
             shots = sorted(chosen.values())
-            here, there = [query_items[place] for place in asking], [gallery_items[place] for place in shots]
+            here, there = [query_items[index] for index in asking], [gallery_items[index] for index in shots]
             metrics = evaluate(query[asking], gallery[shots], **_labels(here, there), **options)
             for name, values in whole.items():
                 values[trial, asking] = getattr(metrics, name)

@@ -54,11 +54,11 @@ def check_probability(
     known = np.isfinite(candidates[checked])
     distances, right = candidates[checked][known], right[checked][known]
     predicted = curve(distances)
-    place = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
+    bins = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
     return tuple(
-        Reliability(float(predicted[place == n].mean()), float(right[place == n].mean()), int((place == n).sum()))
+        Reliability(float(predicted[bins == n].mean()), float(right[bins == n].mean()), int((bins == n).sum()))
         for n in range(_BINS)
-        if (place == n).any()
+        if (bins == n).any()
     )
 
 

@@ -87,7 +87,7 @@ class Protocol:
         """Return the protocol with nothing left open, for one data set.
 
         Args:
-            dataset: What will be evaluated on.
+            dataset: The data set to evaluate on.
             flip: Whether the embedder adds the mirrored image.
 
         Raises:
@@ -130,10 +130,10 @@ class Protocol:
         """Put the protocol into words, nothing left out that is known.
 
         Args:
-            dataset: What was evaluated on: its variant, its cameras, and whether it is of tracklets.
+            dataset: The data set that was evaluated on: its variant, its cameras, images or tracklets.
             size: Height and width of the network's images.
             precision: The network's number format, such as ``bf16``.
-            metrics: What came out: how many queries were lost.
+            metrics: The scores, for the number of lost queries.
 
         Returns:
             One line of phrases between commas.

@@ -110,7 +110,7 @@ def cost(
 
     Args:
         descriptors: N×D, of length 1.
-        projection: What to judge. Judge it on people that it was not fitted to.
+        projection: Projection to judge, on people that it was not fitted to.
         pids: N identities.
         camids: N cameras; without them only a row itself is ignored.
 

@@ -1,6 +1,6 @@
 """Old name of :mod:`reprism.gallery.database`, for one version."""
 
-from reprism.imports import renamed
+from reprism.deprecation import renamed
 
 __getattr__ = renamed(
     __name__,

@@ -40,7 +40,7 @@ class Indexing:
         added: Rows that came in.
         already: Items that were there before.
         unreadable: Images that could not be read, each with the reason. Of a tracklet the others count.
-        seconds: What it took, from the first image to the last row.
+        seconds: Duration, from the first image to the last row.
     """
 
     added: int = 0
@@ -66,7 +66,7 @@ def index_images(
     brought to length 1 (plain temporal pooling), so that images and tracklets compare.
 
     Args:
-        gallery: Where to.
+        gallery: Gallery to add to.
         embedder: Of the model and settings that the gallery was made with.
         items: Items that :func:`reprism.gallery.inputs.find_items` found.
         threads: Number of threads that decode; 0 decodes in this one, between batches.

@@ -26,7 +26,7 @@ class IndexItem:
     """One image of a person, or one tracklet: what becomes a row.
 
     Attributes:
-        key: What it is known by: an image's absolute path; of a tracklet where it comes from, its camera and its name.
+        key: Unique name: an image's absolute path; of a tracklet where it comes from, its camera and its name.
         paths: Its images, in the order of time; at least one.
         pid, camid, time, tracklet, source: As in :class:`reprism.gallery.rows.Entry`.
     """
@@ -54,10 +54,10 @@ def find_items(
             a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``role``, ``time`` (ISO 8601,
             without a zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are
             one. Rows of the role ``junk`` are passed over, those of a ``distractor`` are of unknown identity.
-        naming: How images in folders, and those given by name, are named, if that says who and where: as in
+        naming: Naming scheme of images in folders and of those given by name, if it says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
-        tracks: Whether each folder that images lie in is one tracklet.
-        source: Where it all comes from, in a word; goes into every row.
+        tracks: Take each folder that images lie in as one tracklet.
+        source: Origin of all of them, in a word; recorded in every row.
 
     Returns:
         Items in the order of the inputs; one that is named twice, once.

@@ -25,7 +25,7 @@ class Entry:
     """An image or a tracklet on its way into a gallery.
 
     Attributes:
-        key: What it is known by, unique in the gallery: an image's absolute path; of a tracklet its source, camera and
+        key: Unique name in the gallery: an image's absolute path; of a tracklet its source, camera and
             name. An entry whose key is there already is left out.
         descriptor: Of the model's width; stored with length 1.
         path: Path of the picture; for a tracklet, of its first frame.
@@ -34,7 +34,7 @@ class Entry:
         time: When it was taken, where known, with a time zone.
         tracklet: The tracklet's name, or that of the one an image belongs to.
         frames: Number of pictures that the descriptor is made of.
-        source: Where it came from, in the user's words: a site, a video, a batch.
+        source: Origin, in the user's words: a site, a video, a batch.
         thumbnail: A small JPEG picture, or none.
     """
 

@@ -1,6 +1,6 @@
 """Old names of :mod:`reprism.gallery.inputs`, for one version."""
 
-from reprism.imports import renamed
+from reprism.deprecation import renamed
 
 __getattr__ = renamed(
     __name__, Sighting="reprism.gallery.inputs:IndexItem", find_sightings="reprism.gallery.inputs:find_items"

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from reprism.files import make_folder
 from reprism.gallery.compression import Projection
-from reprism.gallery.database import ASKED_AT_ONCE, PROJECTIONS, VECTOR_INDEX, GalleryInfo, local
-from reprism.gallery.durability import Disk
+from reprism.gallery.database import (
+    ASKED_AT_ONCE,
+    ERASING,
+    PROJECTIONS,
+    ROWS,
+    VECTOR_INDEX,
+    GalleryError,
+    GalleryInfo,
+    connect,
+    has_table,
+    local,
+)
+from reprism.gallery.durability import LOCK, Disk, recover
 from reprism.gallery.filters import one_of
-from reprism.gallery.rows import Storage
+from reprism.gallery.rows import Storage, counts
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -42,6 +57,50 @@ class Store:
         self.disk = Disk(local(uri))
         self.part_scale: tuple[int, PartScale | None] | None = None
         self._projections: dict[str, Projection] = {}
+
+    @classmethod
+    def create(cls, uri: str | PathLike[str], info: GalleryInfo) -> Store:
+        """Create an empty one; see :meth:`reprism.Gallery.create`."""
+        if cls.exists(uri):
+            raise GalleryError(f"{uri} is a gallery already: open it, or choose another folder")
+        folder = local(uri)
+        # An attempt that was cut off may have left these.
+        ours = {f"{ROWS}.lance", LOCK}
+        if folder and folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours):
+            raise GalleryError(f"{uri} exists and holds something else: choose a folder for the gallery alone")
+        connection = connect(uri)
+        if folder is not None:
+            make_folder(folder)
+        with Disk(folder).writing():
+            if folder is not None and not cls.exists(uri):
+                shutil.rmtree(folder / f"{ROWS}.lance", ignore_errors=True)
+            try:
+                table = connection.create_table(ROWS, schema=info.schema)
+            except ValueError as error:  # made by another process meanwhile
+                raise GalleryError(f"{uri} is a gallery already: open it, or choose another folder") from error
+        return cls(str(uri), connection, table)
+
+    @staticmethod
+    def exists(uri: str | PathLike[str]) -> bool:
+        """Return whether there is one at ``uri``."""
+        folder = local(uri)
+        if folder is not None:
+            # A power cut during creation leaves an empty one.
+            manifests = (folder / f"{ROWS}.lance" / "_versions").glob("*.manifest")
+            return any(path.stat().st_size for path in manifests)
+        return has_table(connect(uri), ROWS)
+
+    @classmethod
+    def open(cls, uri: str | PathLike[str]) -> Store:
+        """Open the one at ``uri``; see :meth:`reprism.Gallery.open`."""
+        if not cls.exists(uri):
+            raise GalleryError(f"no gallery at {uri}: make one with Gallery.create or `reprism index`")
+        if (folder := local(uri)) is not None:
+            recover(folder)
+        connection = connect(uri)
+        store = cls(str(uri), connection, connection.open_table(ROWS))
+        store.info  # noqa: B018 - raises where this is no gallery
+        return store
 
     @property
     def info(self) -> GalleryInfo:
@@ -88,6 +147,42 @@ class Store:
     def has_index(self) -> bool:
         """Return whether there is an index over descriptors."""
         return any(found.name == VECTOR_INDEX for found in self.table.list_indices())
+
+    def index(self) -> dict[str, Any] | None:
+        """Return the index over descriptors; see :meth:`reprism.Gallery.index`."""
+        if not self.has_index():
+            return None
+        found = self.table.index_stats(VECTOR_INDEX)
+        if found is None:
+            return None
+        return {
+            "kind": found.index_type,
+            "indexed": found.num_indexed_rows,
+            "unindexed": found.num_unindexed_rows,
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts, times and settings; see :meth:`reprism.Gallery.stats`."""
+        info = self.info
+        columns = self.table.search().select(["pid", "camid", "time"]).to_arrow()
+        span = pc.min_max(columns["time"])
+        folder = local(self.uri)
+        return {
+            "rows": len(columns),
+            "identities": pc.count_distinct(columns["pid"], mode="only_valid").as_py(),
+            "cameras": counts(columns["camid"]),
+            "first": span["min"].as_py(),
+            "last": span["max"].as_py(),
+            "bytes": None if folder is None else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
+            "index": self.index(),
+            "fingerprint": info.kind.fingerprint,
+            "partition": info.kind.partition,
+            "flip": info.kind.flip,
+            "storage": info.storage,
+            "dim": info.dim,
+            "descriptor_dim": info.kind.dim,
+            "erasing": has_table(self.connection, ERASING),
+        }
 
     def fetch(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
         """Return some columns of the rows with these ids, in no particular order; absent rows are left out."""

@@ -8,7 +8,6 @@ the version that was there when they began. In object storage let one process wr
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from os import PathLike
@@ -16,26 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import pyarrow.compute as pc
 
 from reprism.embedding import DescriptorKind, Embedder
 from reprism.evaluation.calibration import FMRS, Calibration
-from reprism.files import make_folder
 from reprism.gallery import calibrating, search, upkeep
 from reprism.gallery.calibrating import Queries
 from reprism.gallery.compression import Projection
 from reprism.gallery.database import (
     ASKED_AT_ONCE,
-    ERASING,
-    ROWS,
-    VECTOR_INDEX,
     GalleryError,
     GalleryInfo,
-    connect,
-    has_table,
-    local,
 )
-from reprism.gallery.durability import LOCK, Disk, recover
+from reprism.gallery.durability import Disk
 from reprism.gallery.filters import NO_FILTER, Filter, one_of
 from reprism.gallery.rows import (
     DESCRIPTOR,
@@ -45,7 +36,6 @@ from reprism.gallery.rows import (
     Row,
     Storage,
     as_matrix,
-    counts,
     normalised,
     row_id,
     rows_of,
@@ -57,7 +47,7 @@ from reprism.gallery.upkeep import Erasable
 from reprism.progress import Count
 
 if TYPE_CHECKING:
-    from lancedb.table import LanceTable
+    pass
 
 __all__ = ["Gallery", "GalleryError"]
 
@@ -70,9 +60,9 @@ class Gallery:
         store: The table and the database that it lies in.
     """
 
-    def __init__(self, uri: str, connection: Any, table: LanceTable) -> None:
-        self.uri = uri
-        self.store = Store(uri, connection, table)
+    def __init__(self, store: Store) -> None:
+        self.uri = store.uri
+        self.store = store
 
     @property
     def disk(self) -> Disk:
@@ -106,36 +96,13 @@ class Gallery:
             raise GalleryError(
                 f"expected storage {' or '.join(get_args(Storage))}, got {storage!r} (LanceDB searches no other)"
             )
-        if cls.exists(uri):
-            raise GalleryError(f"{uri} is a gallery already: open it, or choose another folder")
-        folder = local(uri)
-        # An attempt that was cut off may have left these.
-        ours = {f"{ROWS}.lance", LOCK}
-        if folder and folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - ours):
-            raise GalleryError(f"{uri} exists and holds something else: choose a folder for the gallery alone")
-        connection = connect(uri)
         note = None if model is None else str(Path(model).absolute())
-        info = GalleryInfo(kind, storage, kind.dim, model=note)
-        if folder is not None:
-            make_folder(folder)
-        with Disk(folder).writing():
-            if folder is not None and not cls.exists(uri):
-                shutil.rmtree(folder / f"{ROWS}.lance", ignore_errors=True)
-            try:
-                table = connection.create_table(ROWS, schema=info.schema)
-            except ValueError as error:  # made by another process meanwhile
-                raise GalleryError(f"{uri} is a gallery already: open it, or choose another folder") from error
-        return cls(str(uri), connection, table)
+        return cls(Store.create(uri, GalleryInfo(kind, storage, kind.dim, model=note)))
 
     @classmethod
     def exists(cls, uri: str | PathLike[str]) -> bool:
         """Return whether there is a gallery at ``uri``."""
-        folder = local(uri)
-        if folder is not None:
-            # A power cut during creation leaves an empty one.
-            manifests = (folder / f"{ROWS}.lance" / "_versions").glob("*.manifest")
-            return any(path.stat().st_size for path in manifests)
-        return has_table(connect(uri), ROWS)
+        return Store.exists(uri)
 
     @classmethod
     def open(cls, uri: str | PathLike[str], embedder: Embedder | DescriptorKind | None = None) -> Gallery:
@@ -152,13 +119,7 @@ class Gallery:
             GalleryError: There is none, it has a newer format, none of its versions can be read, or its descriptors
                 are of another model or of other settings; both are named.
         """
-        if not cls.exists(uri):
-            raise GalleryError(f"no gallery at {uri}: make one with Gallery.create or `reprism index`")
-        if (folder := local(uri)) is not None:
-            recover(folder)
-        connection = connect(uri)
-        gallery = cls(str(uri), connection, connection.open_table(ROWS))
-        gallery.store.info  # noqa: B018 - raises where this is no gallery
+        gallery = cls(Store.open(uri))
         if embedder is not None:
             gallery.check(embedder)
         return gallery
@@ -340,39 +301,11 @@ class Gallery:
             ``descriptor_dim``, and ``erasing`` (whether an erasure or another rewrite was interrupted before the bytes
             that it removes were gone).
         """
-        info = self.store.info
-        columns = self.store.table.search().select(["pid", "camid", "time"]).to_arrow()
-        span = pc.min_max(columns["time"])
-        folder = local(self.uri)
-        return {
-            "rows": len(columns),
-            "identities": pc.count_distinct(columns["pid"], mode="only_valid").as_py(),
-            "cameras": counts(columns["camid"]),
-            "first": span["min"].as_py(),
-            "last": span["max"].as_py(),
-            "bytes": None if folder is None else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
-            "index": self.index(),
-            "fingerprint": info.kind.fingerprint,
-            "partition": info.kind.partition,
-            "flip": info.kind.flip,
-            "storage": info.storage,
-            "dim": info.dim,
-            "descriptor_dim": info.kind.dim,
-            "erasing": has_table(self.store.connection, ERASING),
-        }
+        return self.store.stats()
 
     def index(self) -> dict[str, Any] | None:
         """Return the index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""
-        if not self.has_index():
-            return None
-        found = self.store.table.index_stats(VECTOR_INDEX)
-        if found is None:
-            return None
-        return {
-            "kind": found.index_type,
-            "indexed": found.num_indexed_rows,
-            "unindexed": found.num_unindexed_rows,
-        }
+        return self.store.index()
 
     def has_index(self) -> bool:
         """Return whether there is an index over descriptors."""
@@ -451,7 +384,7 @@ class Gallery:
         left out: they may be of anybody.
 
         Args:
-            queries: What the gallery will be searched for: images (as ``reprism search`` and ``reprism serve`` do), or
+            queries: Kind of the queries to come: images (as ``reprism search`` and ``reprism serve`` do), or
                 tracklets pooled as its own are. Rows of that kind are the queries.
             max_queries: Maximum number of querying rows; beyond it people are drawn, with all their rows.
             fmrs, seed, about, progress: As in :func:`reprism.calibrate`.

@@ -47,14 +47,14 @@ class PartNet(nn.Module):
     """A network of spatial and channel parts; made by :func:`build_model` and ``reprism.load``, or of built modules.
 
     Args:
-        partition: What the branches' maps are cut into.
+        partition: Parts that the branches' maps are cut into.
         trunk: Images B×3×H×W → a map, shared by all branches.
         branches: By branch name, the trunk's map → a map B×C×h×w.
         heads: By part name, the part's pooled vector → its feature; see :data:`reprism.models.parts.HEADS`.
         classifiers: By part name, the feature → logits; none for a network that only describes.
         pool: Pools stripes from a map; see :data:`reprism.models.parts.POOLS`.
         part_dim: Width of every part's feature.
-        preprocessing: How images are made into the network's input; travels with the weights.
+        preprocessing: Size and normalisation of the network's input; travels with the weights.
         backbone: Name of the network that trunk and branches were cut from.
         kinds: Names of pooling and head, where they are not the paper's; written to files.
 

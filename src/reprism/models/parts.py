@@ -44,7 +44,7 @@ class GeMPool(nn.Module):
     Its exponent is learned: 1 is the mean, a large one the maximum. Values below ``eps`` count as ``eps``.
 
     Args:
-        exponent: What learning starts from.
+        exponent: Initial exponent.
         eps: Least value.
     """
 

@@ -63,7 +63,7 @@ def measure(
         partition: Such as ``p1+p2(s2c2)+p3(s3c3)``.
         size: Height and width of the images.
         batch: Images at a time.
-        batches: How many are timed, after one that is not.
+        batches: Number of timed batches, after one that is not timed.
         dtype: float32, or the half type of autocast.
         device: Where.
 

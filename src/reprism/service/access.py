@@ -51,7 +51,7 @@ class Holder:
     Attributes:
         name: As the audit log calls them.
         digest: SHA-256 of the token, which itself is kept nowhere.
-        scopes: What they may do.
+        scopes: Permitted actions.
     """
 
     name: str

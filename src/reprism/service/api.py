@@ -49,13 +49,13 @@ def create_app(
     """Create the service of a gallery, an ASGI app.
 
     Args:
-        gallery: What is searched, added to and erased from.
+        gallery: Gallery to search, add to and erase from.
         embedder: Of the model and settings that the gallery was made with.
         settings: Limits, and how long rows are kept.
         calibration: Gives matches their probability. If the gallery changes so that it no longer fits (compressed by
             another process, or tracklets among its images), searches are answered with 409.
-        access: Who may do what. Without tokens anyone may do anything, and only requests to localhost are answered.
-        audit: Where searches, additions and erasures are noted.
+        access: Tokens and their scopes. Without tokens anyone may do anything, from this machine alone.
+        audit: Log of searches, additions and erasures.
 
     Raises:
         GalleryError: The embedder is of another model or of other settings than the gallery.

@@ -41,13 +41,13 @@ class UnavailableError(Exception):
     """The gallery is not there, or it is another now; the message is for clients and names no path."""
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Result of a search.
 
     Attributes:
         matches: Best first.
         pictured: The ids of those that have a thumbnail.
-        embed_seconds, search_seconds: What it took, waiting included.
+        embed_seconds, search_seconds: Duration, waiting included.
     """
 
     matches: list[Match]
@@ -105,7 +105,7 @@ class Operations:
 
     # ---- searching ---------------------------------------------------------------------------------------
 
-    async def search(self, upload: Upload, query: SearchQuery, who: str) -> Found:
+    async def search(self, upload: Upload, query: SearchQuery, who: str) -> SearchResult:
         """Find the rows that look like an uploaded picture.
 
         Raises:
@@ -134,7 +134,7 @@ class Operations:
         matches, pictured = await self.read(find)
         # Nothing is answered that is not in the log.
         await self._log(who, "search", [match.id for match in matches], matches=len(matches))
-        return Found(matches, pictured, embedded - started, time.perf_counter() - embedded)
+        return SearchResult(matches, pictured, embedded - started, time.perf_counter() - embedded)
 
     async def read(self, read: Callable[[], R]) -> R:
         """Call a function that reads the gallery in a thread; again, if an erasure took its files away meanwhile.

@@ -42,8 +42,8 @@ class SearchQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     top: int = Field(20, ge=1, le=200, description="How many matches, at most.")
-    camera: list[Name] = Field([], max_length=100, description="Only of these cameras.")
-    not_camera: list[Name] = Field([], max_length=100, description="Of none of these cameras.")
+    camera: list[Name] = Field([], max_length=100, description="Search only these cameras.")
+    not_camera: list[Name] = Field([], max_length=100, description="Leave out these cameras.")
     after: Moment | None = Field(None, description="Taken then or later; without a zone: UTC.")
     before: Moment | None = Field(None, description="Taken earlier than this.")
     threshold: float | None = Field(None, ge=0, le=2, allow_inf_nan=False, description="The largest distance.")

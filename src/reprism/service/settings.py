@@ -21,11 +21,11 @@ class ServiceSettings:
             or all of it where there is one holder.
         batch_size: Pictures that the network takes at a time, if so many wait.
         upload_seconds: Maximum seconds for a body to arrive.
-        retain: How long rows are kept, counted from the time taken (from the time added where that is unknown); None:
+        retain: Time that rows are kept, counted from the time taken (from the time added where that is unknown); None:
             until they are erased.
-        lock_seconds: How long a change waits for another process that writes to the gallery, before it is refused.
-        upkeep_seconds: How often outdated rows are erased, and small files gathered.
-        thumbnails: Whether a small picture is kept of what is put in.
+        lock_seconds: Maximum seconds that a change waits for another process that writes to the gallery.
+        upkeep_seconds: Seconds between two erasures of outdated rows, when small files are gathered too.
+        thumbnails: Keep a small picture of each image that is added.
     """
 
     max_bytes: int = 10 * 2**20

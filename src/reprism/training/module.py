@@ -55,8 +55,8 @@ class ReIDModule(pl.LightningModule):
     """Trains a part network on identity batches and evaluates it on query and gallery.
 
     Args:
-        made: What to train, on what, by which loss and optimiser.
-        settings: How.
+        made: Model, training set, sampler, loss, optimizer and schedule.
+        settings: Epochs, devices, evaluations.
         evaluated: The data set whose queries and gallery are evaluated.
 
     Attributes:
