@@ -219,7 +219,7 @@ def test_a_network_is_tested_on_data_it_was_not_trained_on_and_each_says_its_pro
         assert "OK: no problems." in said
     assert main(["evaluate", "model.safetensors", "--data", "market1501:market1501", "cuhk03,boxes=detected:cuhk03",
                  "cuhk03,protocol=classic,split=2:cuhk03", "mars:mars", "mars,protocol=without-queries:mars",
-                 "--video.frames", "4", "--video.runs", "2", "--comparison", "all-pairs",
+                 "--video.frames", "4", "--video.segments", "2", "--comparison", "all-pairs",
                  "--device", "cpu", "--workers", "0", "--out", "all.json"]) == 0  # fmt: skip
     shown = capsys.readouterr().out
     results = json.loads(Path("all.json").read_text())

@@ -183,7 +183,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Tracklet:
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize(
-    ("frames", "runs", "chosen"),
+    ("frames", "segments", "chosen"),
     [
         (6, 3, [[0, 1], [2, 3], [4, 5]]),
         (5, 3, [[0, 1], [2, 4], [5]]),
@@ -191,16 +191,16 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Tracklet:
         (9, 3, [[0, 1, 2], [3, 4, 5], [6, 6, 6]]),
     ],
 )
-def test_a_tracklet_is_its_runs_side_by_side(
-    embedder: reprism.Embedder, walk: Tracklet, frames: int, runs: int, chosen: list[list[int]], pooling: str
+def test_a_tracklet_is_its_segments_side_by_side(
+    embedder: reprism.Embedder, walk: Tracklet, frames: int, segments: int, chosen: list[list[int]], pooling: str
 ) -> None:
-    """From the definition: rows of length 1, mean or maximum of each run, not normalised again."""
-    video = VideoSettings(frames=frames, runs=runs, pooling=pooling)
+    """From the definition: rows of length 1, mean or maximum of each segment, not normalised again."""
+    video = VideoSettings(frames=frames, segments=segments, pooling=pooling)
     paths = [walk.frame(n).path for n in range(7)]
     rows = embedder.embed(paths)
     pool = np.mean if pooling == "mean" else np.max
-    expected = np.concatenate([pool(rows[run], axis=0) for run in chosen])
-    assert expected.shape == (runs * embedder.descriptor_dim,)
+    expected = np.concatenate([pool(rows[segment], axis=0) for segment in chosen])
+    assert expected.shape == (segments * embedder.descriptor_dim,)
     np.testing.assert_allclose(embedder.embed_tracklet(paths, video), expected, atol=1e-5)
     np.testing.assert_allclose(embedder.embed_tracklets([walk, walk], video), [expected, expected], atol=1e-5)
     np.testing.assert_allclose(embedder.embed_items([walk], video), [expected], atol=1e-5)
@@ -208,10 +208,10 @@ def test_a_tracklet_is_its_runs_side_by_side(
 
 def test_all_frames_and_frames_from_a_stream(embedder: reprism.Embedder, walk: Tracklet) -> None:
     paths = [walk.frame(n).path for n in range(7)]
-    whole = VideoSettings(frames=1, runs=1, sampling="all")
+    whole = VideoSettings(frames=1, segments=1, sampling="all")
     expected = embedder.embed(paths).mean(0)
     np.testing.assert_allclose(embedder.embed_tracklet(iter(paths), whole), expected, atol=1e-5)
-    assert embedder.embed_tracklet(paths).shape == (3 * embedder.descriptor_dim,), "the paper's three runs"
+    assert embedder.embed_tracklet(paths).shape == (3 * embedder.descriptor_dim,), "the paper's three segments"
 
 
 def test_a_tracklet_of_nothing_and_mixed_items_are_refused(embedder: reprism.Embedder, walk: Tracklet) -> None:

@@ -102,14 +102,14 @@ def test_a_protocol_is_followed(
 def test_tracklets_are_compared_as_the_protocol_says(model: reprism.PartNet, tmp_path: Path) -> None:
     root = render_mars(tmp_path / "walks", train_identities=2, test_identities=3, size=SIZE)
     dataset = reprism.open_dataset("mars", root, protocol="without-queries")
-    video = VideoSettings(frames=6, runs=2)
+    video = VideoSettings(frames=6, segments=2)
     embedder = Embedder(model, precision="fp32", device="cpu")
     rows = [embedder.embed_tracklets(items, video) for items in (dataset.query, dataset.gallery)]  # type: ignore[arg-type]
     scored = {}
     for comparison, segments in (("concatenate", 1), ("all-pairs", 2)):
         protocol = Protocol(video=video, comparison=comparison)  # type: ignore[arg-type]
         found = evaluate_model(embedder, dataset, protocol)
-        expected = evaluate_items(*rows, dataset.query, dataset.gallery, all_pairs_runs=segments)
+        expected = evaluate_items(*rows, dataset.query, dataset.gallery, all_pairs_segments=segments)
         assert same(found.metrics, expected)
         scored[comparison] = found
         words = f"6 frames of a tracklet (even) in 2 segments, mean of each, compared by {comparison}"

@@ -1,6 +1,5 @@
 """Code named by files: imported where the user said so, and nowhere else; then it reaches all that it is for."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -175,21 +174,3 @@ def test_two_processes_train_by_a_loss_that_leaves_classifiers_aside(own: Path, 
     assert run.returncode == 0, run.stderr[-3000:]
     point = torch.load(own / "run" / "last.ckpt", weights_only=True)
     assert point["state_dict"]["loss.centres"].abs().max() > 0
-
-
-@pytest.mark.parametrize(
-    ("old", "name", "new"),
-    [
-        ("reprism.gallery.sightings", "Sighting", "reprism.gallery.inputs:IndexItem"),
-        ("reprism.gallery.sightings", "find_sightings", "reprism.gallery.inputs:find_items"),
-        ("reprism.gallery.facts", "Facts", "reprism.gallery.database:GalleryInfo"),
-        ("reprism.evaluation.sharpened", "SharpenedDistances", "reprism.evaluation.refined:RefinedDistances"),
-    ],
-)
-def test_old_names_are_kept_with_a_warning(old: str, name: str, new: str) -> None:
-    home, _, attribute = new.partition(":")
-    with pytest.warns(DeprecationWarning, match=rf"{old}\.{name} is now {home}\.{attribute}"):
-        found = getattr(importlib.import_module(old), name)
-    assert found is getattr(importlib.import_module(home), attribute)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = importlib.import_module(old).nothing

@@ -117,9 +117,9 @@ def run_demo(
     Args:
         out: The folder for ``report.html``, ``metrics.json``, ``data/`` (in the layout of Market-1501) and
             ``run/`` (the training run). An earlier demo there is replaced, once the new one is complete.
-        seed: Of the people drawn, of the starting weights and of the batches.
+        seed: Random seed of the people drawn, the starting weights and the batches.
         progress: Called while people are drawn, and while images are embedded; training draws a bar of its own.
-        settings: Sizes; those of :class:`DemoSettings` by default.
+        settings: Sizes (default: ``DemoSettings()``).
 
     Returns:
         The contents of ``metrics.json``: ``before`` and ``after`` (mAP, mINP, rank1 … as fractions, the CMC curve, and

@@ -23,6 +23,7 @@ from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import Preprocessing, normalise, resize
 from reprism.data.video import VideoSettings, choose_frames
+from reprism.deprecation import renamed
 from reprism.models.checkpoint import fingerprint, load
 from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet
@@ -34,13 +35,13 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class DescriptorKind:
-    """Model and settings that descriptors were made by: only those of one kind can be compared.
+    """Model and settings that descriptors were made by: only descriptors of one kind can be compared.
 
     Attributes:
         fingerprint: The network's (:func:`reprism.models.checkpoint.fingerprint`).
         partition: Its notation, which says what part a column belongs to.
         dim: Columns of a descriptor.
-        flip: Whether descriptors include the mirrored image.
+        flip: True if descriptors include the mirrored image.
     """
 
     fingerprint: str
@@ -49,18 +50,21 @@ class DescriptorKind:
     flip: bool
 
 
-def pool_runs(rows: Tensor, settings: VideoSettings) -> Tensor:
+__getattr__ = renamed(__name__, pool_runs="reprism.embedding:pool_segments")
+
+
+def pool_segments(rows: Tensor, settings: VideoSettings) -> Tensor:
     """Pool the descriptors of a tracklet's frames into the tracklet's descriptor.
 
     Args:
-        rows: T×D, the frames' descriptors, in order; T at least ``settings.runs``.
-        settings: ``runs`` and ``pooling``.
+        rows: T×D, the frames' descriptors, in order; T at least ``settings.segments``.
+        settings: ``segments`` and ``pooling``.
 
     Returns:
-        runs·D: the segments' descriptors side by side. They are not normalised: a segment whose frames disagree is
+        segments·D: the segments' descriptors side by side. They are not normalised: a segment whose frames disagree is
         shorter.
     """
-    parts = torch.tensor_split(rows, settings.runs)
+    parts = torch.tensor_split(rows, settings.segments)
     return torch.cat([part.mean(0) if settings.pooling == "mean" else part.amax(0) for part in parts])
 
 
@@ -267,7 +271,7 @@ class Embedder:
             video: Choice of frames, and how they are joined (default: the paper's: 15, even, 3 segments, mean).
 
         Returns:
-            runs·descriptor_dim float32.
+            segments·descriptor_dim float32.
 
         Raises:
             ValueError: There is no frame; and what :meth:`embed` raises.
@@ -279,7 +283,7 @@ class Embedder:
         chosen = choose_frames(len(given), video.frames, video.sampling, np.random.default_rng((video.seed, 0)))
         once = dict.fromkeys(chosen)  # short tracklets repeat their last frame: it is embedded once
         rows = dict(zip(once, torch.from_numpy(self.embed([given[index] for index in once])), strict=True))
-        return pool_runs(torch.stack([rows[index] for index in chosen]), video).numpy()
+        return pool_segments(torch.stack([rows[index] for index in chosen]), video).numpy()
 
     def embed_tracklets(
         self,
@@ -301,18 +305,18 @@ class Embedder:
             progress: Called with the number done and the number of all after every tracklet.
 
         Returns:
-            N×(runs·descriptor_dim) float32, in the tracklets' order.
+            N×(segments·descriptor_dim) float32, in the tracklets' order.
 
         Raises:
             ImageError: A frame is no readable picture; names it.
         """
         video = video or VideoSettings()
         frames = TrackletSet(tracklets, self.resize, video)
-        out = np.empty((len(tracklets), video.runs * self.descriptor_dim), np.float32)
+        out = np.empty((len(tracklets), video.segments * self.descriptor_dim), np.float32)
         loader = DataLoader(frames, batch_size=None, num_workers=workers, worker_init_fn=live_through_signals)
         for done, (images, _) in enumerate(loader):
             rows = torch.cat([self.embed_ready(some) for some in images.split(self.batch_size)])
-            out[done] = pool_runs(rows, video).numpy()
+            out[done] = pool_segments(rows, video).numpy()
             if progress is not None:
                 progress(done + 1, len(tracklets))
         return out

@@ -44,7 +44,7 @@ class Evaluation:
         name: Name of the model: its file, or its class.
         dataset: The data set that was ranked. If queries are averaged, its queries are the first of each group.
         protocol: The protocol, with nothing left open.
-        metrics: The scores, and those of every query.
+        metrics: Scores, over all queries and for every query.
         query: N×D float32, descriptors as they were compared, in the order of ``dataset.query``.
         gallery: M×D float32, in the order of ``dataset.gallery``.
         partition: The model's branches and parts.

@@ -82,7 +82,7 @@ def sync_folder(folder: str | PathLike[str]) -> None:
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # such as that of all users, which lets them pass and lists nothing
+    except PermissionError:  # such as the folder of all users' homes, which may be entered but not listed
         return
     try:
         os.fsync(descriptor)

@@ -41,7 +41,7 @@ def import_object(path: str, what: str) -> Any:
 
     Args:
         path: ``package.module:name``.
-        what: What the object is for, for messages.
+        what: Purpose of the object, for messages.
 
     Raises:
         UntrustedCodeError: The module is none of those that :func:`trust` was told.

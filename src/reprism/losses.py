@@ -176,9 +176,10 @@ class TotalLoss(nn.Module):
 
     Args:
         ce_weight: λ of equation 3; 0 trains by triplets alone.
-        margin: Of the triplet loss.
-        triplet_weight: 1 in the paper; 0 trains by cross-entropy alone (Table 4, "w/o triplet").
-        label_smoothing: Of the cross-entropy; 0 in the paper.
+        margin: Margin of the triplet loss.
+        triplet_weight: Weight of the triplet loss, 1 in the paper; 0 trains by cross-entropy alone (Table 4, "w/o
+            triplet").
+        label_smoothing: Smoothing of the cross-entropy's targets, 0 … 1; 0 in the paper.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ class Branch:
     Attributes:
         number: The integer after ``p``.
         groups: The cuts, in the order written; empty for a branch with its global feature alone.
-        has_global: Whether the map's global feature is a part too (round brackets, or none).
+        has_global: True if the map's global feature is a part too (round brackets, or none).
     """
 
     number: int

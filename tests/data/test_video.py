@@ -62,8 +62,8 @@ def test_what_cannot_be_chosen(arguments: tuple, says: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"runs": 0}, "runs=0"),
-        ({"runs": 4, "frames": 3}, "runs=4 and frames=3"),
+        ({"segments": 0}, "segments=0"),
+        ({"segments": 4, "frames": 3}, "segments=4 and frames=3"),
         ({"sampling": "odd"}, "sampling='odd': expected even or random or all"),
         ({"pooling": "sum"}, "pooling='sum'"),
         ({"seed": -1}, "seed=-1"),
@@ -109,7 +109,7 @@ def test_the_torch_data_set_gives_the_chosen_frames(walk: Tracklet) -> None:
     def grey(image: torch.Tensor) -> torch.Tensor:
         return image[:, :1, :1].float()
 
-    even = TrackletSet([walk, walk], grey, VideoSettings(frames=3, runs=1))
+    even = TrackletSet([walk, walk], grey, VideoSettings(frames=3, segments=1))
     frames, index = even[1]
     assert index == 1
     assert len(even) == 2

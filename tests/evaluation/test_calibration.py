@@ -24,7 +24,7 @@ from reprism.evaluation.part_scale import PartScale
 from reprism.notation import Partition
 from reprism.report.calibration import draw_calibration
 
-TRACKLETS = FittedOn.of_dataset("ab" * 32, flip=True, video=VideoSettings(frames=8, runs=2))
+TRACKLETS = FittedOn.of_dataset("ab" * 32, flip=True, video=VideoSettings(frames=8, segments=2))
 
 
 def sample(pid, camid) -> Sample:
@@ -256,18 +256,21 @@ def test_it_is_written_and_read_again(made, tmp_path: Path) -> None:
     ("video", "words"),
     [
         (
-            VideoSettings(frames=8, runs=1),
+            VideoSettings(frames=8, segments=1),
             r"segments: expected 8 frames \(even\) in 1 segments, .* got 8 .* in 2 segments",
         ),
-        (VideoSettings(frames=8, runs=2, sampling="random"), r"expected 8 frames \(random\) .* got 8 frames \(even\)"),
-        (VideoSettings(frames=8, runs=2, pooling="max"), r"expected .*, max of each.* got .*, mean of each"),
-        (VideoSettings(frames=9, runs=2), "expected 9 frames .* got 8 frames"),
+        (
+            VideoSettings(frames=8, segments=2, sampling="random"),
+            r"expected 8 frames \(random\) .* got 8 frames \(even\)",
+        ),
+        (VideoSettings(frames=8, segments=2, pooling="max"), r"expected .*, max of each.* got .*, mean of each"),
+        (VideoSettings(frames=9, segments=2), "expected 9 frames .* got 8 frames"),
         (None, "queries: expected images, got tracklets, segments side by side; rows: expected images, got"),
     ],
 )
 def test_it_is_refused_for_other_distances(made, video, words) -> None:
     made.check(TRACKLETS)
-    made.check(FittedOn.of_dataset("ab" * 32, flip=True, video=VideoSettings(frames=8, runs=2, seed=7)))
+    made.check(FittedOn.of_dataset("ab" * 32, flip=True, video=VideoSettings(frames=8, segments=2, seed=7)))
     with pytest.raises(CalibrationError, match=words) as caught:
         made.check(FittedOn.of_dataset("ab" * 32, flip=True, video=video))
     assert str(caught.value).endswith("Make one for these: reprism calibrate MODEL --data NAME:DIR")
@@ -277,8 +280,11 @@ def test_a_file_of_the_older_format_is_read_and_refused_for_use(made, tmp_path: 
     made.write(tmp_path / "calibration.json")
     values = json.loads((tmp_path / "calibration.json").read_text())
     assert values["fitted_on"]["segments"] == {
-        "frames": 8, "sampling": "even", "runs": 2, "pooling": "mean", "comparison": "concatenate",
+        "frames": 8, "sampling": "even", "segments": 2, "pooling": "mean", "comparison": "concatenate",
     }  # fmt: skip
+    values["fitted_on"]["segments"]["runs"] = values["fitted_on"]["segments"].pop("segments")
+    (tmp_path / "calibration.json").write_text(json.dumps(values))
+    assert Calibration.read(tmp_path / "calibration.json") == made, "earlier versions called them runs"
     del values["fitted_on"]
     (tmp_path / "calibration.json").write_text(json.dumps(values))
     old = Calibration.read(tmp_path / "calibration.json")

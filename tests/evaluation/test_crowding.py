@@ -185,7 +185,7 @@ def test_collapsed_descriptors_are_named_once_an_evaluation():
     items = [[Sample("x", int(pid), place % 2) for place, pid in enumerate(pids)] for pids in (qp, gp)]
     ways = {
         "plain": lambda: evaluate(query, gallery, qp, gp, None, None),
-        "pairs": lambda: evaluate(query, gallery, qp, gp, None, None, all_pairs_runs=2),
+        "pairs": lambda: evaluate(query, gallery, qp, gp, None, None, all_pairs_segments=2),
         "reranked": lambda: evaluate_items(query, gallery, *items, rerank={}),
     }
     for name, way in ways.items():

@@ -18,12 +18,12 @@ PARTITION = Partition.parse("p1(s2)")
 NAMES = ["p1", "p1s1", "p1s2"]
 
 
-def people(count: int, seed: int, identities: int = 12, runs: int = 1) -> tuple[np.ndarray, list[Sample]]:
+def people(count: int, seed: int, identities: int = 12, segments: int = 1) -> tuple[np.ndarray, list[Sample]]:
     """Rows of length 1, three parts of four columns: the people differ in p1 and p1s1, and not at all in p1s2."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(identities, runs, 3, 4)) * np.array([1, 1, 0])[:, None]
+    centres = np.random.default_rng(99).normal(size=(identities, segments, 3, 4)) * np.array([1, 1, 0])[:, None]
     pids = rng.integers(0, identities, count)
-    rows = (centres[pids] + 0.3 * rng.normal(size=(count, runs, 3, 4))).reshape(count, -1).astype(np.float32)
+    rows = (centres[pids] + 0.3 * rng.normal(size=(count, segments, 3, 4))).reshape(count, -1).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cameras = [None if n % 17 == 0 else int(camera) for n, camera in enumerate(rng.integers(0, 3, count))]
     # One in nine is junk.
@@ -34,7 +34,7 @@ def people(count: int, seed: int, identities: int = 12, runs: int = 1) -> tuple[
     return rows, items
 
 
-def by_definition(query, gallery, query_items, gallery_items, runs=1) -> tuple[np.ndarray, np.ndarray]:
+def by_definition(query, gallery, query_items, gallery_items, segments=1) -> tuple[np.ndarray, np.ndarray]:
     """Squared part distances of all pairs of strangers, and of all of the same person, of different cameras."""
     found: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for one, asked in zip(query, query_items, strict=True):
@@ -44,19 +44,19 @@ def by_definition(query, gallery, query_items, gallery_items, runs=1) -> tuple[n
             found[asked.pid == item.pid].append(
                 sum(
                     np.square(a.reshape(3, -1) - b.reshape(3, -1)).sum(1)
-                    for a, b in zip(np.split(one, runs), np.split(other, runs), strict=True)
+                    for a, b in zip(np.split(one, segments), np.split(other, segments), strict=True)
                 )
             )
     return np.array(found[False]), np.array(found[True])
 
 
-@pytest.mark.parametrize("runs", [1, 2])
-def test_percentiles_are_shares_of_the_pairs_that_are_nearer(runs: int) -> None:
-    (query, asked), (gallery, items) = people(40, 0, runs=runs), people(90, 1, runs=runs)
-    scale = PartScale.fit(query, gallery, asked, items, PARTITION, runs)
-    strangers, same = by_definition(query, gallery, asked, items, runs)
+@pytest.mark.parametrize("segments", [1, 2])
+def test_percentiles_are_shares_of_the_pairs_that_are_nearer(segments: int) -> None:
+    (query, asked), (gallery, items) = people(40, 0, segments=segments), people(90, 1, segments=segments)
+    scale = PartScale.fit(query, gallery, asked, items, PARTITION, segments)
+    strangers, same = by_definition(query, gallery, asked, items, segments)
     assert (scale.stranger_pairs, scale.same_pairs) == (len(strangers), len(same))
-    matches = part_distances(query[1], gallery, PARTITION, runs)
+    matches = part_distances(query[1], gallery, PARTITION, segments)
     for distances, parts in zip(matches, scale.agreement(matches), strict=True):
         assert list(parts) == NAMES
         for place, part in enumerate(parts.values()):

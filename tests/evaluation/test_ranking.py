@@ -429,24 +429,26 @@ def test_memory_stays_far_below_the_full_matrix():
 
 @COMMON
 @given(cases(), st.integers(1, 3))
-def test_all_pairs_of_runs_sum_their_distances(case, runs):
+def test_all_pairs_of_segments_sum_their_distances(case, segments):
     query, gallery, *labels = case
-    rng = np.random.default_rng(runs)
+    rng = np.random.default_rng(segments)
     # R different descriptors a row; distances that are all different, so that rounding decides no rank.
-    q, g = rng.normal(size=(len(query), runs, 5)), rng.normal(size=(len(gallery), runs, 5))
-    distances = sum(np.sqrt(((q[:, None, i] - g[None, :, j]) ** 2).sum(2)) for i in range(runs) for j in range(runs))
+    q, g = rng.normal(size=(len(query), segments, 5)), rng.normal(size=(len(gallery), segments, 5))
+    distances = sum(
+        np.sqrt(((q[:, None, i] - g[None, :, j]) ** 2).sum(2)) for i in range(segments) for j in range(segments)
+    )
     want = brute_force(distances, *labels)
     assume(want.num_valid)
     wide = [x.reshape(len(x), -1) for x in (q, g)]
-    assert_agrees(evaluate(*wide, *labels, all_pairs_runs=runs), want)
-    assert_agrees(evaluate(*wide, *labels, all_pairs_runs=runs, block_bytes=4096), want)
+    assert_agrees(evaluate(*wide, *labels, all_pairs_segments=segments), want)
+    assert_agrees(evaluate(*wide, *labels, all_pairs_segments=segments, block_bytes=4096), want)
 
 
-def test_rows_that_are_not_so_many_runs_are_refused():
-    with pytest.raises(ValueError, match="all_pairs_runs=2: rows of width 3"):
-        evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_runs=2)
-    with pytest.raises(ValueError, match="all_pairs_runs=0"):
-        evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_runs=0)
+def test_rows_that_are_not_so_many_segments_are_refused():
+    with pytest.raises(ValueError, match="all_pairs_segments=2: rows of width 3"):
+        evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_segments=2)
+    with pytest.raises(ValueError, match="all_pairs_segments=0"):
+        evaluate(np.ones((1, 3)), np.ones((2, 3)), [1], [1, 2], None, None, all_pairs_segments=0)
 
 
 def test_part_distances_sum_to_the_squared_distance_and_are_each_parts_own():
@@ -458,8 +460,8 @@ def test_part_distances_sum_to_the_squared_distance_and_are_each_parts_own():
     for place, part in enumerate(partition.parts):
         columns = partition.columns(part.name, 5)
         np.testing.assert_allclose(shares[:, place], squared_distances(query[:, columns], gallery[:, columns])[0])
-    # Of tracklets: two runs side by side, a part has columns in both.
-    runs = part_distances(np.tile(query, 2), np.tile(gallery, 2), partition, runs=2)
-    np.testing.assert_allclose(runs, 2 * shares)
+    # Of tracklets: two segments side by side, a part has columns in both.
+    segments = part_distances(np.tile(query, 2), np.tile(gallery, 2), partition, segments=2)
+    np.testing.assert_allclose(segments, 2 * shares)
     with pytest.raises(ValueError, match="a multiple of the 6 parts"):
         part_distances(query, gallery[:, :29], partition)

@@ -63,7 +63,7 @@ def test_counts_as_published_are_said_to_be(people: Path, monkeypatch: pytest.Mo
     assert said == "These are the published counts."
     assert table.rows[0] == ["train", "108", "12", "3"]
     _, said = run_report._counts(dataclasses.replace(data, name="csv"))
-    assert said == "There are no published counts of these data."
+    assert said == "No counts were published for these data."
 
 
 def test_parts_of_the_nearest_are_told_beside_strangers(run: Path, page: str, people: Path) -> None:

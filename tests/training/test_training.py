@@ -291,13 +291,13 @@ def test_without_data_the_flag_is_named(tmp_path: Path) -> None:
 
 def test_training_on_tracklets_takes_frames_as_images_and_evaluates_tracklets(tmp_path: Path) -> None:
     root = render_mars(tmp_path / "mars", train_identities=4, test_identities=3, frames=(2, 6), size=(32, 16))
-    data = {"name": "mars", "options": {"protocol": "without-queries"}, "video": {"frames": 4, "runs": 2}}
+    data = {"name": "mars", "options": {"protocol": "without-queries"}, "video": {"frames": 4, "segments": 2}}
     result = train(tiny(root, data=data, optimizer={"epochs": 2}), tmp_path / "run")
     assert result.metrics["train_images"] == len(list((root / "bbox_train").rglob("*.jpg")))
     assert result.metrics["num_lost_queries"] == 1
     opened = reprism.open_dataset("mars", root, protocol="without-queries")
     embedder = reprism.Embedder(result.model, precision="auto", device="cpu")
-    video = VideoSettings(frames=4, runs=2)
+    video = VideoSettings(frames=4, segments=2)
     rows = [embedder.embed_items(items, video) for items in (opened.query, opened.gallery)]
     metrics = evaluate_items(*rows, opened.query, opened.gallery)
     assert result.metrics["mAP"] == pytest.approx(metrics.mAP, abs=0.02)  # bf16, in batches of another size

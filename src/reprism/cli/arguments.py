@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 T = TypeVar("T")
+
+_RENAMED = {"--video.runs": "--video.segments", "--data.video.runs": "--data.video.segments"}
+"""Options by their old names, which are taken for one version."""
 
 _METAVARS = {str: "STR", int: "INT", float: "FLOAT", Path: "PATH"}
 
@@ -32,7 +36,7 @@ def parse(
     """Read a command's arguments.
 
     Args:
-        kind: A dataclass. Its docstring and those of its fields are the help.
+        kind: A dataclass. Its docstring and its fields' docstrings are the help.
         argv: The arguments, without the command's name.
         prog: The command, such as ``reprism index``.
         example: Commands that work as they stand, one a line. The help begins with them.
@@ -48,7 +52,15 @@ def parse(
     registry = ConstructorRegistry()
     registry.struct_rule(_plain_help(kind, main))
     values: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=list(argv), prog=prog, description="", registry=registry, **values)
+    return tyro.cli(kind, args=list(map(_renamed, argv)), prog=prog, description="", registry=registry, **values)
+
+
+def _renamed(argument: str) -> str:
+    name, separator, value = argument.partition("=")
+    if name not in _RENAMED:
+        return argument
+    warnings.warn(f"{name} is now {_RENAMED[name]}; the old name goes with the next version", stacklevel=3)
+    return f"{_RENAMED[name]}{separator}{value}"
 
 
 def _introduction(about: str, example: str) -> str:

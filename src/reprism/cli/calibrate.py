@@ -105,7 +105,7 @@ def _of_dataset(arguments: Arguments) -> "Calibration":
                 "protocol": f"{DISTANCE}, {_PAIRS}",
             },
             partition=embedder.model.partition,
-            runs=options.video.runs if dataset.is_video else 1,
+            segments=options.video.segments if dataset.is_video else 1,
             progress=partial(progress, "counting pairs"),
         )
 

@@ -33,7 +33,7 @@ class Arguments:
     gallery: tyro.conf.Positional[str]
     """Gallery that reprism index created."""
     pid: tuple[str, ...] = ()
-    """Erase all rows of these identities."""
+    """Identities whose rows to erase."""
     id: tuple[str, ...] = ()
     """Erase these rows; reprism search --json shows their ids."""
     older_than: str | None = None

@@ -34,7 +34,7 @@ class Arguments:
     """Data sets at hand as NAME:DIR, such as market1501:/data/Market-1501 mars:/data/MARS. Rows that need others are
     not run, and say so."""
     rows: tuple[str, ...] = ()
-    """Measure only rows whose method contains one of these texts (default: all)."""
+    """Texts; rows whose method contains one of them are measured (default: all rows)."""
     recipe: str = "scr-market1501"
     """Recipe (a name or a file) for everything that a row does not set itself."""
     epochs: int | None = None

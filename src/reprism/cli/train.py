@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
     from reprism.training.run import is_first_process, train
     from reprism.training.stopping import TrainingInterrupted
 
-    # Code that the user typed is trusted; that of a recipe's file or an earlier run needs --trust.
+    # Code that the user typed is trusted; code named by a recipe's file or an earlier run needs --trust.
     typed = {
         path
         for path in code_of(arguments.recipe).values()

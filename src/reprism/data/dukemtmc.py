@@ -3,7 +3,7 @@
 Its authors withdrew it in 2019: people had been filmed who were never asked. Whoever still holds a copy can
 read it here, to compare with published figures; the loader reminds once.
 
-The folders are those of Market-1501, the names ``0001_c2_f0046182.jpg``: identity 1, camera 2, frame 46182.
+Folders are named as in Market-1501, files ``0001_c2_f0046182.jpg``: identity 1, camera 2, frame 46182.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from os import PathLike
 from PIL import Image
 
 MAX_SIDE = 2**15
-"""Longest side decoded, in pixels: four times that of an 8K video frame."""
+"""Longest side decoded, in pixels: four times the longest side of an 8K video frame."""
 
 MAX_RATIO = 100
 """Maximum ratio of an image's sides. A person's crop is three times as high as wide."""
 
 MAX_SCANS = 100
-"""Most scans of a JPEG that is decoded. Each costs a pass over all its pixels, however few bytes it has; progressive
+"""Maximum scans of a JPEG that is decoded. Each costs a pass over all its pixels, however few bytes it has; progressive
 encoders make about ten."""
 
 _START_OF_SCAN = b"\xff\xda"

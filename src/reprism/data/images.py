@@ -90,7 +90,7 @@ def convert_image(image: Image.Image, name: str = "the image") -> torch.Tensor:
     An EXIF orientation that the image still carries is applied. Of an animation, the frame it stands at is taken.
 
     Args:
-        image: Of any mode with 8 bits per channel.
+        image: Image of any mode with 8 bits per channel.
         name: Its name in errors.
 
     Returns:
@@ -273,7 +273,7 @@ class ImageSet(Dataset[tuple[torch.Tensor, int]]):
 
     Args:
         samples: The images.
-        transform: From uint8 3×H×W to tensors of one size, such as the float ones that a network takes. It must
+        transform: Function from uint8 3×H×W to tensors of one size, such as the float ones a network takes. It must
             not write to its input, and must take its randomness from torch.
         labels: A class for each sample. Without them, an item's label is its index.
         cache: ``none`` decodes an image each time it is asked for; ``ram`` decodes all of them here, once.

@@ -33,7 +33,7 @@ def named_data(text: str, known: Iterable[str]) -> tuple[str, str, dict[str, str
 def join_training(dataset: ReIDDataset, others: Iterable[ReIDDataset]) -> ReIDDataset:
     """Return a data set to train on several and evaluate on the first.
 
-    Identities are kept apart: those of the others are called ``NAME/IDENTITY``, of a second data set of the same name
+    Identities are kept apart: the other data sets' are called ``NAME/IDENTITY``, of a second data set of the same name
     ``NAME-2/IDENTITY``.
 
     Args:

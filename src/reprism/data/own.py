@@ -65,9 +65,9 @@ def load_table(
         root: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file. Its paths count from its
             folder, unless they are absolute.
         split_by_identity: For a table without a ``split``: the share of the identities, between 0 and 1, to train with.
-        seed: Of that division.
+        seed: Random seed of that division.
         split_file: File for the division (default: beside the table, ``NAME.split-SHARE-SEED.csv``).
-        market_labels: Whether the identity -1 means junk and 0 a distractor, as in Market-1501. By default, they do
+        market_labels: Read the identity -1 as junk and 0 as a distractor, as in Market-1501. By default, they do
             where the file's name is of Market-1501's form and says the same. A column ``role`` overrides it.
 
     Raises:
@@ -93,7 +93,7 @@ def load_folder(
         root: The folder. If it holds ``train``, ``query`` and ``gallery``, the identities' folders are looked for in
             these, and nothing is divided.
         split_by_identity: Otherwise: the share of the identities, between 0 and 1, to train with.
-        seed: Of that division.
+        seed: Random seed of that division.
         split_file: File for the division (default: in the folder, ``split-SHARE-SEED.csv``).
         market_labels: As of :func:`load_table`.
 

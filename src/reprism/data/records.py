@@ -44,7 +44,7 @@ class Tracklet:
 
     Attributes:
         folder: Folder of the frames.
-        names: Their paths from there, at least one. (A million of these take a tenth of the memory of paths.)
+        names: Their paths from there, at least one. (A million names take a tenth of the memory of paths.)
         pid: The identity, as in ``Sample``.
         camid: The camera, as in ``Sample``.
     """
@@ -91,8 +91,8 @@ class ReIDDataset:
             protocol``; empty where there is one only.
         single_shot_trials: 0: each query is ranked against the whole gallery. N: against one item of each
             identity, N times over (the classic protocol of CUHK03).
-        multi_query: Boxes to average in multi-query evaluation: those of a query's identity and camera describe it.
-            Empty for most data sets. Others in it are skipped.
+        multi_query: Boxes to average in multi-query evaluation: a query is described by the boxes of its identity
+            and camera. Empty for most data sets; boxes of other identities are skipped.
     """
 
     name: str
@@ -119,7 +119,7 @@ class ReIDDataset:
 
     @cached_property
     def train_images(self) -> tuple[Sample, ...]:
-        """Training images: those of ``train``, or every frame of its tracklets."""
+        """Training images: ``train``, or every frame of its tracklets."""
         return as_images(self.train)
 
     @cached_property

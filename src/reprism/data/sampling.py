@@ -91,7 +91,7 @@ class IdentityBatchSampler(Sampler[list[Draw]]):
     def start_batch(self) -> int:
         """The batch that the next iteration begins with, 0 … ``len(self)``.
 
-        Set it to go on in the middle of an epoch: the batches that follow are those of an uninterrupted
+        Set it to go on in the middle of an epoch: the batches that follow are the same as in an uninterrupted
         epoch. It holds for one iteration and is 0 again once that has begun. ``len()`` stays the whole
         epoch's.
         """

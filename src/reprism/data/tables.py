@@ -142,7 +142,7 @@ def role_of(path: str, pid: str, role: str, market_labels: bool | None, where: s
         path: The image.
         pid: Its identity, as the table has it.
         role: The table's entry: ``junk``, ``distractor``, ``person`` or nothing. Anything but nothing decides.
-        market_labels: Whether the identity -1 means junk and 0 a distractor, as in Market-1501. None: where the file's
+        market_labels: Read the identity -1 as junk and 0 as a distractor, as in Market-1501. None: where the file's
             name is of Market-1501's form and has that identity too.
         where: Name of the row in errors.
 

@@ -21,7 +21,7 @@ class TrackletSet(Dataset[tuple[torch.Tensor, int]]):
 
     Args:
         samples: The tracklets.
-        transform: From uint8 3×H×W to tensors of one size, 3×height×width.
+        transform: Function from uint8 3×H×W to tensors of one size, 3×height×width.
         video: Choice of frames.
 
     Raises:

@@ -89,15 +89,15 @@ def train_transform(
 ) -> v2.Compose:
     """Augment and normalise a training image: uint8 3×H×W -> float32 3×height×width.
 
-    The order is flip, resize, crop, jitter, normalise, erase. Each step that is switched off is left out. The
-    randomness is that of torch's global CPU generator.
+    The order is flip, resize, crop, jitter, normalise, erase. Each step that is switched off is left out. Randomness
+    comes from torch's global CPU generator.
 
     Args:
         preprocessing: Size, normalisation, interpolation.
         flip: Probability of a horizontal mirror, 0 … 1 (the paper's one augmentation).
         erasing: Probability, 0 … 1, of erasing a rectangle, 2 … 40 % of the area and 0.3 … 3.3 times as high
             as wide, to the mean colour (Zhong et al., Random Erasing Data Augmentation, AAAI 2020; the
-            numbers are those of the paper's released code).
+            numbers are the released code's).
         pad_crop: Pixels of black added to every side after resizing, before a random crop back to the size.
         color_jitter: Brightness, contrast and saturation are each scaled by 1 ± at most this, 0 … 1.
 

@@ -7,9 +7,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from reprism.deprecation import renamed_fields
+
 Sampling = Literal["even", "random", "all"]
 
 
+@renamed_fields(runs="segments")
 @dataclass(frozen=True)
 class VideoSettings:
     """Settings by which a tracklet becomes one descriptor.
@@ -17,7 +20,7 @@ class VideoSettings:
     Attributes:
         frames: Number of frames to use of a tracklet.
         sampling: Choice of these frames: ``even``, ``random`` (in order) or ``all``.
-        runs: Number of segments of consecutive frames, each with a descriptor of its own. 3 is the paper's temporal
+        segments: Number of segments of consecutive frames, each with a descriptor of its own. 3 is the paper's temporal
             partition pooling, 1 is plain temporal pooling.
         pooling: Join the descriptors of a segment's frames by their ``mean``, or by their ``max`` column by column.
         seed: Random seed of ``random``.
@@ -28,7 +31,7 @@ class VideoSettings:
 
     frames: int = 15
     sampling: Sampling = "even"
-    runs: int = 3
+    segments: int = 3
     pooling: Literal["mean", "max"] = "mean"
     seed: int = 0
 
@@ -36,9 +39,9 @@ class VideoSettings:
         for name, allowed in (("sampling", get_args(Sampling)), ("pooling", ("mean", "max"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected {' or '.join(allowed)}")
-        if not 1 <= self.runs <= self.frames:
+        if not 1 <= self.segments <= self.frames:
             raise ValueError(
-                f"runs={self.runs} and frames={self.frames}: expected 1 or more segments of at least one frame"
+                f"segments={self.segments} and frames={self.frames}: expected 1 or more segments with a frame each"
             )
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: it must not be negative")

@@ -48,7 +48,7 @@ _SHOES: tuple[Colour, ...] = ((30, 30, 32), (226, 226, 224), (96, 64, 44), (170,
 
 @dataclass(frozen=True)
 class Garment:
-    """A piece of clothing; second is the pattern's colour, or that of the shirt beneath an open jacket."""
+    """A piece of clothing; ``second`` colours its pattern, or the shirt beneath an open jacket."""
 
     kind: UpperKind | LowerKind
     colour: Colour

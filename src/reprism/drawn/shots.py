@@ -156,9 +156,9 @@ def draw_person(
     shown at the same moment, before the same background.
 
     Args:
-        person: Who is seen.
-        camera: Where, and how it is recorded.
-        rng: Where the moment comes from, e.g. ``generator(seed, "image", pid, camid, index)``.
+        person: The person to draw.
+        camera: Place and recording properties.
+        rng: Source of the random moment, e.g. ``generator(seed, "image", pid, camid, index)``.
         size: Height and width in pixels, at least (16, 8).
 
     Returns:
@@ -174,9 +174,9 @@ def draw_shot(person: Person | None, camera: Camera, shot: Shot, size: tuple[int
     """Draw one given moment; without a person, the bare background.
 
     Args:
-        person: Who is seen, or None.
-        camera: Where, and how it is recorded.
-        shot: When, from which angle and in which box.
+        person: The person to draw, or None.
+        camera: Place and recording properties.
+        shot: Moment, viewing angle and box.
         size: Height and width in pixels, at least (16, 8).
 
     Returns:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reprism.data.records import Item
+from reprism.deprecation import renamed_arguments
 from reprism.evaluation.calibration_checks import check_values, refuse_constant
 from reprism.evaluation.distances import Matrix
 from reprism.evaluation.fitted_on import FittedOn
@@ -52,7 +53,7 @@ class OperatingPoint:
         tpr: True positive rate: share of the pairs of the same person that do.
         fmr_interval, tpr_interval: 95 % intervals for the rates that this threshold has among people like these
             (:mod:`reprism.evaluation.intervals`).
-        reliable: Whether at least 30 false matches are behind ``fmr``.
+        reliable: True if at least 30 false matches are behind ``fmr``.
     """
 
     wanted_fmr: float
@@ -69,10 +70,10 @@ class OpenSetPoint:
     """Error rates of a threshold on the distance of the best match in a gallery search.
 
     Attributes:
-        false_alarm_rate: Of queries whose person is not in the gallery, the share that get an answer.
+        false_alarm_rate: Share of answered queries among those whose person is not in the gallery.
         threshold: The distance that an answer must not exceed.
-        identification_rate: Of queries whose person is, the share whose first answer is right and not held back
-            (detection and identification rate at rank 1).
+        identification_rate: Share of queries whose first answer is right and near enough, among those whose person is
+            in the gallery (detection and identification rate at rank 1).
     """
 
     false_alarm_rate: float
@@ -85,8 +86,8 @@ class Calibration:
     """Error rates and probabilities of distances, for one model on data like those it was made from.
 
     Attributes:
-        points: By false match rate, descending.
-        open_set: By false alarm rate, ascending.
+        points: Thresholds on pairs, sorted by false match rate, descending.
+        open_set: Thresholds on a search's best match, sorted by false alarm rate, ascending.
         slope, intercept: The probability that one of the ten nearest items is right is
             1 / (1 + exp(-(slope·distance + intercept))); the slope is negative, or 0 where nearer is not likelier.
         calibration_error: Mean gap of the reliability diagram (expected calibration error), weighted by counts.
@@ -183,6 +184,7 @@ class Calibration:
             raise CalibrationError(f"{path} holds no calibration ({error}); make one by: reprism calibrate") from error
 
 
+@renamed_arguments(runs="segments")
 def calibrate(
     query: Matrix,
     gallery: Matrix,
@@ -195,7 +197,7 @@ def calibrate(
     seed: int = 0,
     about: dict[str, Any] | None = None,
     partition: Partition | None = None,
-    runs: int = 1,
+    segments: int = 1,
     progress: Count | None = None,
 ) -> Calibration:
     """Calibrate distances on a labelled query and gallery.
@@ -212,10 +214,10 @@ def calibrate(
         fitted_on: Kind of the descriptors. Without it the calibration cannot be used with a gallery or a model.
         asking: M booleans: which gallery rows are among the queries too. Two of them are one pair, not two.
         fmrs: The false match rates to tabulate.
-        seed: Of the half of the identities that the probability is checked on.
+        seed: Random seed that chooses the half of the identities on which the probability is checked.
         about: Kept with the result.
-        partition: Of the network, to calibrate its parts too; None if the columns belong to no part (compressed).
-        runs: With ``partition``: descriptors of segments side by side in a row.
+        partition: The network's partition, to calibrate its parts too; None if columns belong to no part (compressed).
+        segments: Number of segments' descriptors side by side in a row; read with ``partition``.
         progress: Called with the queries done and all of them, each counted once in either pass.
 
     Raises:
@@ -269,7 +271,7 @@ def calibrate(
         fitted_on=fitted_on,
         parts=None
         if partition is None
-        else PartScale.fit(query, gallery, query_items, gallery_items, partition, runs, seed),
+        else PartScale.fit(query, gallery, query_items, gallery_items, partition, segments, seed),
     )
 
 

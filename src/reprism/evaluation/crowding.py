@@ -67,7 +67,7 @@ def warn_of_collapse(gallery: Tensor) -> None:
             "point (cosine above 0.995). Such descriptors hardly tell people apart. Likely causes are a training that "
             "collapsed (try a lower learning rate), weights that were not loaded, and images in another colour order "
             "(BGR) or normalised otherwise than in training.",
-            stacklevel=3,
+            stacklevel=4,  # the caller of `evaluate`, which is wrapped for its old arguments
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprism.deprecation import renamed_arguments
 from reprism.evaluation.crowding import centre_of
 from reprism.notation import Partition
 
@@ -25,7 +26,7 @@ class Distances(Protocol):
 
     Attributes:
         shape: Queries and gallery rows.
-        device, dtype: Where blocks are filled, and in what.
+        device, dtype: Device and data type of the blocks to fill.
         max_rows: Queries at a time; more would exceed the budget.
         fewest_rows: With fewer queries at a time it is better to cut the gallery as well.
     """
@@ -63,7 +64,7 @@ class EuclideanDistances(Distances):
     """Squared Euclidean distances less the query's own squared norm, which changes no ranking.
 
     Both sides are centred, a block at a time, where rows are too crowded for the precision of a product
-    (:mod:`reprism.evaluation.crowding`); norms are those of the centred rows.
+    (:mod:`reprism.evaluation.crowding`); norms are the centred rows'.
     """
 
     def __init__(self, query: Tensor, gallery: Tensor, block_bytes: int) -> None:
@@ -121,14 +122,14 @@ class EuclideanDistances(Distances):
 class AllPairsDistances(Distances):
     """Compare tracklets by the sum of the Euclidean distances between all segments of one and all of the other."""
 
-    def __init__(self, query: Tensor, gallery: Tensor, runs: int, block_bytes: int) -> None:
-        width = query.shape[1] // runs
+    def __init__(self, query: Tensor, gallery: Tensor, segments: int, block_bytes: int) -> None:
+        width = query.shape[1] // segments
         self.pairs = [
             EuclideanDistances(
                 query[:, i * width : (i + 1) * width], gallery[:, j * width : (j + 1) * width], block_bytes
             )
-            for i in range(runs)
-            for j in range(runs)
+            for i in range(segments)
+            for j in range(segments)
         ]
         first = self.pairs[0]
         self.shape, self.device, self.dtype = first.shape, first.device, first.dtype
@@ -168,7 +169,8 @@ class GivenDistances(Distances):
             row.copy_(self.distances[query, start:stop])
 
 
-def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: int = 1) -> np.ndarray:
+@renamed_arguments(runs="segments")
+def part_distances(query: Matrix, gallery: Matrix, partition: Partition, segments: int = 1) -> np.ndarray:
     """Return the share of each part in the squared distance between one query and some gallery rows.
 
     The squared Euclidean distance is a sum over columns, and every part has its own: so it splits exactly, into what
@@ -177,8 +179,8 @@ def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: i
     Args:
         query: D, or 1×D: one descriptor.
         gallery: M×D.
-        partition: Of the model that made them; D is its number of parts times their width.
-        runs: Segments of a tracklet: D is so many descriptors side by side, and a part has columns in each.
+        partition: The model's partition; D is its number of parts times their width.
+        segments: Number of segments' descriptors side by side in a row; a part has columns in each.
 
     Returns:
         M×P float64, in the order of ``partition.parts``; rows sum to the squared distance.
@@ -190,12 +192,12 @@ def part_distances(query: Matrix, gallery: Matrix, partition: Partition, runs: i
     one = as_matrix(query.reshape(1, -1), "query").cpu().double()
     rows = as_matrix(gallery, "gallery").cpu().double()
     parts = len(partition.parts)
-    if runs < 1 or one.shape[1] != rows.shape[1] or rows.shape[1] % (runs * parts):
+    if segments < 1 or one.shape[1] != rows.shape[1] or rows.shape[1] % (segments * parts):
         raise ValueError(
             f"query and gallery are {one.shape[1]} and {rows.shape[1]} wide; expected the same width, a multiple of "
-            f"the {parts} parts of {partition}, times {runs} segment(s)"
+            f"the {parts} parts of {partition}, times {segments} segment(s)"
         )
-    squares = (rows - one).square().view(len(rows), runs, parts, -1)
+    squares = (rows - one).square().view(len(rows), segments, parts, -1)
     shares: np.ndarray = squares.sum((1, 3)).numpy()
     return shares
 

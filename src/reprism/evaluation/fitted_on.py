@@ -24,13 +24,13 @@ class Segments:
     """The settings by which tracklets were described, their segments side by side.
 
     Attributes:
-        frames, sampling, runs, pooling: As in :class:`reprism.data.video.VideoSettings`.
+        frames, sampling, segments, pooling: As in :class:`reprism.data.video.VideoSettings`.
         comparison: ``concatenate``: one Euclidean distance over the segments side by side.
     """
 
     frames: int
     sampling: str
-    runs: int
+    segments: int
     pooling: str
     comparison: Literal["concatenate"] = "concatenate"
 
@@ -41,7 +41,7 @@ class FittedOn:
 
     Attributes:
         fingerprint: The model's (:func:`reprism.models.checkpoint.fingerprint`).
-        flip: Whether descriptors include the mirrored image.
+        flip: True if descriptors include the mirrored image.
         queries: Kind of the queries.
         rows: Kind of the gallery rows.
         segments: Settings of tracklets' descriptors, where ``queries`` and ``rows`` are ``segments``.
@@ -62,7 +62,7 @@ class FittedOn:
         """Describe the descriptors of a data set: of its images, or with ``video`` of its tracklets."""
         if video is None:
             return cls(fingerprint, flip)
-        segments = Segments(video.frames, video.sampling, video.runs, video.pooling)
+        segments = Segments(video.frames, video.sampling, video.segments, video.pooling)
         return cls(fingerprint, flip, "segments", "segments", segments)
 
     @classmethod
@@ -73,7 +73,11 @@ class FittedOn:
             TypeError: A field is missing or unknown.
         """
         segments = values.get("segments")
-        return cls(**values | {"segments": None if segments is None else Segments(**segments)})
+        if segments is None:
+            return cls(**values)
+        # Calibrations of earlier versions call the number of segments "runs".
+        renamed = {"segments" if name == "runs" else name: value for name, value in segments.items()}
+        return cls(**values | {"segments": Segments(**renamed)})
 
     def differences(self, other: FittedOn) -> list[str]:
         """Say in words where the two differ: ``flip: expected True, got False``, this one's value being expected."""
@@ -87,7 +91,7 @@ class FittedOn:
 def _in_words(value: object) -> str:
     if isinstance(value, Segments):
         return (
-            f"{value.frames} frames ({value.sampling}) in {value.runs} segments, {value.pooling} of each, "
+            f"{value.frames} frames ({value.sampling}) in {value.segments} segments, {value.pooling} of each, "
             f"compared by {value.comparison}"
         )
     if value is None:

@@ -1,19 +1,19 @@
 """95 % intervals for rates of pairs of people, at a threshold that was chosen on the same pairs.
 
-What they cover is the rate that the reported threshold has in the population that the people were drawn from.
+They cover the rate that the reported threshold has in the population from which the people were drawn.
 
 **Dependence.** Two pairs that share a person, on either side, are dependent; two that share nobody are not. The
 variance of a rate is therefore the sum of the products of residuals over all pairs of pairs that share a person:
 Fafchamps and Gubert, *Journal of Development Economics* 83, 2007; Aronow, Samii and Assenova, *Cluster-robust variance
 estimation for dyadic data*, Political Analysis 23, 2015. Resampling the query's people alone, as in the subsets
 bootstrap (Bolle, Ratha and Pankanti, CVIU 93, 2004), leaves out what pairs share on the other side. Resampling both
-sides (Owen, *The pigeonhole bootstrap*, Annals of Applied Statistics 1, 2007) counts three times what a pair has of its
-own, which is most of it where false matches are rare.
+sides (Owen, *The pigeonhole bootstrap*, Annals of Applied Statistics 1, 2007) counts a pair's own variance three times,
+and where false matches are rare nearly all variance is of this kind.
 
-**Few false matches.** The interval is that of Clopper and Pearson, with as many pairs as independent ones would be of
-this variance (Korn and Graubard, Survey Methodology 24, 1998). It is no wider for the threshold's being chosen: the
-rate that the distance of the k-th false match has in the population is distributed as Beta(k, n - k + 1), which is what
-Clopper and Pearson's bounds are made of, and for other rates the choice is of second order.
+**Few false matches.** The interval is Clopper and Pearson's. Its number of pairs is the number of independent pairs
+that would have this variance (Korn and Graubard, Survey Methodology 24, 1998). Choosing the threshold on the same pairs
+makes it no wider: at the distance of the k-th false match, the population's rate is distributed as Beta(k, n - k + 1),
+and Clopper and Pearson's bounds are quantiles of just that. For other rates the choice is of second order.
 
 ``benchmarks/calibration.py`` measures how often they cover the truth (docs/explanation/benchmarks.md).
 """
@@ -32,7 +32,7 @@ Interval = tuple[float, float]
 
 
 def same_person_interval(rows: LabelledRows, counts: PeopleCounts) -> Interval:
-    """Return the interval of the true positive rate: pairs of one person depend on each other, those of two do not."""
+    """Return the interval of the true positive rate: only pairs of the same person depend on each other."""
     asking, asked = rows.met
     met = np.einsum("pc,pc->p", asking, asked)
     total, people = met.sum(), int(np.count_nonzero(met))
@@ -59,7 +59,7 @@ def different_people_interval(rows: LabelledRows, counts: PeopleCounts) -> Inter
         + rate**2 * _squares_met_together(rows)
     )
     variance = max(0.0, np.square(residuals).sum() - twice) / total**2
-    # Few people may have most of the false matches; then the variance is known as badly as from so few.
+    # If few people have most of the false matches, the variance is known only as well as from those few.
     fourth = np.power(residuals, 4).sum()
     freedom = np.square(residuals).sum() ** 2 / fourth if fourth > 0 else np.inf
     couples = rows.query_people * (rows.people - (rows.query_people + 1) / 2)
@@ -79,8 +79,9 @@ def _met_together(rows: LabelledRows, counts: PeopleCounts) -> np.ndarray:
 def _squares_met_together(rows: LabelledRows) -> float:
     """Return the sum over all pairs of people of (their number of pairs)².
 
-    With M[i, j] = asking[i] @ asked[j] it is that of (M[i, j] + M[j, i])² over i < j, and no matrix of people by people
-    is needed: ΣM² = tr(asking.T @ asking @ asked.T @ asked), and ΣM[i, j]·M[j, i] = tr((asked.T @ asking)²).
+    With M[i, j] = asking[i] @ asked[j], two people i < j have M[i, j] + M[j, i] pairs. Their squares are summed without
+    a matrix of people by people: ΣM² = tr(asking.T @ asking @ asked.T @ asked) and ΣM[i, j]·M[j, i] =
+    tr((asked.T @ asking)²).
     """
     asking, asked = rows.met
     own = np.einsum("pc,pc->p", asking, asked)
@@ -90,14 +91,14 @@ def _squares_met_together(rows: LabelledRows) -> float:
 
 
 def _interval(rate: float, total: float, variance: float, freedom: float, fewest: float) -> Interval:
-    """Clopper and Pearson's, with the effective number of pairs.
+    """Return Clopper and Pearson's interval for the effective number of pairs.
 
     Args:
-        rate: The observed one.
-        total: Pairs.
-        variance: Of the rate.
+        rate: The observed rate.
+        total: Number of pairs.
+        variance: Variance of the rate.
         freedom: Degrees of freedom of the variance.
-        fewest: Pairs that count as independent if the variance cannot tell, as none or all were accepted.
+        fewest: Number of pairs that count as independent if none or all were accepted: the variance is 0 then.
     """
     if variance > 0 and 0 < rate < 1:
         independent = min(rate * (1 - rate) / variance, total)

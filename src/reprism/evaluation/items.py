@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from reprism.data.records import JUNK, Item, Label, ReIDDataset
+from reprism.deprecation import renamed_arguments
 from reprism.evaluation.crowding import warn_of_collapse
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.evaluation.ranking import RankingMetrics, evaluate, evaluate_distances
 from reprism.evaluation.reranking import RerankedDistances, average_query_expansion
 
 
+@renamed_arguments(all_pairs_runs="all_pairs_segments")
 def evaluate_items(
     query: Matrix,
     gallery: Matrix,
@@ -40,9 +42,9 @@ def evaluate_items(
         single_shot_trials: 0 ranks the whole gallery. N ranks one item of each identity, chosen at random from those
             of other cameras than the query's, N times over (single gallery shot: the classic protocol of CUHK03); the
             result's means are over all trials.
-        seed: Of that choice.
+        seed: Random seed of that choice.
         rerank: Rank by re-ranked distances, with these options of :func:`reprism.rerank` (``{}``: its own defaults).
-        **options: Of :func:`reprism.evaluate`.
+        **options: Further options of :func:`reprism.evaluate`.
 
     Raises:
         ValueError: Some items have a camera and others none; re-ranking is asked for together with single shots or
@@ -62,7 +64,7 @@ def evaluate_items(
     if len(wanted) < len(gallery_items):
         gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[index] for index in wanted]
     if rerank is not None:
-        if single_shot_trials or options.pop("all_pairs_runs", 1) != 1:
+        if single_shot_trials or options.pop("all_pairs_segments", 1) != 1:
             raise ValueError(
                 "re-ranking compares every item with every other: not with single shots or pairs of segments"
             )

@@ -1,7 +1,7 @@
 """Ranked lists: the nearest gallery items of chosen queries, and which queries are worth looking at.
 
-The rules are those of the evaluation: what the query's own camera saw of the query's person is left out, and of equally
-near items the one earlier in the gallery comes first.
+Lists follow the rules of the evaluation: images of the query's person by the query's own camera are left out, and
+equally near items keep their order in the gallery.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class RankedList:
     """The head of one query's ranking: k images, or fewer where the gallery has no more for this query.
 
     Attributes:
-        query: Which query, as its index among the query items.
+        query: Index of the query among the query items.
         gallery: K int64, indices among the gallery items, nearest first.
         distances: K float64, Euclidean distances to the query, ascending.
         correct: K bool, whether the image shows the query's person.

@@ -61,9 +61,9 @@ class PeopleCounts:
     """Pairs nearer than a threshold, by the people who are in them.
 
     Attributes:
-        same: By person, the accepted pairs of their own.
-        first, second: Two people each, of whom a pair was accepted; every two once.
-        different: Number of pairs of these two.
+        same: Accepted pairs of each person with themselves.
+        first, second: Every two people who have an accepted pair, once.
+        different: Number of accepted pairs of those two people.
     """
 
     same: np.ndarray
@@ -148,7 +148,7 @@ class LabelledRows:
         Beside the descriptors, memory holds a number for every two people of whom a pair lies in them.
 
         Args:
-            bins: How many bins, for each threshold.
+            bins: Number of bins to count, one for each threshold.
             progress: Called with queries done and all of them.
         """
         same = [torch.zeros(self.people, dtype=torch.float64) for _ in bins]

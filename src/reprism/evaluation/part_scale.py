@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reprism.data.records import JUNK, Item
+from reprism.deprecation import renamed_arguments
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.notation import Partition
 
@@ -73,9 +74,9 @@ class PartScale:
     """The distances that each part takes between strangers, and between pictures of the same person.
 
     Attributes:
-        strangers: By part, 201 quantiles (each half percent) of its squared distance between different people.
-        same_person: The same between pictures of one person by different cameras; None where those are not known.
-        stranger_pairs, same_pairs: Number of pairs behind them.
+        strangers: 201 quantiles (every half percent) of each part's squared distance between different people.
+        same_person: The same quantiles between pictures of one person from different cameras; None if unknown.
+        stranger_pairs, same_pairs: Numbers of pairs behind the quantiles.
     """
 
     strangers: dict[str, list[float]]
@@ -109,6 +110,7 @@ class PartScale:
         )
 
     @classmethod
+    @renamed_arguments(runs="segments")
     def fit(
         cls,
         query: Matrix,
@@ -116,7 +118,7 @@ class PartScale:
         query_items: Sequence[Item],
         gallery_items: Sequence[Item],
         partition: Partition,
-        runs: int = 1,
+        segments: int = 1,
         seed: int = 0,
     ) -> PartScale | None:
         """Fit a scale to labelled descriptors.
@@ -128,8 +130,8 @@ class PartScale:
             query: N×D descriptors of ``query_items``.
             gallery: M×D descriptors of ``gallery_items``.
             query_items, gallery_items: In the descriptors' order.
-            partition: Of the model that made them.
-            runs: Descriptors of segments side by side in a row.
+            partition: The model's partition.
+            segments: Number of segments' descriptors side by side in a row.
             seed: Random seed of the draw.
 
         Returns:
@@ -146,8 +148,8 @@ class PartScale:
         same, strangers = _labelled_pairs(query_items, gallery_items, rng)
         return cls.of_distances(
             partition,
-            pair_distances(one, other, strangers, partition, runs),
-            pair_distances(one, other, same, partition, runs),
+            pair_distances(one, other, strangers, partition, segments),
+            pair_distances(one, other, same, partition, segments),
         )
 
     def agreement(self, distances: np.ndarray) -> list[dict[str, PartAgreement]]:
@@ -187,7 +189,7 @@ def summary(parts: Mapping[str, PartAgreement]) -> str:
 
 
 def pair_distances(
-    query: Matrix, gallery: Matrix, pairs: tuple[np.ndarray, np.ndarray], partition: Partition, runs: int = 1
+    query: Matrix, gallery: Matrix, pairs: tuple[np.ndarray, np.ndarray], partition: Partition, segments: int = 1
 ) -> np.ndarray:
     """Return the squared distances of the parts between given pairs of rows.
 
@@ -195,8 +197,8 @@ def pair_distances(
         query: N×D.
         gallery: M×D.
         pairs: K rows of ``query``, and K of ``gallery``.
-        partition: Of the model that made them.
-        runs: Descriptors of segments side by side in a row.
+        partition: The model's partition.
+        segments: Number of segments' descriptors side by side in a row.
 
     Returns:
         K×P float32, in the order of ``partition.parts``.
@@ -206,16 +208,18 @@ def pair_distances(
     """
     one, other = as_matrix(query, "query"), as_matrix(gallery, "gallery")
     parts, width = len(partition.parts), one.shape[1]
-    if width != other.shape[1] or width % (runs * parts):
+    if width != other.shape[1] or width % (segments * parts):
         raise ValueError(
             f"query and gallery are {width} and {other.shape[1]} wide: expected the same width, a multiple of the "
-            f"{parts} parts of {partition}, times {runs} segment(s)"
+            f"{parts} parts of {partition}, times {segments} segment(s)"
         )
     found = np.empty((len(pairs[0]), parts), np.float32)
     step = max(1, _BLOCK // width)
     for start in range(0, len(found), step):
         left, right = (_rows(side, at[start : start + step]) for side, at in zip((one, other), pairs, strict=True))
-        found[start : start + step] = (left - right).square_().view(-1, runs, parts, width // runs // parts).sum((1, 3))
+        found[start : start + step] = (
+            (left - right).square_().view(-1, segments, parts, width // segments // parts).sum((1, 3))
+        )
     return found
 
 

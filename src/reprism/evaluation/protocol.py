@@ -42,7 +42,7 @@ class Protocol:
     Attributes:
         ap: Average precision: the mean of k / rank_k (``step``), or the original MATLAB code's ``trapezoid``.
         lost: ``exclude`` queries without a match from the means, or count them as ``zero``.
-        flip: Whether the mirrored image's descriptor is added; None: as the embedder does, which adds it by default.
+        flip: Add the mirrored image's descriptor; None: as the embedder does, which adds it by default.
         multi_query: Describe a query by the mean over its person and camera: of the data set's further boxes if it has
             any (Market-1501: ``gt_bbox``), else of the queries.
         expand_queries: Average each query with this many of its nearest gallery items; 0: off.
@@ -88,7 +88,7 @@ class Protocol:
 
         Args:
             dataset: The data set to evaluate on.
-            flip: Whether the embedder adds the mirrored image.
+            flip: The embedder's setting: True if it adds the mirrored image.
 
         Raises:
             ValueError: The protocol and the embedder disagree about the mirrored image, or the data set's own protocol
@@ -104,7 +104,7 @@ class Protocol:
 
     def segments(self, dataset: ReIDDataset) -> int:
         """Return how many descriptors lie side by side in a row: 1 for images, one for each segment of tracklets."""
-        return self.video.runs if dataset.is_video else 1
+        return self.video.segments if dataset.is_video else 1
 
     def ranking_options(self, dataset: ReIDDataset) -> dict[str, Any]:
         """Return the options of :func:`reprism.evaluation.items.evaluate_items` that this protocol stands for."""
@@ -115,7 +115,7 @@ class Protocol:
             "max_rank": self.max_rank,
             "single_shot_trials": self.single_shot_trials or 0,
             "seed": self.seed,
-            "all_pairs_runs": self.video.runs if all_pairs else 1,
+            "all_pairs_segments": self.video.segments if all_pairs else 1,
             "rerank": None if self.rerank is None else asdict(self.rerank),
         }
 
@@ -171,8 +171,8 @@ class Protocol:
     def _about_tracklets(self) -> str:
         video = self.video
         return (
-            f"{video.frames} frames of a tracklet ({video.sampling}) in {video.runs} "
-            f"segment{'s' if video.runs > 1 else ''}, {video.pooling} of each, compared by {self.comparison}"
+            f"{video.frames} frames of a tracklet ({video.sampling}) in {video.segments} "
+            f"segment{'s' if video.segments > 1 else ''}, {video.pooling} of each, compared by {self.comparison}"
         )
 
     def as_dict(self, dataset: ReIDDataset) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from reprism.deprecation import renamed_arguments
 from reprism.evaluation.counting import ranks_of_matches
 from reprism.evaluation.crowding import warn_of_collapse
 from reprism.evaluation.distances import (
@@ -144,6 +145,7 @@ class RankingMetrics:
         return f"RankingMetrics({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
 
 
+@renamed_arguments(all_pairs_runs="all_pairs_segments")
 def evaluate(
     query: Matrix,
     gallery: Matrix,
@@ -155,13 +157,13 @@ def evaluate(
     ap: AveragePrecision = "step",
     lost: LostQueries = "exclude",
     max_rank: int = 50,
-    all_pairs_runs: int = 1,
+    all_pairs_segments: int = 1,
     block_bytes: int = _BLOCK_BYTES,
     progress: Count | None = None,
 ) -> RankingMetrics:
     """Rank the gallery for every query by Euclidean distance and score the ranking.
 
-    The protocol is that of Market-1501 (Zheng et al. 2015): a gallery row with the query's identity *and*
+    The protocol is Market-1501's (Zheng et al. 2015): a gallery row with the query's identity *and*
     camera is ignored for that query; a query with no true match left is lost: counted, listed, and treated as
     ``lost`` says. Rows labelled junk (pid −1) do not belong in the gallery; distractors (pid 0) do.
 
@@ -192,7 +194,7 @@ def evaluate(
             original Market-1501, MARS and CUHK03 MATLAB code). The result holds both.
         lost: ``"exclude"`` lost queries from every mean, or let them score ``"zero"`` (the MATLAB code).
         max_rank: Length of the CMC curve.
-        all_pairs_runs: 1: a row is one descriptor. Of tracklets, R: a row is R descriptors side by side, and a
+        all_pairs_segments: 1: a row is one descriptor. Of tracklets, R: a row is R descriptors side by side, and a
             distance is the sum of the R² Euclidean distances between those of the query and those of the gallery
             row (the released SCR code's comparison), not the one between the rows (the paper's).
         block_bytes: Bound on the working memory in bytes, whatever N and M (some arrays of length N or M come
@@ -212,13 +214,15 @@ def evaluate(
             f"query descriptors are {query.shape[1]} wide and gallery descriptors {gallery.shape[1]}: "
             "both must come from the same model and settings"
         )
-    if all_pairs_runs < 1 or query.shape[1] % all_pairs_runs:
-        raise ValueError(f"all_pairs_runs={all_pairs_runs}: rows of width {query.shape[1]} are not so many descriptors")
+    if all_pairs_segments < 1 or query.shape[1] % all_pairs_segments:
+        raise ValueError(
+            f"all_pairs_segments={all_pairs_segments}: rows of width {query.shape[1]} are not so many descriptors"
+        )
     identities = Identities.of((query_pids, query_camids), (gallery_pids, gallery_camids), len(query), len(gallery))
     warn_of_collapse(gallery)
     distances: Distances
-    if all_pairs_runs > 1:
-        distances = AllPairsDistances(query, gallery, all_pairs_runs, block_bytes)
+    if all_pairs_segments > 1:
+        distances = AllPairsDistances(query, gallery, all_pairs_segments, block_bytes)
     else:
         plain = EuclideanDistances(query, gallery, block_bytes)
         distances = RefinedDistances.where_faster(plain, identities, block_bytes)

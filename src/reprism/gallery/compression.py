@@ -106,7 +106,7 @@ def cost(
 ) -> tuple[float, float]:
     """Measure what a projection costs on labelled rows: mAP before and after.
 
-    Every row is searched for among all others; those of its own person and camera, itself included, are ignored.
+    Every row is searched for among all others; rows of its own person and camera, itself included, are ignored.
 
     Args:
         descriptors: N×D, of length 1.

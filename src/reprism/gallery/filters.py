@@ -14,12 +14,12 @@ class Filter:
     """Conditions that a row must meet to be found. All must hold; an empty one always does.
 
     Attributes:
-        cameras: One of these cameras. A row of unknown camera is of none.
-        not_cameras: None of these. A row of unknown camera passes.
-        after: Taken at this moment or later (with a time zone). A row of unknown time does not pass.
-        before: Taken earlier than this. A row of unknown time does not pass.
-        pids: One of these identities.
-        source: Of this source.
+        cameras: Cameras to search. A row of unknown camera passes only if this is empty.
+        not_cameras: Cameras to leave out. A row of unknown camera passes.
+        after: Earliest time, with a time zone. A row of unknown time does not pass.
+        before: End of the time range, itself excluded. A row of unknown time does not pass.
+        pids: Identities to search.
+        source: Source to search; None: all.
     """
 
     cameras: tuple[str, ...] = ()

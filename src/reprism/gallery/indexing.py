@@ -67,7 +67,7 @@ def index_images(
 
     Args:
         gallery: Gallery to add to.
-        embedder: Of the model and settings that the gallery was made with.
+        embedder: Embedder with the gallery's model and settings.
         items: Items that :func:`reprism.gallery.inputs.find_items` found.
         threads: Number of threads that decode; 0 decodes in this one, between batches.
         thumbnails: Keep a small picture of each.

@@ -53,7 +53,7 @@ def find_items(
         inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with
             a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``role``, ``time`` (ISO 8601,
             without a zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are
-            one. Rows of the role ``junk`` are passed over, those of a ``distractor`` are of unknown identity.
+            one. Rows with the role ``junk`` are skipped; rows with the role ``distractor`` have an unknown identity.
         naming: Naming scheme of images in folders and of those given by name, if it says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
         tracks: Take each folder that images lie in as one tracklet.

@@ -27,12 +27,12 @@ class Entry:
     Attributes:
         key: Unique name in the gallery: an image's absolute path; of a tracklet its source, camera and
             name. An entry whose key is there already is left out.
-        descriptor: Of the model's width; stored with length 1.
+        descriptor: Vector of the model's width; stored with length 1.
         path: Path of the picture; for a tracklet, of its first frame.
         pid: Identity, where known.
         camid: The camera, where known.
         time: When it was taken, where known, with a time zone.
-        tracklet: The tracklet's name, or that of the one an image belongs to.
+        tracklet: Name of the tracklet, or of the one an image belongs to.
         frames: Number of pictures that the descriptor is made of.
         source: Origin, in the user's words: a site, a video, a batch.
         thumbnail: A small JPEG picture, or none.

@@ -63,7 +63,7 @@ class Match(Row):
         probability: Probability of the same person, if a calibration was given.
         shares: Share of the squared distance by part; they sum to it. None in a compressed gallery, whose columns
             belong to no part, or with ``shares=False``.
-        parts: Agreement by part, on one scale for all matches: the calibration's, or that of the gallery's own
+        parts: Agreement by part, on one scale for all matches: the calibration's, or the scale of the gallery's own
             strangers. None without shares, or with too few rows for such a scale.
         reranked: Distance after re-ranking, 0 … 1, by which the matches are ranked.
     """

@@ -230,7 +230,7 @@ class Gallery:
             yield from batch["key"].to_pylist()
 
     def has(self, keys: Iterable[str]) -> set[str]:
-        """Return those of some keys that are in the gallery."""
+        """Return the given keys that are in the gallery."""
         asked = {row_id(key): key for key in keys}
         return {asked[row] for row in self._present(list(asked))}
 

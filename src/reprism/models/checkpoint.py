@@ -80,7 +80,7 @@ def save(
 
 
 def fingerprint(model: PartNet | ForeignNet) -> str:
-    """Return 64 hexadecimal digits that tell the descriptors of one network from those of any other.
+    """Return 64 hexadecimal digits that identify the network whose descriptors are compared.
 
     A digest of all that a descriptor depends on: partition, backbone, preprocessing and weights. The classifiers do
     not count: a model saved without them makes the same descriptors. It is the same before and after saving, and on

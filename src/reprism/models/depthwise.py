@@ -8,7 +8,7 @@ quarters of a training step of an EfficientNet. Both can be put together from co
   meets every s-th row and column of the kernel only, and its gradient is a plain stride-1 convolution of the
   output's gradient with these, flipped.
 - *the weight's*, for kernels wider than three columns: each column of the kernel has its own sum, so the gradient
-  of a wide kernel is that of narrow ones side by side, each over a shifted input.
+  of a wide kernel is the gradients of narrow ones side by side, each over a shifted input.
 
 The result is PyTorch's up to rounding; inside these convolutions too, sums are accumulated in float32.
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning",
@@ -91,7 +91,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pai
         x: B×C×H×W.
         weight: C×1×k×l.
         bias: C, or none.
-        stride, padding: Of rows and columns.
+        stride, padding: For rows and columns.
 
     Returns:
         B×C×H'×W', in the data type that ``F.conv2d`` would give it, under ``torch.autocast`` too.
@@ -132,7 +132,7 @@ class _DepthwiseConv2d(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding
-        # A gradient may come in any layout (that of a mean is expanded); the convolutions are fast in the input's.
+        # A gradient may come in any layout (a mean's is expanded); the convolutions are fast in the input's.
         channels_last = x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         grad = grad.contiguous(memory_format=layout)
@@ -158,7 +158,7 @@ def phased_grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, pad
         grad: Gradient of the output, B×C×H'×W'.
         x: The input, B×C×H×W; only its size, type and layout are looked at.
         weight: C×1×k×l, k and l not smaller than the strides.
-        stride, padding: Of rows and columns.
+        stride, padding: For rows and columns.
 
     Returns:
         B×C×H×W, laid out in memory as ``x`` is.
@@ -199,7 +199,7 @@ def columnwise_grad_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair
         grad: Gradient of the output, B×C×H'×W'.
         x: The input, B×C×H×W.
         weight: C×1×k×l; only its size and type are looked at.
-        stride, padding: Of rows and columns.
+        stride, padding: For rows and columns.
 
     Returns:
         C×1×k×l.

@@ -23,10 +23,11 @@ class PartOutput:
 
     Attributes:
         parts: The partition's parts, in the order of the descriptor's columns.
-        features: By part name, B×part_dim float32, not L2-normalised: what is described and classified by.
-        logits: By part name, B×classes float32; empty for a network without classifiers.
-        compared: By part name, B×part_dim float32, what metric losses compare; of heads that have no such feature of
-            their own it is the one of ``features``.
+        features: B×part_dim float32 by part name, not L2-normalised: the descriptor's columns and the classifiers'
+            input.
+        logits: B×classes float32 by part name; empty for a network without classifiers.
+        compared: B×part_dim float32 by part name: metric losses compare these. Heads without a feature of this kind
+            give the one in ``features``.
     """
 
     parts: tuple[Part, ...]
@@ -48,10 +49,11 @@ class PartNet(nn.Module):
 
     Args:
         partition: Parts that the branches' maps are cut into.
-        trunk: Images B×3×H×W → a map, shared by all branches.
-        branches: By branch name, the trunk's map → a map B×C×h×w.
-        heads: By part name, the part's pooled vector → its feature; see :data:`reprism.models.parts.HEADS`.
-        classifiers: By part name, the feature → logits; none for a network that only describes.
+        trunk: Module from images B×3×H×W to a map, shared by all branches.
+        branches: Modules by branch name, from the trunk's map to a map B×C×h×w.
+        heads: Modules by part name, from the part's pooled vector to its feature; see
+            :data:`reprism.models.parts.HEADS`.
+        classifiers: Modules by part name, from the feature to logits; none for a network that only describes.
         pool: Pools stripes from a map; see :data:`reprism.models.parts.POOLS`.
         part_dim: Width of every part's feature.
         preprocessing: Size and normalisation of the network's input; travels with the weights.

@@ -96,12 +96,12 @@ class AttentionModule(nn.Module):
 
 
 class ResidualAttentionNet(nn.Module):
-    """Attention-56, its attributes named as those of timm's ResNet are.
+    """Attention-56, with the attribute names of timm's ResNet.
 
     An image of 224×224 meets the masks at 56×56, 28×28 and 14×14; with 3, 2 and 1 poolings each sees it whole at 7×7.
 
     Args:
-        num_classes: Of the classifier; 0: none, and the output is the pooled map.
+        num_classes: Classes of the classifier; 0: no classifier, and the output is the pooled map.
     """
 
     pretrained_cfg: ClassVar[dict[str, Any]] = {  # what timm's networks have

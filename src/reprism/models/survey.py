@@ -32,8 +32,8 @@ class Cost:
     """Cost of a network.
 
     Attributes:
-        backbone: Its name.
-        parameters: Of the network as built, without classifiers.
+        backbone: Name of the backbone.
+        parameters: Number of parameters without classifiers.
         gflop: 10⁹ floating-point operations (a multiplication and an addition are two) of one image, forward.
         descriptor_dim: Columns of the descriptor.
         images_per_second: Forward, median of the batches timed; the input's mirror image would be a second one.

@@ -31,7 +31,7 @@ class Budget:
         recipe: Everything that an experiment does not set itself.
         backbone: In the place of ResNet-50.
         attention_backbone: In the place of SE-ResNet-50 (Table 1).
-        seeds: So many runs of everything, by seeds ``recipe.seed``, ``recipe.seed + 1``, …
+        seeds: Number of runs of everything, with seeds ``recipe.seed``, ``recipe.seed + 1``, …
         pretrained: Files of starting weights by backbone, named with or without its tag; other backbones start as
             ``recipe.model.pretrained`` says.
     """
@@ -126,12 +126,12 @@ class Cell:
         target: Key of ``TARGETS``.
         published: rank-1 and mAP in percent, or None.
         measured: rank-1 and mAP in percent, of every seed; empty if not run.
-        why_not: Why there is nothing measured.
-        failed: Whether it was run and ended in an error, which ``why_not`` gives.
-        seeds: Of the runs.
-        seconds: Of training, its own last evaluation included, summed over the seeds; a training that rows share
+        why_not: Reason why nothing is measured.
+        failed: True if it was run and ended in an error, which ``why_not`` gives.
+        seeds: Random seeds of the runs.
+        seconds: Duration of training with its last evaluation, summed over the seeds; a training that rows share
             counts in each.
-        protocol: How it was tested.
+        protocol: Protocol of the test, in words.
     """
 
     method: str

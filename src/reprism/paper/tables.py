@@ -22,9 +22,9 @@ class Target:
     """A data set with its variant, as tables name it.
 
     Attributes:
-        title: For people.
-        name: As ``reprism.open_dataset`` knows it.
-        options: Of its loader.
+        title: Name in tables.
+        name: Name in ``reprism.open_dataset``.
+        options: Options of its loader.
     """
 
     title: str
@@ -46,12 +46,12 @@ class Experiment:
     """A training and its test; everything else is as the recipe says.
 
     Attributes:
-        partition: Of the network.
-        backbone: Of the network.
-        ce_weight, triplet_weight: Of the total loss.
-        released: Whether with the released code's settings, where they differ from the paper's.
-        trained_on: The target to train on; None: the one that is tested on.
-        video: How tracklets are described.
+        partition: The network's partition.
+        backbone: The network's backbone.
+        ce_weight, triplet_weight: Weights of the total loss's terms.
+        released: Take the released code's settings where they differ from the paper's.
+        trained_on: Target to train on; None: the tested one.
+        video: Settings by which tracklets are described.
     """
 
     partition: str = SCR
@@ -68,9 +68,9 @@ class Row:
     """A line of a table.
 
     Attributes:
-        method: As the paper calls it.
-        published: By target: rank-1 and mAP in percent; None where nothing was published.
-        experiment: What measures it here; None for a system of other authors.
+        method: Name in the paper.
+        published: rank-1 and mAP in percent for each target; None where nothing was published.
+        experiment: Experiment that measures it here; None for a system of other authors.
     """
 
     method: str
@@ -162,9 +162,9 @@ TABLES: dict[str, Table] = {
     "table5": Table(
         "Temporal pooling",
         (
-            _mars.row("TP(R)", "84.5 78.9", replace(_SCR, video=replace(_random, runs=1))),
+            _mars.row("TP(R)", "84.5 78.9", replace(_SCR, video=replace(_random, segments=1))),
             _mars.row("TPP(R)", "86.6 80.8", replace(_SCR, video=_random)),
-            _mars.row("TP(E)", "85.7 79.5", replace(_SCR, video=replace(_even, runs=1))),
+            _mars.row("TP(E)", "85.7 79.5", replace(_SCR, video=replace(_even, segments=1))),
             _mars.row("TPP(E)", "87.3 81.3", replace(_SCR, video=_even)),
         ),
     ),

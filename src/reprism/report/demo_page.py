@@ -38,7 +38,7 @@ def demo_page(
 
     Args:
         out: The demo's folder as the user named it; the commands on the page name it so too.
-        run: Where the run folder lies now; its logs are read.
+        run: Path of the run folder at this moment; its logs are read.
         recipe: The recipe that was trained.
         dataset: The data set that was measured on.
         model: The trained network.

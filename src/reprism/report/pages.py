@@ -24,7 +24,7 @@ class Picture:
 
     Attributes:
         uri: Data URI, as :func:`figure_uri` and :func:`picture_uri` return it.
-        alt: What the image shows, for those who cannot see it.
+        alt: Description of the image, for people who cannot see it.
         caption: Line below the image; empty: none.
         least_width: CSS pixels; on a narrower screen the image is moved sideways, not shrunk further.
         about: Paragraph above the image; empty: none.
@@ -50,8 +50,8 @@ class Table:
 
     Attributes:
         header: One title per column; if all are empty, the table has no line of titles.
-        rows: As many cells each.
-        numbers: Whether the other columns hold figures, which are set flush right.
+        rows: Rows of cells, as many as the header has.
+        numbers: Set the other columns flush right, as figures are.
 
     Raises:
         ValueError: A row has more or fewer cells than the header.
@@ -98,7 +98,7 @@ def render(template: str, **values: object) -> str:
 
     Args:
         template: File name of the page's template, such as ``"lists.html"``.
-        values: What the template shows, by name; ``title`` always.
+        values: Values that the template shows, by name; ``title`` always.
 
     Raises:
         jinja2.UndefinedError: The template shows a value that is not given.

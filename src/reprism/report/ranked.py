@@ -65,7 +65,7 @@ def draw_ranked_lists(
     if captions is not None and len(captions) != len(lists):
         raise ValueError(f"there are {len(lists)} ranked lists but {len(captions)} captions")
     if parts is not None and [len(some) for some in parts] != [len(one.gallery) for one in lists]:
-        raise ValueError("there must be parts for each list, and in them those of each of its matches")
+        raise ValueError("expected parts for each list, one entry for each of its matches")
     if size[0] < 40 or size[1] < 20:
         raise ValueError(f"size must be (height, width) of at least (40, 20) pixels, but is {size}")
     grid = _Grid(size, max(len(one.gallery) for one in lists), captions is not None, parts is not None)

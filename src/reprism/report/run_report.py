@@ -174,7 +174,7 @@ def _counts(dataset: ReIDDataset) -> list[_Piece]:
     kinds = [
         kind for kind in ("images", "tracklets", "identities", "cameras") if any(kind in f for f in found.values())
     ]
-    rows, said = [], "These are the published counts." if published else "There are no published counts of these data."
+    rows, said = [], "These are the published counts." if published else "No counts were published for these data."
     if is_drawn(dataset):
         said = "Drawn people: published counts do not apply."
     for part, counts in found.items():
@@ -285,7 +285,7 @@ def _saliency(run: Path, lists: Sequence[RankedList], dataset: ReIDDataset) -> l
     drawn = draw_saliency(pictures, list(zip(*by_part, strict=True)), names, width=64)
     about = (
         "What made two pictures alike, part by part: Grad-CAM of the similarity of that part's features. In pairs of "
-        f"rows, the first {len(pairs)} of these queries, and below each the image found nearest to it"
+        f"rows, the first {len(pairs)} such queries, and below each its nearest image"
         f"{' (of tracklets the first frame)' if dataset.is_video else ''}. A stripe's map is set to 0 outside its "
         "rows; reprism explain shows it without that mask too."
     )

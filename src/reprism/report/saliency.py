@@ -40,10 +40,10 @@ def saliency(
         images: B×3×H×W, normalised as the model's preprocessing says.
         part: Name of the part, such as ``p2s1``.
         identities: B classes of the part's classifier to ask about (default: those that it finds likeliest).
-        against: B×3×H×W (or 1×3×H×W for all), normalised: ask instead for the cosine similarity of the part's feature
-            to that of these pictures.
-        masked: Whether a stripe's map is set to 0 outside the stripe, which its pooling does not see. ``False`` keeps
-            Grad-CAM's own map, which marks a channel's response everywhere. No other part is masked.
+        against: B×3×H×W (or 1×3×H×W for all), normalised: explain the cosine similarity of the part's feature to these
+            pictures' instead.
+        masked: Set a stripe's map to 0 outside the stripe, which its pooling does not see. ``False`` keeps Grad-CAM's
+            own map, which marks a channel's response everywhere. No other part is masked.
 
     Returns:
         B×h×w float32 on the branch's map, 0 … 1, each divided by its largest value; all 0 where no value is positive.

@@ -50,7 +50,7 @@ def create_app(
 
     Args:
         gallery: Gallery to search, add to and erase from.
-        embedder: Of the model and settings that the gallery was made with.
+        embedder: Embedder with the gallery's model and settings.
         settings: Limits, and how long rows are kept.
         calibration: Gives matches their probability. If the gallery changes so that it no longer fits (compressed by
             another process, or tracklets among its images), searches are answered with 409.
@@ -149,7 +149,7 @@ def _rows(gallery: Gallery) -> float:
 
 
 async def _other_method(request: Request, _: Exception) -> Response:
-    """Name all methods of an address, which are those of several routes; OPTIONS asks for nothing else."""
+    """Name all methods of an address, collected from several routes: the answer to OPTIONS."""
 
     def takes(method: str) -> bool:
         scope = {**request.scope, "method": method}

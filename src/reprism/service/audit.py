@@ -45,12 +45,12 @@ class Change:
     """A change of the gallery, to be noted before it is made and after.
 
     Attributes:
-        who: Whoever asked for it.
+        who: Name of the person or program that asked for it.
         what: ``add`` or ``erase``.
-        ids: The rows that it is about.
-        facts: What else is known before.
-        outcome: What is known after; filled in while it is made.
-        event: Joins its two lines.
+        ids: Ids of the rows concerned.
+        facts: Further facts known before the change.
+        outcome: Facts known after the change; filled in while it is made.
+        event: Identifier that joins the change's two lines.
     """
 
     who: str

@@ -19,7 +19,7 @@ PICTURE = "image"
 """The form's field that holds the picture."""
 
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"RIFF": "WEBP"}
-"""First bytes of the formats that are taken: those of cameras and browsers."""
+"""First bytes of the accepted formats: the ones that cameras and browsers write."""
 
 _MOST_FIELDS = 16
 _LONGEST_FIELD = 4096  # bytes

@@ -19,7 +19,7 @@ class BusyError(Exception):
     """There are as many requests at work or waiting as there may be.
 
     Attributes:
-        of_holder: Whether it is those of this holder alone that are too many.
+        of_holder: True if this holder alone has too many.
     """
 
     def __init__(self, *, of_holder: bool) -> None:
@@ -77,9 +77,9 @@ class Batcher(Generic[T, R]):
     batches fill by themselves.
 
     Args:
-        do: From some items to their results, in the same order. What it raises, each of them gets.
+        do: Function from items to their results, in the same order. If it raises, every item gets the error.
         most: Items at a time.
-        name: Of the thread.
+        name: Name of the thread.
     """
 
     def __init__(self, do: Callable[[Sequence[T]], Sequence[R]], most: int, name: str) -> None:

@@ -13,7 +13,7 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
     """Return an exponential moving average of a network's weights and batch statistics, to be updated step by step.
 
     After step n the average is d·average + (1 - d)·weights with d = min(decay, (n + 1) / (n + 10)): the first steps
-    of a short training do not weigh on it for ever. (The rule is that of TensorFlow's ExponentialMovingAverage.)
+    of a short training do not weigh on it for ever. (TensorFlow's ExponentialMovingAverage has the same rule.)
 
     Args:
         model: The network; copied.

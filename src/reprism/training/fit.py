@@ -81,8 +81,8 @@ def fit(
         validation: Another data set to evaluate during training, such as :func:`reprism.data.division.hold_out` sets
             aside. The epoch that is best on it is kept, and evaluated on ``dataset`` once, at the end.
         callbacks: Lightning callbacks, called after Reprism's own.
-        loggers: Lightning loggers, or names of some, in place of those of ``settings``. The log in ``csv/`` is always
-            written.
+        loggers: Lightning loggers, or names of some, in place of the ``settings``' loggers. The log in ``csv/`` is
+            always written.
         resume: Go on from the last point that the run in ``folder`` saved.
 
     Raises:

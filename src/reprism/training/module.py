@@ -20,7 +20,7 @@ from reprism.data.records import ReIDDataset, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import eval_transform
 from reprism.data.video import VideoSettings
-from reprism.embedding import describe, pool_runs
+from reprism.embedding import describe, pool_segments
 from reprism.evaluation.items import evaluate_items
 from reprism.models.network import PartNet
 from reprism.training.averaging import average_of
@@ -245,8 +245,8 @@ class ReIDModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         """Describe with the same network on all ranks: batch statistics are rank 0's."""
         self.share_buffers()
-        runs = self.settings.video.runs if self.is_video else 1
-        shape = (len(self.test_items), runs * self.model.descriptor_dim)
+        segments = self.settings.video.segments if self.is_video else 1
+        shape = (len(self.test_items), segments * self.model.descriptor_dim)
         self._rows = torch.zeros(shape)
         self._seen = torch.zeros(shape[0])
 
@@ -268,7 +268,7 @@ class ReIDModule(pl.LightningModule):
             ]
         )
         if self.is_video:
-            rows = pool_runs(rows, self.settings.video)[None]
+            rows = pool_segments(rows, self.settings.video)[None]
         places = torch.as_tensor(index).reshape(-1).cpu()
         self._rows[places] = rows.cpu()
         self._seen[places] += 1

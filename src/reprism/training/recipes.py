@@ -113,6 +113,13 @@ class DataSettings(_Settings):
     video: VideoSettings = VideoSettings()
     """Frames of a tracklet, and how their descriptors become one, in evaluation."""
 
+    @field_validator("video", mode="before")
+    @classmethod
+    def _earlier_versions_said_runs(cls, video: object) -> object:
+        if isinstance(video, Mapping) and "runs" in video:
+            return {**{name: value for name, value in video.items() if name != "runs"}, "segments": video["runs"]}
+        return video
+
 
 class ModelSettings(_Settings):
     """The network."""
@@ -402,7 +409,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
-        # options replace each other: those of one data set mean nothing to another.
+        # options replace each other: one data set's options mean nothing to another.
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key != "options"
         merged[key] = _merged(merged[key], value) if nested else value
     return merged

@@ -52,7 +52,7 @@ def train(
         loggers: Lightning loggers, or names of some, in place of those that the recipe names. The log that
             ``reprism report`` reads is always written.
         resume: Continue from the last resume point in ``folder``, or from the start if there is none. The final
-            weights are those of an uninterrupted run.
+            weights equal an uninterrupted run's.
         progress: Called while images are checked or decoded beforehand.
 
     Raises:
