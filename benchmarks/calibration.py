@@ -39,8 +39,8 @@ class Population:
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[Sample], list[Sample]]:
         """A query and a gallery."""
         pids = np.repeat(np.arange(1, self.people + 1), self.cameras)
-        centres, spreads = self._people(rng, self.people)
-        seen = [self._pictures(rng, centres, spreads, self.cameras) for _ in range(self.pictures)]
+        centers, spreads = self._people(rng, self.people)
+        seen = [self._pictures(rng, centers, spreads, self.cameras) for _ in range(self.pictures)]
         items = [Sample(Path("x"), int(pid), n % self.cameras) for n, pid in enumerate(pids)]
         strangers = self._pictures(rng, *self._people(rng, self.distractors), 1)
         theirs = [Sample(Path("x"), 0, int(camera)) for camera in rng.integers(self.cameras, size=self.distractors)]
@@ -60,8 +60,8 @@ class Population:
         out = rng.choice([self.common, 1.0], (count, 1))
         return out * rng.normal(size=(count, WIDTH)), rng.choice(SPREADS, (count, 1))
 
-    def _pictures(self, rng: np.random.Generator, centres: np.ndarray, spreads: np.ndarray, each: int) -> np.ndarray:
-        rows = np.repeat(centres, each, 0) + np.repeat(spreads, each, 0) * rng.normal(size=(len(centres) * each, WIDTH))
+    def _pictures(self, rng: np.random.Generator, centers: np.ndarray, spreads: np.ndarray, each: int) -> np.ndarray:
+        rows = np.repeat(centers, each, 0) + np.repeat(spreads, each, 0) * rng.normal(size=(len(centers) * each, WIDTH))
         return rows.astype(np.float32)
 
 

@@ -72,13 +72,13 @@ def market_labels(folder: Path) -> Labels:
 def descriptors(labels: Labels, dim: int, noise: float = 1.5) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of length 1 around a centre for each person; distractors (0) around nothing."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(int(max(labels.query_pids.max(), labels.gallery_pids.max())) + 1, dim, generator=generator)
-    centres[0] = 0
+    centers = torch.randn(int(max(labels.query_pids.max(), labels.gallery_pids.max())) + 1, dim, generator=generator)
+    centers[0] = 0
     sides = []
     for pids in (labels.query_pids, labels.gallery_pids):
         rows = torch.randn(len(pids), dim, generator=generator).mul_(noise)
         for some in torch.arange(len(pids)).split(10_000):
-            rows[some] += centres[torch.from_numpy(pids)[some]]
+            rows[some] += centers[torch.from_numpy(pids)[some]]
         sides.append(torch.nn.functional.normalize(rows, dim=1, out=rows))
     return sides[0], sides[1]
 

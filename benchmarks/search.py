@@ -88,10 +88,10 @@ def benchmark(arguments: Arguments, rows: int, folder: Path) -> None:
         table.add(entries(gallery, start, min(start + AT_A_TIME, rows)))
     added = time.perf_counter()
     table.optimize()
-    optimised = time.perf_counter()
+    optimized = time.perf_counter()
     disk = sum(file.stat().st_size for file in Path(uri).rglob("*") if file.is_file()) / 2**20
     print(
-        f"  gallery: put in {rows / (added - began):,.0f} rows/s, optimised in {optimised - added:.1f} s, "
+        f"  gallery: put in {rows / (added - began):,.0f} rows/s, optimised in {optimized - added:.1f} s, "
         f"{disk:,.0f} MB on disk ({2**20 * disk / rows:,.0f} bytes a row), index: {table.index()}"
     )
     filters = {
@@ -113,11 +113,11 @@ def draw(rows: int, noise: float) -> np.ndarray:
     """Rows of length 1, in random order of people."""
     rng = np.random.default_rng(0)
     people = rng.integers(0, max(1, rows // PER_PERSON), rows)
-    centres = rng.standard_normal((people.max() + 1, DIM), np.float32)
+    centers = rng.standard_normal((people.max() + 1, DIM), np.float32)
     out = np.empty((rows, DIM), np.float32)
     for start in range(0, rows, AT_A_TIME):
         some = people[start : start + AT_A_TIME]
-        out[start : start + len(some)] = centres[some] + noise * rng.standard_normal((len(some), DIM), np.float32)
+        out[start : start + len(some)] = centers[some] + noise * rng.standard_normal((len(some), DIM), np.float32)
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     return out
 

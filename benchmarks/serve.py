@@ -92,12 +92,12 @@ def fill(place: Path, model: Path, rows: int, *, index: bool) -> None:
     """A gallery of random descriptors: 20 rows around a centre for each person, six cameras."""
     gallery = Gallery.create(place, reprism.Embedder(model), model=model)
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(rows // 20 + 1, gallery.descriptor_dim)).astype(np.float32)
+    centers = rng.normal(size=(rows // 20 + 1, gallery.descriptor_dim)).astype(np.float32)
     for start in range(0, rows, ADDED_AT_ONCE):
         places = range(start, min(start + ADDED_AT_ONCE, rows))
         noise = rng.normal(size=(len(places), gallery.descriptor_dim)).astype(np.float32)
         gallery.add(
-            Entry(f"row-{n}", centres[n // 20] + row, f"row-{n}.jpg", pid=str(n // 20), camid=f"c{n % 6}")
+            Entry(f"row-{n}", centers[n // 20] + row, f"row-{n}.jpg", pid=str(n // 20), camid=f"c{n % 6}")
             for n, row in zip(places, noise, strict=True)
         )
     gallery.optimize(build=index)

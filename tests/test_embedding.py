@@ -81,7 +81,7 @@ def test_the_descriptor_is_image_plus_mirror_then_one_norm(model: reprism.PartNe
         np.testing.assert_allclose(found, raw / np.linalg.norm(raw), atol=1e-5)
 
 
-def test_ready_images_are_resized_and_not_normalised(embedder: reprism.Embedder, picture: np.ndarray) -> None:
+def test_ready_images_are_resized_and_not_normalized(embedder: reprism.Embedder, picture: np.ndarray) -> None:
     resized = embedder.resize(torch.from_numpy(picture).permute(2, 0, 1))[None]
     np.testing.assert_allclose(embedder.embed_ready(resized), embedder.embed([picture]), atol=1e-6)
     with pytest.raises(TypeError, match=r"torch\.float32 were given; expected uint8"):

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from reprism.data.images import ImageSet, convert_image, live_through_signals, read_image
 from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
-from reprism.data.transforms import Preprocessing, normalise, resize
+from reprism.data.transforms import Preprocessing, normalize, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.deprecation import renamed
 from reprism.models.checkpoint import fingerprint, load
@@ -127,7 +127,7 @@ class Embedder:
         self.flip = flip
         self.precision = fastest_precision(self.device) if precision == "auto" else precision
         self.resize = resize(net.preprocessing)
-        self._normalise = normalise(net.preprocessing)
+        self._normalize = normalize(net.preprocessing)
 
     def __repr__(self) -> str:
         flip = "with" if self.flip else "without"
@@ -191,7 +191,7 @@ class Embedder:
         if images.dtype != torch.uint8:
             raise TypeError(f"images of {images.dtype} were given; expected uint8, as `resize` gives it")
         # Normalised here: of a batch, where the network is, that takes a fraction of what it takes image by image.
-        images = self._normalise(images.to(self.device)).to(memory_format=torch.channels_last)
+        images = self._normalize(images.to(self.device)).to(memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(self.device, self.precision):
             return describe(self.model, images, self.flip).cpu()
 

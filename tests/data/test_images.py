@@ -93,12 +93,12 @@ def test_one_pixel_is_an_image_that_may_be_written_to(tmp_path):
 def test_other_modes_become_rgb(tmp_path):
     array = noise()
     picture = Image.fromarray(array)
-    grey = array[..., 0]
+    gray = array[..., 0]
 
-    save(tmp_path / "grey.png", grey)
-    assert torch.equal(read_image(tmp_path / "grey.png"), chw(np.stack([grey] * 3, axis=-1)))
+    save(tmp_path / "grey.png", gray)
+    assert torch.equal(read_image(tmp_path / "grey.png"), chw(np.stack([gray] * 3, axis=-1)))
 
-    bits = Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).convert("1")
+    bits = Image.fromarray(np.where(gray > 127, 255, 0).astype(np.uint8)).convert("1")
     bits.save(tmp_path / "bits.png")
     assert set(read_image(tmp_path / "bits.png").flatten().tolist()) == {0, 255}
 
@@ -108,10 +108,10 @@ def test_other_modes_become_rgb(tmp_path):
 
     palette = picture.quantize(16)
     palette.save(tmp_path / "palette.png", transparency=bytes(range(16)))
-    colours = np.array(palette.getpalette()).reshape(-1, 3).astype(np.uint8)
+    colors = np.array(palette.getpalette()).reshape(-1, 3).astype(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(read_image(tmp_path / "palette.png"), chw(colours[np.array(palette)]))
+        assert torch.equal(read_image(tmp_path / "palette.png"), chw(colors[np.array(palette)]))
 
     # Flat colour, since JPEG is lossy: red, full-on cyan ink missing.
     Image.new("CMYK", (12, 24), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
@@ -389,7 +389,7 @@ def sixteen_bits(kind, pixels):
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_colour_of_16_bits_is_refused_as_grey_is(kind, channels):
+def test_color_of_16_bits_is_refused_as_gray_is(kind, channels):
     """Pillow would keep the upper half of each channel, whatever range the camera used."""
     content = sixteen_bits(kind, np.full((4, 4, channels), 300))
     with Image.open(io.BytesIO(content)) as opened:

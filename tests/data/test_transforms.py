@@ -28,7 +28,7 @@ def test_resize_is_that_of_pillow(size, interpolation):
     assert difference.max() <= 1.01  # Of 255: either rounds to bytes.
 
 
-def test_normalisation_is_the_closed_form():
+def test_normalization_is_the_closed_form():
     preprocessing = Preprocessing(size=(64, 32))
     image = photo()
     result = eval_transform(preprocessing)(image)
@@ -78,7 +78,7 @@ def test_flip_happens_with_its_probability():
     assert abs(flipped - 200) < 6 * (800 * 0.25 * 0.75) ** 0.5
 
 
-def test_erasing_writes_the_mean_colour_into_one_rectangle_of_the_stated_area_and_shape():
+def test_erasing_writes_the_mean_color_into_one_rectangle_of_the_stated_area_and_shape():
     preprocessing = Preprocessing(size=(100, 60))
     image = torch.full((3, 50, 30), 255, dtype=torch.uint8)
     transform = train_transform(preprocessing, flip=0.0, erasing=1.0)
@@ -125,11 +125,11 @@ def test_pad_crop_moves_the_image_by_at_most_the_padding():
     assert len(seen) > 45  # Of 49.
 
 
-def test_color_jitter_changes_colours_within_its_range():
-    grey = torch.full((3, 40, 20), 100, dtype=torch.uint8)
+def test_color_jitter_changes_colors_within_its_range():
+    gray = torch.full((3, 40, 20), 100, dtype=torch.uint8)
     torch.manual_seed(0)
     transform = train_transform(PLAIN, flip=0.0, color_jitter=0.2)
-    values = [transform(grey)[0, 0, 0].item() * 255 for _ in range(200)]
+    values = [transform(gray)[0, 0, 0].item() * 255 for _ in range(200)]
     # On flat grey only brightness shows: a factor of 0.8 … 1.2.
     assert 79 <= min(values) < 85
     assert 115 < max(values) <= 120

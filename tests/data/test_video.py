@@ -106,18 +106,18 @@ def test_unreadable_frames_are_left_out_and_tracklets_of_nothing_else(walk: Trac
 
 
 def test_the_torch_data_set_gives_the_chosen_frames(walk: Tracklet) -> None:
-    def grey(image: torch.Tensor) -> torch.Tensor:
+    def gray(image: torch.Tensor) -> torch.Tensor:
         return image[:, :1, :1].float()
 
-    even = TrackletSet([walk, walk], grey, VideoSettings(frames=3, segments=1))
+    even = TrackletSet([walk, walk], gray, VideoSettings(frames=3, segments=1))
     frames, index = even[1]
     assert index == 1
     assert len(even) == 2
     assert frames.shape == (3, 3, 1, 1)
     assert frames[:, 0, 0, 0].tolist() == [0, 2, 4]
-    padded = TrackletSet([walk], grey, VideoSettings(frames=8))[0][0]
+    padded = TrackletSet([walk], gray, VideoSettings(frames=8))[0][0]
     assert padded[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 5, 5]
-    chance = [TrackletSet([walk] * 9, grey, VideoSettings(3, "random", 1, seed=seed)) for seed in (0, 0, 1)]
+    chance = [TrackletSet([walk] * 9, gray, VideoSettings(3, "random", 1, seed=seed)) for seed in (0, 0, 1)]
     drawn = [[tuple(some[i][0][:, 0, 0, 0].tolist()) for i in range(9)] for some in chance]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) > 1, "another draw for every tracklet"

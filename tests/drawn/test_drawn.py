@@ -17,7 +17,7 @@ from reprism.data.check import check_dataset
 from reprism.drawn.cuhk03 import render_cuhk03, render_cuhk03_np
 from reprism.drawn.layouts import _nobody, render_market1501, render_mars
 from reprism.drawn.output import DRAWN_MARK
-from reprism.drawn.people import GARMENT_COLOURS
+from reprism.drawn.people import GARMENT_COLORS
 from reprism.drawn.shots import (
     Camera,
     Person,
@@ -61,8 +61,8 @@ def front(plain_camera: Camera) -> Shot:
 def somebody() -> Person:
     """A slim person in a plain white shirt who carries nothing."""
     who = person(0, 1)
-    upper = replace(who.upper, kind="t-shirt", pattern="plain", colour=(228, 228, 224), second=(40, 40, 160))
-    return replace(who, build=1.0, height=1.72, bag="none", bag_colour=(200, 30, 30), hat="none", upper=upper)
+    upper = replace(who.upper, kind="t-shirt", pattern="plain", color=(228, 228, 224), second=(40, 40, 160))
+    return replace(who, build=1.0, height=1.72, bag="none", bag_color=(200, 30, 30), hat="none", upper=upper)
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -144,10 +144,10 @@ def test_backgrounds_belong_to_cameras(front: Shot) -> None:
         assert np.abs(scene - again).mean() < min(others)
 
 
-def test_cameras_differ_strongly_in_colour(somebody: Person, front: Shot) -> None:
+def test_cameras_differ_strongly_in_color(somebody: Person, front: Shot) -> None:
     chest = np.s_[40:52, 26:38]
-    colours = [draw_shot(somebody, camera(0, camid), front)[chest].mean(axis=(0, 1)) for camid in range(1, 5)]
-    red_to_blue = [colour[0] / colour[2] for colour in colours]
+    colors = [draw_shot(somebody, camera(0, camid), front)[chest].mean(axis=(0, 1)) for camid in range(1, 5)]
+    red_to_blue = [color[0] / color[2] for color in colors]
     assert max(red_to_blue) / min(red_to_blue) > 1.4
 
 
@@ -221,11 +221,11 @@ def test_walking_moves_legs_and_not_the_head(somebody: Person, plain_camera: Cam
     assert legs > 3 * heads
 
 
-def test_garment_colours_reach_the_picture(somebody: Person, plain_camera: Camera, front: Shot) -> None:
-    for colour in ((186, 42, 46), (52, 118, 74), (62, 108, 182)):
-        dressed = replace(somebody, upper=replace(somebody.upper, colour=colour))
+def test_garment_colors_reach_the_picture(somebody: Person, plain_camera: Camera, front: Shot) -> None:
+    for color in ((186, 42, 46), (52, 118, 74), (62, 108, 182)):
+        dressed = replace(somebody, upper=replace(somebody.upper, color=color))
         seen = draw_shot(dressed, plain_camera, front)[36:56, 24:40].mean(axis=(0, 1))
-        assert np.abs(seen - colour).max() < 25
+        assert np.abs(seen - color).max() < 25
 
 
 # --- moments --------------------------------------------------------------------------------------
@@ -265,22 +265,22 @@ def test_occluders_hide_a_part(somebody: Person, plain_camera: Camera, front: Sh
 # --- the problem ----------------------------------------------------------------------------------
 
 
-def test_people_share_colours_and_no_two_are_alike() -> None:
+def test_people_share_colors_and_no_two_are_alike() -> None:
     people = [person(0, pid) for pid in range(1, 65)]
-    names, palette = list(GARMENT_COLOURS), np.array(list(GARMENT_COLOURS.values()))
+    names, palette = list(GARMENT_COLORS), np.array(list(GARMENT_COLORS.values()))
 
-    def name(colour: tuple[int, int, int]) -> str:
-        return names[int(np.abs(palette - np.array(colour)).sum(axis=1).argmin())]
+    def name(color: tuple[int, int, int]) -> str:
+        return names[int(np.abs(palette - np.array(color)).sum(axis=1).argmin())]
 
-    uppers = Counter(name(who.upper.colour) for who in people)
+    uppers = Counter(name(who.upper.color) for who in people)
     assert uppers.most_common(3)[2][1] >= 5, "several people share each common colour"
     assert len(uppers) >= 8
     looks = Counter(
         (
-            name(w.upper.colour),
+            name(w.upper.color),
             w.upper.kind,
             w.upper.pattern,
-            name(w.lower.colour),
+            name(w.lower.color),
             w.lower.kind,
             w.bag,
             w.hat,

@@ -34,13 +34,13 @@ def sample(pid, camid) -> Sample:
 def people(seed=0, count=30, cameras=3, each=3, width=8, spread=0.25):
     """Unit rows: a query of everybody in every camera, and a gallery of the rest, with distractors and junk."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(count, width))
+    centers = rng.normal(size=(count, width))
     query, gallery = ([], []), ([], [])
     for pid in range(1, count + 1):
         for camid in range(cameras):
             for number in range(each):
                 rows, items = gallery if number else query
-                rows.append(centres[pid - 1] + spread * rng.normal(size=width))
+                rows.append(centers[pid - 1] + spread * rng.normal(size=width))
                 items.append(sample(pid, camid))
     for pid in [0] * 20 + [-1] * 10:
         gallery[0].append(rng.normal(size=width))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import reprism
 from reprism.data.records import Sample
 from reprism.evaluation.calibration import calibrate
-from reprism.evaluation.crowding import centred, warn_of_collapse
+from reprism.evaluation.crowding import centered, warn_of_collapse
 from reprism.evaluation.distances import AllPairsDistances, EuclideanDistances
 from reprism.evaluation.items import evaluate_items
 from reprism.evaluation.ranking import evaluate
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:the descriptors have collapsed")
 def crowded(seed, spread, queries=12, gallery=150, width=24, persons=8, length=1.0):
     """Rows of float32 about one point, closer for one person, and whose they are."""
     rng = np.random.default_rng(seed)
-    point, centres = rng.normal(size=width), rng.normal(size=(persons, width))
+    point, centers = rng.normal(size=width), rng.normal(size=(persons, width))
     sides = []
     for count in (queries, gallery):
         pids = rng.integers(0, persons, count)
-        rows = point + spread * (centres[pids] + 0.5 * rng.normal(size=(count, width)))
+        rows = point + spread * (centers[pids] + 0.5 * rng.normal(size=(count, width)))
         sides.append(((length * rows).astype(np.float32), pids))
     return sides
 
@@ -60,8 +60,8 @@ def test_every_first_match_ranks_as_in_float64(seed, spread, length, block_bytes
 @pytest.mark.parametrize("offset", [1.0, -300.0])
 def test_mean_average_precision_is_that_of_float64(offset):
     rng = np.random.default_rng(0)
-    centres, pids = rng.normal(size=(100, 128)), rng.integers(0, 100, 1200)
-    rows = (offset * (1 + 1e-4 * (centres[pids] + 0.6 * rng.normal(size=(1200, 128))))).astype(np.float32)
+    centers, pids = rng.normal(size=(100, 128)), rng.integers(0, 100, 1200)
+    rows = (offset * (1 + 1e-4 * (centers[pids] + 0.6 * rng.normal(size=(1200, 128))))).astype(np.float32)
     sides = rows[:200], rows[200:]
     labels = pids[:200], pids[200:], None, None
     want = evaluate(*(side.astype(float) - offset for side in sides), *labels).mAP
@@ -130,19 +130,19 @@ def test_a_calibration_counts_crowded_pairs_as_float64_does():
 
 
 @pytest.mark.parametrize("dtypes", [(torch.float16, torch.float32), (torch.float32, torch.bfloat16)])
-def test_half_precision_is_centred_after_widening(dtypes):
+def test_half_precision_is_centered_after_widening(dtypes):
     rows = 1 + torch.arange(60).reshape(20, 3) / 128
     sides = [rows.to(dtype) for dtype in dtypes]
-    moved = centred(*sides)
-    for side, centre in zip(sides, moved, strict=True):
-        assert centre.dtype == torch.float32
-        assert torch.equal(centre - centre[0], side.float() - side.float()[0])
+    moved = centered(*sides)
+    for side, center in zip(sides, moved, strict=True):
+        assert center.dtype == torch.float32
+        assert torch.equal(center - center[0], side.float() - side.float()[0])
     assert moved[1].abs().amax() < 1
 
 
 def test_rows_about_the_origin_are_left_as_they_are():
     rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    assert centred(rows, rows) == (rows, rows)
+    assert centered(rows, rows) == (rows, rows)
     assert EuclideanDistances(rows, rows, 2**20).direct
 
 

@@ -20,10 +20,10 @@ def draw(seed: int, count: int, cameras: int = 2, each: int = 2, distractors: in
     rng = np.random.default_rng(seed)
     query, gallery = ([], []), ([], [])
     for pid in range(1, count + 1):
-        centre, spread = rng.normal(size=WIDTH), rng.choice(SPREADS)
+        center, spread = rng.normal(size=WIDTH), rng.choice(SPREADS)
         for camera, number in product(range(cameras), range(each)):
             rows, items = gallery if number else query
-            rows.append(centre + spread * rng.normal(size=WIDTH))
+            rows.append(center + spread * rng.normal(size=WIDTH))
             items.append(Sample(Path("x.jpg"), pid, camera))
     for _ in range(distractors):
         gallery[0].append(rng.normal(size=WIDTH) + rng.choice(SPREADS) * rng.normal(size=WIDTH))

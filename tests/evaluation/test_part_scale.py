@@ -21,9 +21,9 @@ NAMES = ["p1", "p1s1", "p1s2"]
 def people(count: int, seed: int, identities: int = 12, segments: int = 1) -> tuple[np.ndarray, list[Sample]]:
     """Rows of length 1, three parts of four columns: the people differ in p1 and p1s1, and not at all in p1s2."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(identities, segments, 3, 4)) * np.array([1, 1, 0])[:, None]
+    centers = np.random.default_rng(99).normal(size=(identities, segments, 3, 4)) * np.array([1, 1, 0])[:, None]
     pids = rng.integers(0, identities, count)
-    rows = (centres[pids] + 0.3 * rng.normal(size=(count, segments, 3, 4))).reshape(count, -1).astype(np.float32)
+    rows = (centers[pids] + 0.3 * rng.normal(size=(count, segments, 3, 4))).reshape(count, -1).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cameras = [None if n % 17 == 0 else int(camera) for n, camera in enumerate(rng.integers(0, 3, count))]
     # One in nine is junk.

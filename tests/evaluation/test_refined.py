@@ -22,11 +22,11 @@ def everywhere(monkeypatch):
 def people(seed, queries=24, gallery=1500, width=40, persons=9, spread=1.0):
     """Descriptors with identity structure, so crowded that bfloat16 alone gets ranks wrong."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(persons, width))
+    centers = rng.normal(size=(persons, width))
     sides = []
     for count in (queries, gallery):
         pids = rng.integers(0, persons, count)
-        rows = centres[pids] + spread * rng.normal(size=(count, width))
+        rows = centers[pids] + spread * rng.normal(size=(count, width))
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         sides.append((torch.from_numpy(rows.astype(np.float32)), pids, rng.integers(0, 3, count)))
     return sides
@@ -69,7 +69,7 @@ def test_every_distance_lies_on_its_side_of_every_match(seed, width, scale):
     query, gallery = people(seed, queries=6, gallery=60, width=width)
     q, g = query[0] * scale, gallery[0] * scale
     plain = EuclideanDistances(q, g, 2**28)
-    assume(plain.centre is None)
+    assume(plain.center is None)
     distances = RefinedDistances(plain, 2**28)
     matches = torch.from_numpy(np.random.default_rng(seed).integers(0, 60, (6, 4)))
     rows = np.repeat(np.arange(6), 4)

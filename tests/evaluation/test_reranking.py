@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import reprism
 from reprism.evaluation.items import evaluate_items
-from reprism.evaluation.neighbours import nearest
+from reprism.evaluation.neighbors import nearest
 from reprism.evaluation.ranking import evaluate_distances
 from reprism.evaluation.reranking import RerankedDistances, average_query_expansion, rerank
 
@@ -50,9 +50,9 @@ def dense(query, gallery, k1, k2, weight):
 
 def clustered(seed, n, m, width=6, people=5):
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(people, width))
+    centers = rng.normal(size=(people, width))
     who = [rng.integers(0, people, size) for size in (n, m)]
-    return *(centres[w] + 0.4 * rng.normal(size=(len(w), width)) for w in who), *who
+    return *(centers[w] + 0.4 * rng.normal(size=(len(w), width)) for w in who), *who
 
 
 @COMMON

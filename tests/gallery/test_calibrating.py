@@ -27,9 +27,9 @@ def people(count, seed=0, spread=0.45, cameras=3, frames=1, unknown=0):
     scale = np.linspace(2, 0.3, 16)
     entries = []
     for pid, camera in itertools.product(range(count), range(cameras)):
-        centre = np.random.default_rng((seed, pid)).normal(size=16) * scale + 1
+        center = np.random.default_rng((seed, pid)).normal(size=16) * scale + 1
         for number in range(int(rng.integers(1, 3))):
-            row = centre + spread * scale * rng.normal(size=(frames, 16))
+            row = center + spread * scale * rng.normal(size=(frames, 16))
             row = (row / np.linalg.norm(row, axis=1, keepdims=True)).mean(0)
             key = f"{seed}-{pid}-{camera}-{number}-{frames}"
             entries.append(Entry(key, row, f"/{key}.jpg", f"p{pid}", f"c{camera}", frames=frames))

@@ -15,8 +15,8 @@ KIND = DescriptorKind("ab" * 32, "p1", 20, True)
 def people(count, seed=0):
     rng = np.random.default_rng(seed)
     pids = rng.integers(0, count // 8, count)
-    centres = rng.normal(size=(count // 8, 20)) * np.linspace(3, 0.2, 20)
-    rows = (centres[pids] + 0.3 * rng.normal(size=(count, 20)) + 1).astype(np.float32)
+    centers = rng.normal(size=(count // 8, 20)) * np.linspace(3, 0.2, 20)
+    rows = (centers[pids] + 0.3 * rng.normal(size=(count, 20)) + 1).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), pids
 
 
@@ -37,14 +37,14 @@ def test_the_projection_whitens():
 
 def test_unwhitened_components_keep_what_they_cover():
     rows, _ = people(600)
-    centred = rows - rows.mean(0)
+    centered = rows - rows.mean(0)
     whole = Projection.fit(lambda: [rows], 20, 20)
     # A rotation about the mean: distances as they were, before the rows get length 1 again.
-    turned = centred @ whole.matrix
-    np.testing.assert_allclose(turned @ turned.T, centred @ centred.T, atol=1e-4)
-    values = np.linalg.svd(centred, compute_uv=False) ** 2 / len(rows)
+    turned = centered @ whole.matrix
+    np.testing.assert_allclose(turned @ turned.T, centered @ centered.T, atol=1e-4)
+    values = np.linalg.svd(centered, compute_uv=False) ** 2 / len(rows)
     for whitening, left in ((0, values), (0.5, np.sqrt(values)), (1, np.ones(20))):
-        narrow = centred @ Projection.fit(lambda: [rows], 20, 6, whitening).matrix
+        narrow = centered @ Projection.fit(lambda: [rows], 20, 6, whitening).matrix
         np.testing.assert_allclose(narrow.T @ narrow / len(rows), np.diag(left[:6]), atol=1e-3)
 
 

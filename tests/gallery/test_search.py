@@ -22,9 +22,9 @@ NASTY = ["a'b", "'; DROP TABLE rows; --", "\\", "\\'", '"', "%", "ü", "", " ", 
 def people(count, seed=0):
     """Rows with identities, cameras and times; some of each unknown, and some rows equal to others."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(40, 24))
+    centers = rng.normal(size=(40, 24))
     pids = rng.integers(0, 40, count)
-    rows = (centres[pids] + 0.5 * rng.normal(size=(count, 24))).astype(np.float32)
+    rows = (centers[pids] + 0.5 * rng.normal(size=(count, 24))).astype(np.float32)
     rows[count // 2 : count // 2 + 10] = rows[:10]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return [
@@ -104,7 +104,7 @@ def test_crowded_rows_rank_by_their_true_distances(tmp_path, few, monkeypatch):
     rows = (1 + 1e-5 * np.random.default_rng(0).normal(size=(400, 24))).astype(np.float32)
     gallery.add([Entry(f"k{i}", row, f"/{i}.jpg") for i, row in enumerate(rows)])
     ids = [row_id(f"k{i}") for i in range(400)]
-    stored, queries = gallery.descriptors(ids).astype(float), searching.normalised(rows[:6], 24, "query")
+    stored, queries = gallery.descriptors(ids).astype(float), searching.normalized(rows[:6], 24, "query")
     for query, matches in zip(queries, gallery.search(rows[:6], top=9), strict=True):
         distances = np.linalg.norm(stored - query, axis=1)
         want = sorted(zip(distances.tolist(), ids, strict=True))[:9]

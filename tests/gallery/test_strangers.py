@@ -22,9 +22,9 @@ PARTITION = Partition.parse(KIND.partition)
 def people(count, seed=0, labelled=True):
     """Rows of ten people, whose third part says nothing; two of three have a tracklet."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(10, 3, 4)) * np.array([1, 1, 0])[:, None]
+    centers = rng.normal(size=(10, 3, 4)) * np.array([1, 1, 0])[:, None]
     pids = np.arange(count) % 10
-    rows = (centres[pids] + 0.2 * rng.normal(size=(count, 3, 4))).reshape(count, 12)
+    rows = (centers[pids] + 0.2 * rng.normal(size=(count, 3, 4))).reshape(count, 12)
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return [
         Entry(
@@ -64,7 +64,7 @@ def test_strangers_are_the_pairs_of_two_identities(tmp_path):
     assert found.same_person is None
 
 
-def test_without_identities_no_neighbours_and_no_pairs_of_one_tracklet(tmp_path):
+def test_without_identities_no_neighbors_and_no_pairs_of_one_tracklet(tmp_path):
     entries = people(150, labelled=False)
     # The first ten are known: among them identities decide.
     known = people(150)[:10]

@@ -66,7 +66,7 @@ def test_every_mask_sees_the_whole_picture_at_7x7(network: ResidualAttentionNet)
     assert {found[-1] for found in sizes.values()} == {(7, 7)}
 
 
-def test_a_unit_normalises_before_it_convolves() -> None:
+def test_a_unit_normalizes_before_it_convolves() -> None:
     """He et al., ECCV 2016: with all weights 0 the identity, whatever the sign; a new shape is projected."""
     unit = ResidualUnit(8, 8).eval()
     nn.init.zeros_(unit.conv3.weight)

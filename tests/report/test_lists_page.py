@@ -21,7 +21,7 @@ def agreement(*percentiles: float) -> dict[str, PartAgreement]:
     return {f"p{n}": PartAgreement(at, None, verdicts[n]) for n, at in enumerate(percentiles)}
 
 
-def test_a_bar_rises_with_the_percentile_and_its_kind_shows_without_colour(people) -> None:
+def test_a_bar_rises_with_the_percentile_and_its_kind_shows_without_color(people) -> None:
     data = open_dataset("market1501", people)
     rng = np.random.default_rng(0)
     query, gallery = rng.normal(size=(len(data.query), 4)), rng.normal(size=(len(data.gallery), 4))
@@ -62,9 +62,9 @@ def test_a_bar_rises_with_the_percentile_and_its_kind_shows_without_colour(peopl
 def test_parts_of_ranked_lists_are_measured_by_the_data_set_itself(people, tmp_path) -> None:
     data = open_dataset("market1501", people)
     rng = np.random.default_rng(0)
-    centres = {pid: rng.normal(size=12) for pid in {item.pid for item in (*data.query, *data.gallery)}}
+    centers = {pid: rng.normal(size=12) for pid in {item.pid for item in (*data.query, *data.gallery)}}
     query, gallery = (
-        np.stack([centres[item.pid] + 0.4 * rng.normal(size=12) for item in items])
+        np.stack([centers[item.pid] + 0.4 * rng.normal(size=12) for item in items])
         for items in (data.query, data.gallery)
     )
     gallery[5] = query[0]  # byte for byte

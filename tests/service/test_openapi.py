@@ -15,14 +15,14 @@ from reprism.service.access import Access
 from reprism.service.api import create_app
 
 
-def small_picture(colour):
+def small_picture(color):
     buffer = io.BytesIO()
-    Image.new("RGB", (16, 32), colour).save(buffer, "png")
+    Image.new("RGB", (16, 32), color).save(buffer, "png")
     return buffer.getvalue()
 
 
 # Where the document says that a picture is wanted, one is sent: random bytes are tested in test_uploads.py.
-schemathesis.openapi.format("binary", st.sampled_from([small_picture(colour) for colour in ("red", "green", "blue")]))
+schemathesis.openapi.format("binary", st.sampled_from([small_picture(color) for color in ("red", "green", "blue")]))
 
 
 TOKEN = "a-token-for-everything"

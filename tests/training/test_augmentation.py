@@ -69,7 +69,7 @@ def shifted(image: Tensor, original: Tensor) -> bool:
     return any(unchanged(image, window) for window in windows) and not unchanged(image, original)
 
 
-def recoloured(image: Tensor, original: Tensor) -> bool:
+def recolored(image: Tensor, original: Tensor) -> bool:
     """Other colours of the same picture: its lightness goes up and down with the original's."""
     both = torch.stack([image.mean(0).flatten(), original.mean(0).flatten()])
     return bool(torch.corrcoef(both)[0, 1] > 0.98) and not unchanged(image, original)
@@ -82,7 +82,7 @@ def recoloured(image: Tensor, original: Tensor) -> bool:
         ({"flip": 1.0}, mirrored, 16),
         ({"erasing": 1.0}, erased, 16),
         ({"pad_crop": 3}, shifted, 12),  # the middle one of 49 windows is the image itself
-        ({"color_jitter": 0.4}, recoloured, 16),
+        ({"color_jitter": 0.4}, recolored, 16),
     ],
     ids=["none", "flip", "erasing", "pad_crop", "color_jitter"],
 )

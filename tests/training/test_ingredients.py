@@ -57,10 +57,10 @@ class PullTogether(nn.Module):
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
-        self.centres = nn.Parameter(torch.zeros(classes, width))
+        self.centers = nn.Parameter(torch.zeros(classes, width))
 
     def forward(self, output: Any, labels: Tensor) -> Tensor:
-        return (output.features["p1"] - self.centres[labels]).square().mean()
+        return (output.features["p1"] - self.centers[labels]).square().mean()
 
 
 def test_a_loss_of_ones_own_trains_its_parameters_too(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_loss_of_ones_own_trains_its_parameters_too(people: Path, recipe_of: M
         return kept[0]
 
     folder = train(recipe_of(people), tmp_path / "run", adapt=adapt).folder
-    assert kept[0].loss.centres.abs().max() > 0  # type: ignore[union-attr, operator]
+    assert kept[0].loss.centers.abs().max() > 0  # type: ignore[union-attr, operator]
     assert len(logged(folder, "loss/total")) == 9
     # Its state is in the point to resume from, not in the model.
     point = torch.load(folder / "last.ckpt", weights_only=True)
@@ -88,7 +88,7 @@ def test_terms_by_name_are_logged(people: Path, recipe_of: MakeRecipe, tmp_path:
     np.testing.assert_allclose(total, 2 * entropy + 0.5 * pull, rtol=1e-5)
 
 
-def test_optimiser_and_schedule_of_ones_own(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+def test_optimizer_and_schedule_of_ones_own(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
     rates: list[float] = []
 
     class Watch(Callback):
@@ -110,7 +110,7 @@ def test_optimiser_and_schedule_of_ones_own(people: Path, recipe_of: MakeRecipe,
     np.testing.assert_allclose(rates, [0.1 / (1 + step / 3) for step in range(9)])
 
 
-def test_an_optimiser_of_another_model_is_refused(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+def test_an_optimizer_of_another_model_is_refused(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:
     other = nn.Linear(2, 2)
     with pytest.raises(RecipeError, match="another model"):
         train(
@@ -138,12 +138,12 @@ def test_a_sampler_and_an_augmentation_of_ones_own(people: Path, recipe_of: Make
     seen: list[Tensor] = []
 
     def adapt(made: Ingredients) -> Ingredients:
-        def grey(image: Tensor) -> Tensor:
+        def gray(image: Tensor) -> Tensor:
             seen.append(image)
             return made.train_set.transform(image).mean(0, keepdim=True).expand(3, -1, -1)
 
-        grey_set = made.train_set.transformed(grey)
-        return replace(made, train_set=grey_set, sampler=lambda *_: InOrder(len(grey_set), 20))
+        gray_set = made.train_set.transformed(gray)
+        return replace(made, train_set=gray_set, sampler=lambda *_: InOrder(len(gray_set), 20))
 
     images: list[Tensor] = []
 

@@ -118,7 +118,7 @@ def train_transform(
         steps.append(v2.RandomCrop(preprocessing.size, padding=pad_crop))
     if color_jitter:
         steps.append(v2.ColorJitter(brightness=color_jitter, contrast=color_jitter, saturation=color_jitter))
-    steps += normalise(preprocessing).transforms
+    steps += normalize(preprocessing).transforms
     if erasing:
         steps.append(v2.RandomErasing(erasing, scale=(0.02, 0.4), ratio=(0.3, 3.3), value=0, inplace=True))
     return v2.Compose(steps)
@@ -126,7 +126,7 @@ def train_transform(
 
 def eval_transform(preprocessing: Preprocessing) -> v2.Compose:
     """Resize and normalise, nothing random: uint8 3×H×W (or B×3×H×W) -> float32 3×height×width (B×…)."""
-    return v2.Compose([resize(preprocessing), *normalise(preprocessing).transforms])
+    return v2.Compose([resize(preprocessing), *normalize(preprocessing).transforms])
 
 
 def resize(preprocessing: Preprocessing) -> v2.Resize:
@@ -135,7 +135,7 @@ def resize(preprocessing: Preprocessing) -> v2.Resize:
     return v2.Resize(preprocessing.size, interpolation=_INTERPOLATIONS[preprocessing.interpolation], antialias=True)
 
 
-def normalise(preprocessing: Preprocessing) -> v2.Compose:
+def normalize(preprocessing: Preprocessing) -> v2.Compose:
     """Make the second half, for whole batches on any device: uint8 …×3×H×W -> float32."""
     # In place is safe: ToDtype has just made a tensor of its own.
     return v2.Compose(

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from reprism.drawn.solids import Colour, Point, Sections, Stage, between, jittered, shaded, wider
+from reprism.drawn.solids import Color, Point, Sections, Stage, between, jittered, shaded, wider
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ Bag = Literal["none", "backpack", "handbag", "messenger"]
 Hat = Literal["none", "cap", "beanie"]
 
 # Few colours on purpose: among 32 people several wear the same, and the details must tell them apart.
-GARMENT_COLOURS: dict[str, Colour] = {
+GARMENT_COLORS: dict[str, Color] = {
     "black": (34, 34, 38),
     "white": (228, 228, 224),
     "grey": (130, 132, 136),
@@ -40,10 +40,10 @@ GARMENT_COLOURS: dict[str, Colour] = {
 }
 _UPPER_ODDS = (5, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1)
 _LOWER_ODDS = (5, 1, 3, 5, 4, 0.5, 0.5, 1, 2, 1.5, 0, 0)
-_SKINS: tuple[Colour, ...] = ((240, 206, 180), (224, 178, 144), (190, 138, 102), (142, 96, 68), (92, 62, 46))
-_HAIRS: tuple[Colour, ...] = ((26, 22, 22), (58, 40, 30), (104, 70, 44), (186, 148, 92), (150, 150, 150))
+_SKINS: tuple[Color, ...] = ((240, 206, 180), (224, 178, 144), (190, 138, 102), (142, 96, 68), (92, 62, 46))
+_HAIRS: tuple[Color, ...] = ((26, 22, 22), (58, 40, 30), (104, 70, 44), (186, 148, 92), (150, 150, 150))
 
-_SHOES: tuple[Colour, ...] = ((30, 30, 32), (226, 226, 224), (96, 64, 44), (170, 48, 50))
+_SHOES: tuple[Color, ...] = ((30, 30, 32), (226, 226, 224), (96, 64, 44), (170, 48, 50))
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Garment:
     """A piece of clothing; ``second`` colours its pattern, or the shirt beneath an open jacket."""
 
     kind: UpperKind | LowerKind
-    colour: Colour
-    second: Colour
+    color: Color
+    second: Color
     pattern: Pattern = "plain"
 
 
@@ -67,17 +67,17 @@ class Person:
     height: float
     build: float
     stride: float
-    skin: Colour
+    skin: Color
     hair: Hair
-    hair_colour: Colour
+    hair_color: Color
     upper: Garment
     lower: Garment
-    shoes: Colour
+    shoes: Color
     bag: Bag
-    bag_colour: Colour
+    bag_color: Color
     bag_side: Literal[-1, 1]
     hat: Hat
-    hat_colour: Colour
+    hat_color: Color
 
 
 def generator(seed: int, kind: str, *indices: int) -> np.random.Generator:
@@ -99,14 +99,14 @@ def pick(rng: np.random.Generator, options: Sequence[T], odds: Sequence[float] |
     return options[int(rng.choice(len(options), p=weights))]
 
 
-def _garment_colour(rng: np.random.Generator, odds: Sequence[float]) -> Colour:
-    return jittered(rng, pick(rng, list(GARMENT_COLOURS.values()), odds), 9)
+def _garment_color(rng: np.random.Generator, odds: Sequence[float]) -> Color:
+    return jittered(rng, pick(rng, list(GARMENT_COLORS.values()), odds), 9)
 
 
-def _contrasting(rng: np.random.Generator, colour: Colour) -> Colour:
-    """Pick a palette colour that can be seen beside `colour`."""
-    palette = np.array(list(GARMENT_COLOURS.values()))
-    far = palette[np.abs(palette - np.array(colour)).sum(axis=1) > 150]
+def _contrasting(rng: np.random.Generator, color: Color) -> Color:
+    """Pick a palette colour that can be seen beside `color`."""
+    palette = np.array(list(GARMENT_COLORS.values()))
+    far = palette[np.abs(palette - np.array(color)).sum(axis=1) > 150]
     red, green, blue = (int(channel) for channel in far[rng.integers(len(far))])
     return jittered(rng, (red, green, blue), 9)
 
@@ -118,14 +118,14 @@ def person(seed: int, pid: int) -> Person:
 
 def dressed(rng: np.random.Generator) -> Person:
     """Somebody, drawn from a population in which several people wear the same colours."""
-    upper_colour = _garment_colour(rng, _UPPER_ODDS)
+    upper_color = _garment_color(rng, _UPPER_ODDS)
     upper_kinds: list[UpperKind] = ["t-shirt", "long sleeve", "open jacket", "coat"]
     upper_kind = pick(rng, upper_kinds, (4, 3, 3, 2))
     patterns: list[Pattern] = ["plain", "horizontal stripes", "vertical stripes", "checks", "chest print"]
     # A jacket and a coat are plain: the jacket's second colour is the shirt beneath it.
     pattern = pick(rng, patterns, (6, 3, 1.5, 2, 3))
     lower_kinds: list[LowerKind] = ["trousers", "shorts", "skirt"]
-    lower_colour = _garment_colour(rng, _LOWER_ODDS)
+    lower_color = _garment_color(rng, _LOWER_ODDS)
     hairs: list[Hair] = ["short", "long", "bun", "bald"]
     bags: list[Bag] = ["none", "backpack", "handbag", "messenger"]
     hats: list[Hat] = ["none", "cap", "beanie"]
@@ -135,25 +135,25 @@ def dressed(rng: np.random.Generator) -> Person:
         stride=float(rng.uniform(0.3, 0.5)),
         skin=jittered(rng, pick(rng, _SKINS, (3, 3, 2, 1.5, 1.5)), 6),
         hair=pick(rng, hairs, (5, 4, 1.5, 1)),
-        hair_colour=jittered(rng, pick(rng, _HAIRS, (5, 3, 2, 1.5, 1)), 6),
+        hair_color=jittered(rng, pick(rng, _HAIRS, (5, 3, 2, 1.5, 1)), 6),
         upper=Garment(
             upper_kind,
-            upper_colour,
-            _contrasting(rng, upper_colour),
+            upper_color,
+            _contrasting(rng, upper_color),
             pattern if upper_kind in ("t-shirt", "long sleeve") else "plain",
         ),
         lower=Garment(
             pick(rng, lower_kinds, (6, 2.5, 2)),
-            lower_colour,
-            _contrasting(rng, lower_colour),
+            lower_color,
+            _contrasting(rng, lower_color),
             "vertical stripes" if rng.random() < 0.15 else "plain",
         ),
         shoes=jittered(rng, pick(rng, _SHOES, (4, 3, 2, 1)), 8),
         bag=pick(rng, bags, (4, 3, 2, 2)),
-        bag_colour=_contrasting(rng, upper_colour),
+        bag_color=_contrasting(rng, upper_color),
         bag_side=1 if rng.random() < 0.5 else -1,
         hat=pick(rng, hats, (8, 2, 1)),
-        hat_colour=_garment_colour(rng, _UPPER_ODDS),
+        hat_color=_garment_color(rng, _UPPER_ODDS),
     )
 
 
@@ -184,7 +184,7 @@ def draw_figure(stage: Stage, person: Person, phase: float, folds: np.ndarray) -
     if person.lower.kind == "skirt":
         skirt = [(0.28, 0.13, 0.11), (0.4, 0.118, 0.095), (0.52, 0.104, 0.08)]
         flared = [(y, a * person.build, b * person.build) for y, a, b in skirt]
-        parts.append((-1.0, partial(stage.solid, flared, person.lower.colour)))
+        parts.append((-1.0, partial(stage.solid, flared, person.lower.color)))
     parts.append((0.0, partial(_draw_torso, stage, person, torso, folds)))
     if person.bag == "backpack":
         # Sideways the bag is neither nearer nor farther; it goes under the near arm.
@@ -236,20 +236,20 @@ def _draw_leg(stage: Stage, person: Person, side: int, joints: tuple[Point, Poin
     heel = (ankle[0], ankle[1] - 0.008, ankle[2])
     toe = (ankle[0], ankle[1] - 0.014, ankle[2] + 0.07)
     bare = garment.kind != "trousers"
-    stage.limb((knee, ankle), (0.044 * thick, 0.028 * thick), person.skin if bare else garment.colour)
+    stage.limb((knee, ankle), (0.044 * thick, 0.028 * thick), person.skin if bare else garment.color)
     stage.limb((heel, toe), (0.03, 0.024), person.shoes)
     if not bare:
-        stage.limb((hip, knee), (0.056 * thick, 0.046 * thick), garment.colour)
+        stage.limb((hip, knee), (0.056 * thick, 0.046 * thick), garment.color)
     elif garment.kind == "shorts":
         stage.limb((hip, knee), (0.05 * thick, 0.042 * thick), person.skin)
-        stage.limb((hip, _along(hip, knee, 0.82)), (0.058 * thick, 0.056 * thick), garment.colour)
+        stage.limb((hip, _along(hip, knee, 0.82)), (0.058 * thick, 0.056 * thick), garment.color)
     if garment.pattern == "vertical stripes" and garment.kind != "skirt" and stage.near(side, 0) > -0.5:
         # A stripe down the outer seam.
         out = 0.8 * 0.05 * thick * side
         seam = [(x + out * share, y, z) for share, (x, y, z) in ((1.0, hip), (0.9, knee), (0.6, ankle))]
         for ends in [(seam[0], seam[1]), (seam[1], seam[2])][: 2 - bare]:
             points = [stage.at(point) for point in ends]
-            stage.colour.line(points, fill=garment.second, width=max(1, round(0.017 * stage.scale)))
+            stage.color.line(points, fill=garment.second, width=max(1, round(0.017 * stage.scale)))
 
 
 def _draw_arm(stage: Stage, person: Person, joints: tuple[Point, Point, Point]) -> None:
@@ -266,8 +266,8 @@ def _draw_arm(stage: Stage, person: Person, joints: tuple[Point, Point, Point]) 
         stage.limb((shoulder, elbow), (0.034 * thick, 0.027 * thick), person.skin)
         elbow = _along(shoulder, elbow, 0.62)
     else:
-        stage.limb((elbow, hand), lower_radii, garment.colour)
-    stage.limb((shoulder, elbow), upper_radii, garment.colour)
+        stage.limb((elbow, hand), lower_radii, garment.color)
+    stage.limb((shoulder, elbow), upper_radii, garment.color)
     if garment.pattern in ("horizontal stripes", "checks"):
         width = max(1, round(0.02 * stage.scale))
         for start, end, radius in ((shoulder, elbow, upper_radii[1]), (elbow, hand, lower_radii[1])):
@@ -276,13 +276,13 @@ def _draw_arm(stage: Stage, person: Person, joints: tuple[Point, Point, Point]) 
             for share in (0.2, 0.5, 0.8):
                 x, y = stage.at(_along(start, end, share))
                 reach = radius * stage.scale
-                stage.colour.line([(x - reach, y), (x + reach, y)], fill=garment.second, width=width)
+                stage.color.line([(x - reach, y), (x + reach, y)], fill=garment.second, width=width)
 
 
 def _draw_torso(stage: Stage, person: Person, torso: Sections, folds: np.ndarray) -> None:
     garment = person.upper
     if person.lower.kind != "skirt":
-        stage.solid(between(torso, 0.46, 0.54), person.lower.colour)
+        stage.solid(between(torso, 0.46, 0.54), person.lower.color)
     neck = [(0.82, 0.032, 0.034), (0.89, 0.03, 0.034)]
     stage.solid(neck, person.skin)
     shape = between(torso, 0.485, 0.85)
@@ -294,13 +294,13 @@ def _draw_torso(stage: Stage, person: Person, torso: Sections, folds: np.ndarray
         shape = flare + wider(between(torso, 0.5, 0.85), 0.008)
     elif garment.kind == "open jacket":
         shape = wider(between(torso, 0.47, 0.85), 0.008)
-    stage.solid(shape, garment.colour)
+    stage.solid(shape, garment.color)
     _draw_pattern(stage, garment, shape)
     for angle, y, slope in folds:  # creases are only darker, whatever the garment
         crease = between(shape, 0.62 + 0.12 * y, 0.68 + 0.12 * y, 2)
         middle = math.pi * angle
         stage.patch(crease, None, (middle - 0.06, middle + 0.06), 0.7 * slope, shade=100)
-    strap = shaded(person.bag_colour, 0.85)
+    strap = shaded(person.bag_color, 0.85)
     if person.bag == "backpack":
         front = wider(between(torso, 0.60, 0.845), 0.004)
         for side in (-1, 1):
@@ -321,7 +321,7 @@ def _draw_pattern(stage: Stage, garment: Garment, shape: Sections) -> None:
             stage.patch(between(shape, low, high), None, (0.5 * side - 0.06, 0.5 * side + 0.06), shade=84)
     elif garment.kind == "coat":
         stage.patch(between(shape, low, high), None, (-0.05, 0.05), shade=80)
-        stage.patch(between(shape, 0.585, 0.61), shaded(garment.colour, 0.7), (-math.pi, math.pi))
+        stage.patch(between(shape, 0.585, 0.61), shaded(garment.color, 0.7), (-math.pi, math.pi))
     elif garment.pattern == "horizontal stripes":
         for y in np.arange(low + 0.03, high - 0.02, 0.056).tolist():
             stage.patch(between(shape, y, y + 0.026), garment.second, (-math.pi, math.pi))
@@ -339,7 +339,7 @@ def _draw_pattern(stage: Stage, garment: Garment, shape: Sections) -> None:
 
 def _draw_backpack(stage: Stage, person: Person) -> None:
     wide = 0.5 + 0.5 * person.build
-    centre = (0.0, -0.072 * person.build - 0.045)
+    center = (0.0, -0.072 * person.build - 0.045)
     bag = [
         (0.545, 0.075 * wide, 0.045),
         (0.57, 0.092 * wide, 0.058),
@@ -347,14 +347,14 @@ def _draw_backpack(stage: Stage, person: Person) -> None:
         (0.80, 0.075 * wide, 0.042),
         (0.825, 0.035 * wide, 0.02),
     ]
-    stage.solid(bag, person.bag_colour, centre)
+    stage.solid(bag, person.bag_color, center)
     pocket = between(bag, 0.575, 0.665)
-    stage.patch(pocket, shaded(person.bag_colour, 0.72), (math.pi - 0.8, math.pi + 0.8), centre=centre)
+    stage.patch(pocket, shaded(person.bag_color, 0.72), (math.pi - 0.8, math.pi + 0.8), center=center)
     stage.patch(
         between(bag, 0.735, 0.75),
-        shaded(person.bag_colour, 0.6),
+        shaded(person.bag_color, 0.6),
         (math.pi - 1.1, math.pi + 1.1),
-        centre=centre,
+        center=center,
     )
 
 
@@ -365,13 +365,13 @@ def _draw_side_bag(stage: Stage, person: Person, arm: tuple[Point, Point, Point]
         bag = [(y - 0.16, 0.035, 0.085), (y - 0.15, 0.04, 0.09), (y - 0.05, 0.03, 0.065)]
         for offset in (-0.045, 0.045):
             line = [stage.at((x, y, z)), stage.at((x, y - 0.06, z + offset))]
-            stage.colour.line(line, fill=shaded(person.bag_colour, 0.7), width=max(1, round(0.012 * stage.scale)))
-        stage.solid(bag, person.bag_colour, (x, z))
+            stage.color.line(line, fill=shaded(person.bag_color, 0.7), width=max(1, round(0.012 * stage.scale)))
+        stage.solid(bag, person.bag_color, (x, z))
     else:
         x = 0.135 * person.build * person.bag_side
         bag = [(0.40, 0.035, 0.085), (0.42, 0.045, 0.095), (0.52, 0.04, 0.09), (0.54, 0.03, 0.08)]
-        stage.solid(bag, person.bag_colour, (x, 0.0))
-        stage.solid(between(bag, 0.475, 0.495), shaded(person.bag_colour, 0.65), (x, 0.0), lit=False)
+        stage.solid(bag, person.bag_color, (x, 0.0))
+        stage.solid(between(bag, 0.475, 0.495), shaded(person.bag_color, 0.65), (x, 0.0), lit=False)
 
 
 def _head_shape(person: Person, by: float = 0.0) -> Sections:
@@ -398,21 +398,21 @@ def _draw_head(stage: Stage, person: Person) -> None:
         hair = _head_shape(person, 0.004)
         top = hair[-1][0]
         # Hair all round down to the neck, the face left free, and a fringe over the forehead.
-        stage.patch(between(hair, chin + 0.22 * tall, top, 3), person.hair_colour, (1.05, 2 * math.pi - 1.05))
-        stage.patch(between(hair, crown - 0.24 * tall, top, 3), person.hair_colour, (-math.pi, math.pi))
+        stage.patch(between(hair, chin + 0.22 * tall, top, 3), person.hair_color, (1.05, 2 * math.pi - 1.05))
+        stage.patch(between(hair, crown - 0.24 * tall, top, 3), person.hair_color, (-math.pi, math.pi))
         if person.hair == "bun" and person.hat == "none":
-            stage.limb(((0, crown - 0.02, -0.045), (0, crown - 0.015, -0.05)), (0.027, 0.027), person.hair_colour)
+            stage.limb(((0, crown - 0.02, -0.045), (0, crown - 0.015, -0.05)), (0.027, 0.027), person.hair_color)
     for side in (-1, 1):
         eye = between(head, chin + 0.50 * tall, chin + 0.57 * tall)
         stage.patch(eye, (40, 32, 30), (0.42 * side - 0.16, 0.42 * side + 0.16))
     if person.hat != "none":
         cap = _head_shape(person, 0.008)
         rim = crown - (0.30 if person.hat == "cap" else 0.38) * tall
-        stage.solid(between(cap, rim, cap[-1][0], 3), person.hat_colour)
+        stage.solid(between(cap, rim, cap[-1][0], 3), person.hat_color)
         if person.hat == "cap":
-            stage.limb(((0, rim + 0.006, 0.045), (0, rim, 0.085)), (0.016, 0.01), shaded(person.hat_colour, 0.85))
+            stage.limb(((0, rim + 0.006, 0.045), (0, rim, 0.085)), (0.016, 0.01), shaded(person.hat_color, 0.85))
         else:
-            stage.patch(between(cap, rim, rim + 0.022), shaded(person.hat_colour, 0.75), (-math.pi, math.pi))
+            stage.patch(between(cap, rim, rim + 0.022), shaded(person.hat_color, 0.75), (-math.pi, math.pi))
 
 
 def _draw_long_hair(stage: Stage, person: Person) -> None:
@@ -421,4 +421,4 @@ def _draw_long_hair(stage: Stage, person: Person) -> None:
     if person.hat != "none":
         top -= 0.15 * tall
     fall = [(0.765, 0.040, 0.022), (0.79, 0.052, 0.03), (0.88, 0.052, 0.036), (top, 0.046, 0.04)]
-    stage.solid(fall, person.hair_colour, (0.0, -0.028))
+    stage.solid(fall, person.hair_color, (0.0, -0.028))

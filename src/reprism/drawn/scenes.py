@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from reprism.drawn.solids import NEUTRAL, Colour, jittered, shaded
+from reprism.drawn.solids import NEUTRAL, Color, jittered, shaded
 
 SCENES = ("brick wall", "park", "shop windows", "corridor", "car park")
 
@@ -41,8 +41,8 @@ def draw_furniture(
     draw, dark = ImageDraw.Draw(picture), ImageDraw.Draw(shade)
     x = width / 2 * (1 + 0.8 * place)
 
-    def box(left: float, top: float, right: float, colour: Colour) -> None:
-        draw.rectangle((left, top, right, height), fill=colour)
+    def box(left: float, top: float, right: float, color: Color) -> None:
+        draw.rectangle((left, top, right, height), fill=color)
         dark.rectangle((left, top, right, height), fill=NEUTRAL)
         third = (right - left) / 3
         edge = (right - third, right) if light < 0 else (left, left + third)
@@ -53,9 +53,9 @@ def draw_furniture(
         box(x - half, 0, x + half, jittered(rng, (112, 116, 118), 30))
     elif kind == "bin":
         half, top = width * rng.uniform(0.2, 0.32), height * rng.uniform(0.62, 0.76)
-        colour = jittered(rng, ((60, 84, 66), (70, 72, 78), (92, 70, 58))[int(rng.integers(3))], 14)
-        box(x - half, top, x + half, colour)
-        draw.rectangle((x - 1.1 * half, top, x + 1.1 * half, top + 0.03 * height), fill=shaded(colour, 0.65))
+        color = jittered(rng, ((60, 84, 66), (70, 72, 78), (92, 70, 58))[int(rng.integers(3))], 14)
+        box(x - half, top, x + half, color)
+        draw.rectangle((x - 1.1 * half, top, x + 1.1 * half, top + 0.03 * height), fill=shaded(color, 0.65))
     else:
         leaf, top, radius = jittered(rng, (58, 92, 50), 16), rng.uniform(0.62, 0.78), 0.04 * height
         for _ in range(80):
@@ -96,8 +96,8 @@ def _grass(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: Size, grou
 
 
 def _asphalt(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: Size, ground: float, unit: float) -> None:
-    grey = jittered(rng, (104, 104, 108), 18)
-    draw.rectangle((0, ground, *size), fill=grey)
+    gray = jittered(rng, (104, 104, 108), 18)
+    draw.rectangle((0, ground, *size), fill=gray)
     for x in np.arange(rng.uniform(-0.4, 0.2) * unit, size[0], 0.55 * unit):
         line = [
             (x, ground),

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float, float]
 # Horizontal cuts through an upright solid, lowest first: (y, half width across x, half depth along z).
 Sections = list[tuple[float, float, float]]
@@ -27,15 +27,15 @@ _LIT: tuple[tuple[float, float, bool, int | None], ...] = (
 _FLAT: tuple[tuple[float, float, bool, int | None], ...] = ((1.0, 0.0, True, None),)
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
+def shaded(color: Color, factor: float) -> Color:
     """Return the colour, darker (factor under 1) or lighter."""
-    red, green, blue = (int(min(255, max(0, channel * factor))) for channel in colour)
+    red, green, blue = (int(min(255, max(0, channel * factor))) for channel in color)
     return (red, green, blue)
 
 
-def jittered(rng: np.random.Generator, colour: Colour, by: int) -> Colour:
+def jittered(rng: np.random.Generator, color: Color, by: int) -> Color:
     """Return the colour with every channel moved by at most `by` grey levels."""
-    red, green, blue = (int(np.clip(c + rng.integers(-by, by + 1), 0, 255)) for c in colour)
+    red, green, blue = (int(np.clip(c + rng.integers(-by, by + 1), 0, 255)) for c in color)
     return (red, green, blue)
 
 
@@ -58,7 +58,7 @@ class Stage:
         stretch: float,
         light: float,
     ):
-        self.colour = ImageDraw.Draw(picture)
+        self.color = ImageDraw.Draw(picture)
         self.shade = ImageDraw.Draw(shade)
         self.width, self.height = picture.size
         self.scale = self.height / zoom  # pixels per body height
@@ -89,19 +89,19 @@ class Stage:
         """Project a point in person coordinates onto the picture."""
         return self.pixel(self.across(point[0], point[2]), point[1], self.near(point[0], point[2]))
 
-    def _polygon(self, outline: list[tuple[float, float]], colour: Colour | None, shade: int | None) -> None:
-        if colour is not None:
-            self.colour.polygon(outline, fill=colour)
+    def _polygon(self, outline: list[tuple[float, float]], color: Color | None, shade: int | None) -> None:
+        if color is not None:
+            self.color.polygon(outline, fill=color)
         if shade is not None:
             self.shade.polygon(outline, fill=shade)
 
-    def limb(self, ends: tuple[Point, Point], radii: tuple[float, float], colour: Colour) -> None:
+    def limb(self, ends: tuple[Point, Point], radii: tuple[float, float], color: Color) -> None:
         """Paint a tapered round bar between two points."""
         start, end = self.at(ends[0]), self.at(ends[1])
         length = math.hypot(end[0] - start[0], end[1] - start[1]) or 1.0
         normal = ((end[1] - start[1]) / length, (start[0] - end[0]) / length)
         for thickness, shift, painted, shade in _LIT:
-            paint, corners = colour if painted else None, []
+            paint, corners = color if painted else None, []
             for (x, y), radius in zip((start, end), radii, strict=True):
                 r = radius * self.scale * thickness
                 x += shift * self.light * radius * self.scale
@@ -110,23 +110,23 @@ class Stage:
                 self._disc(x, y, r, paint, shade)
             self._polygon(corners, paint, shade)
 
-    def _disc(self, x: float, y: float, r: float, colour: Colour | None, shade: int | None) -> None:
+    def _disc(self, x: float, y: float, r: float, color: Color | None, shade: int | None) -> None:
         box = (x - r, y - r, x + r, y + r)
-        if colour is not None:
-            self.colour.ellipse(box, fill=colour)
+        if color is not None:
+            self.color.ellipse(box, fill=color)
         if shade is not None:
             self.shade.ellipse(box, fill=shade)
 
     def solid(
-        self, sections: Sections, colour: Colour, centre: tuple[float, float] = (0.0, 0.0), lit: bool = True
+        self, sections: Sections, color: Color, center: tuple[float, float] = (0.0, 0.0), lit: bool = True
     ) -> None:
         """Paint an upright solid with elliptic sections around the axis at centre (x, z)."""
-        middle, near = self.across(*centre), self.near(*centre)
+        middle, near = self.across(*center), self.near(*center)
         # A turned ellipse is as wide as this, exactly.
         halves = [(y, math.hypot(a * self.cos, b * self.sin)) for y, a, b in sections]
         passes = _LIT if lit else _FLAT
         for thickness, shift, painted, shade in passes:
-            paint = colour if painted else None
+            paint = color if painted else None
             outline = [
                 self.pixel(middle + half * (shift * self.light + side * thickness), y, near)
                 for side, order in ((-1, halves), (1, halves[::-1]))
@@ -137,10 +137,10 @@ class Stage:
     def patch(
         self,
         sections: Sections,
-        colour: Colour | None,
+        color: Color | None,
         angles: tuple[float, float],
         slant: float = 0.0,
-        centre: tuple[float, float] = (0.0, 0.0),
+        center: tuple[float, float] = (0.0, 0.0),
         shade: int | None = None,
     ) -> None:
         """Paint what can be seen of a solid's surface between two angles (radians from straight ahead).
@@ -148,7 +148,7 @@ class Stage:
         slant turns the angles by that much from the lowest section to the highest. Without a colour only the
         shade is painted.
         """
-        middle, near = self.across(*centre), self.near(*centre)
+        middle, near = self.across(*center), self.near(*center)
         low, high = sections[0][0], sections[-1][0]
         half, mids, facings = (angles[1] - angles[0]) / 2, [], []
         for y, a, b in sections:
@@ -169,7 +169,7 @@ class Stage:
                         across = a * math.sin(t) * self.cos + b * math.cos(t) * self.sin
                         side.append(self.pixel(middle + across, y, near))
             if len(left_side) > 1:
-                self._polygon(left_side + right_side[::-1], colour, shade)
+                self._polygon(left_side + right_side[::-1], color, shade)
 
 
 def between(sections: Sections, low: float, high: float, steps: int = 0) -> Sections:

@@ -19,7 +19,7 @@ _CROWDED = 0.5**2
 _COLLAPSED = 0.1**2
 
 
-def centre_of(gallery: Tensor) -> Tensor | None:
+def center_of(gallery: Tensor) -> Tensor | None:
     """Return a row amid the gallery if centring there gains precision, else None.
 
     It does where more than half of the rows lie closer to that row than half its length. The centre is one of the
@@ -31,12 +31,12 @@ def centre_of(gallery: Tensor) -> Tensor | None:
     Returns:
         D float64 on the CPU, or None.
     """
-    centre, spread = _middle(gallery)
-    return centre if spread < _CROWDED else None
+    center, spread = _middle(gallery)
+    return center if spread < _CROWDED else None
 
 
-def centred(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both sides less :func:`centre_of` the gallery, which changes no distance between their rows.
+def centered(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both sides less :func:`center_of` the gallery, which changes no distance between their rows.
 
     Where nothing is gained they are returned as they are. The caller's tensors are never changed.
 
@@ -47,11 +47,11 @@ def centred(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         N×D and M×D; where they were centred both are float32, or float64 if either was.
     """
-    centre = centre_of(gallery)
-    if centre is None:
+    center = center_of(gallery)
+    if center is None:
         return query, gallery
     dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
-    return query.to(dtype) - centre.to(query.device, dtype), gallery.to(dtype) - centre.to(gallery.device, dtype)
+    return query.to(dtype) - center.to(query.device, dtype), gallery.to(dtype) - center.to(gallery.device, dtype)
 
 
 def warn_of_collapse(gallery: Tensor) -> None:
@@ -78,7 +78,7 @@ def _middle(rows: Tensor) -> tuple[Tensor, float]:
     are not finite or too long to tell. A few rows far away hide nothing: the nearest to the mean is none of them.
     """
     sample = rows[:: -(-len(rows) // _SAMPLE)].cpu().double()
-    centre = sample[(sample - sample.mean(0)).square().sum(1).argmin()]
-    squared_length = centre.square().sum()
-    spread = (sample - centre).square().sum(1).sort().values[len(sample) // 2] / squared_length
-    return centre, float(spread) if torch.isfinite(squared_length) else torch.inf
+    center = sample[(sample - sample.mean(0)).square().sum(1).argmin()]
+    squared_length = center.square().sum()
+    spread = (sample - center).square().sum(1).sort().values[len(sample) // 2] / squared_length
+    return center, float(spread) if torch.isfinite(squared_length) else torch.inf

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprism.deprecation import renamed_arguments
-from reprism.evaluation.crowding import centre_of
+from reprism.evaluation.crowding import center_of
 from reprism.notation import Partition
 
 Matrix: TypeAlias = Tensor | np.ndarray
@@ -74,18 +74,18 @@ class EuclideanDistances(Distances):
         self.dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
         row_bytes = gallery.shape[1] * self.dtype.itemsize
         self.step, self.max_rows = (max(1, block_bytes // (part * row_bytes)) for part in (4, 8))
-        centre = centre_of(gallery)
-        self.centre = None if centre is None else centre.to(self.device, self.dtype)
+        center = center_of(gallery)
+        self.center = None if center is None else center.to(self.device, self.dtype)
         # Rows the product can read where they are need no copy, hence no further cut.
         as_it_is = gallery.dtype == self.dtype and gallery.device == self.device and 1 in gallery.stride()
-        self.direct = as_it_is and self.centre is None
+        self.direct = as_it_is and self.center is None
         self.query_norms = self._squared_norms(query, "query")
         self.gallery_norms = self._squared_norms(gallery, "gallery")
 
     def _rows(self, rows: Tensor) -> Tensor:
         """Some rows of either side as the product takes them."""
         rows = rows.to(self.device, self.dtype)
-        return rows if self.centre is None else rows - self.centre
+        return rows if self.center is None else rows - self.center
 
     def _squared_norms(self, rows: Tensor, side: str) -> Tensor:
         """Return the squared lengths of the rows of one side; refuses rows that are not finite."""

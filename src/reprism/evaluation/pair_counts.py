@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reprism.data.records import DISTRACTOR, JUNK, Item
-from reprism.evaluation.crowding import centred
+from reprism.evaluation.crowding import centered
 from reprism.evaluation.distances import Matrix, as_matrix
 from reprism.progress import Count
 
@@ -108,7 +108,7 @@ class LabelledRows:
         if asking is not None:
             self.weight = torch.where(torch.as_tensor(np.asarray(asking, dtype=bool)[kept]), 0.5, 1.0).double()
         if len(self.gallery):
-            self.query, self.gallery = centred(self.query, self.gallery)
+            self.query, self.gallery = centered(self.query, self.gallery)
         self._norms, self._own = self.gallery.square().sum(1), self.query.square().sum(1)
         if not bool(torch.isfinite(self._norms).all() and torch.isfinite(self._own).all()):
             raise ValueError("a descriptor holds NaN or infinite values, or is too long: every value must be finite")

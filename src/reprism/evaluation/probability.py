@@ -72,8 +72,8 @@ def fit_logistic(distances: np.ndarray, right: np.ndarray) -> Logistic:
     x, right = distances[known].astype(float), right[known]
     positive = int(right.sum())
     target = np.where(right, (positive + 1) / (positive + 2), 1 / (len(x) - positive + 2))
-    centre, spread = x.mean(), x.std() or 1.0
-    z = (x - centre) / spread
+    center, spread = x.mean(), x.std() or 1.0
+    z = (x - center) / spread
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         logit = w[0] * z + w[1]
@@ -84,4 +84,4 @@ def fit_logistic(distances: np.ndarray, right: np.ndarray) -> Logistic:
     slope, intercept = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
     if slope >= 0:
         return Logistic(0.0, float(np.log(target.mean() / (1 - target.mean()))))
-    return Logistic(float(slope / spread), float(intercept - slope * centre / spread))
+    return Logistic(float(slope / spread), float(intercept - slope * center / spread))

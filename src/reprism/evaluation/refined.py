@@ -60,7 +60,7 @@ class RefinedDistances(Distances):
             fastest_precision(plain.device) != "bf16"
             or plain.device.type != "cpu"
             # Crowded rows: bfloat16 would leave too many of them open.
-            or plain.centre is not None
+            or plain.center is not None
             or any(side.dtype != torch.float32 or not side.is_contiguous() for side in sides)
             or plain.gallery.shape[1] < _FEWEST_COLUMNS
             # Far from 1, subnormal numbers would be lost, or sums of squares infinite.
@@ -160,14 +160,14 @@ class RefinedDistances(Distances):
         return float(near.mean())
 
 
-def _within(x: Tensor, centres: Tensor, bounds: Tensor, nearest: Tensor, difference: Tensor) -> np.ndarray:
+def _within(x: Tensor, centers: Tensor, bounds: Tensor, nearest: Tensor, difference: Tensor) -> np.ndarray:
     """B×W bool: which values of each row of x (B×W) are within its bound (B) of one of its centres (B×n, or -inf).
 
     The last two are memory to work in, of x's width and at least its length.
     """
     nearest, difference = nearest[: len(x)].fill_(torch.inf), difference[: len(x)]
-    last = (torch.isfinite(centres) * torch.arange(1, len(x) + 1)[:, None]).amax(0)
-    for column, rows in zip(centres.T, last.tolist(), strict=True):
+    last = (torch.isfinite(centers) * torch.arange(1, len(x) + 1)[:, None]).amax(0)
+    for column, rows in zip(centers.T, last.tolist(), strict=True):
         torch.sub(x[:rows], column[:rows, None], out=difference[:rows]).abs_()
         torch.minimum(nearest[:rows], difference[:rows], out=nearest[:rows])
     near: np.ndarray = (nearest <= bounds[:, None]).numpy()

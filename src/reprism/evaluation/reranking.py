@@ -17,9 +17,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from reprism.evaluation.crowding import centre_of, centred
+from reprism.evaluation.crowding import center_of, centered
 from reprism.evaluation.distances import Distances, Matrix, as_matrix
-from reprism.evaluation.neighbours import Neighbours, nearest
+from reprism.evaluation.neighbors import Neighbors, nearest
 from reprism.progress import Count
 
 _CHUNK = 2**22  # comparisons at a time when sets of neighbours are met
@@ -100,8 +100,8 @@ class RerankedDistances(Distances):
             index = int(bad[0])
             side = f"query row {index}" if index < len(query) else f"gallery row {index - len(query)}"
             raise ValueError(f"{side} holds NaN or infinite values: every value must be finite")
-        if (centre := centre_of(gallery)) is not None:
-            rows -= centre.to(rows.dtype)
+        if (center := center_of(gallery)) is not None:
+            rows -= center.to(rows.dtype)
         self.rows = rows
         self.num_queries, self.num_gallery = self.shape = len(query), len(gallery)
         self.lambda_value = lambda_value
@@ -177,7 +177,7 @@ def average_query_expansion(
     if len(ignored) != len(query):
         raise ValueError(f"ignored has {len(ignored)} entries for {len(query)} queries: expected one for each")
     most = max(map(len, ignored), default=0)
-    found = nearest(*centred(query, gallery), min(k + most, len(gallery)), block_bytes).rows.tolist()
+    found = nearest(*centered(query, gallery), min(k + most, len(gallery)), block_bytes).rows.tolist()
     expanded = query.clone()
     for row, (near, without) in enumerate(zip(found, ignored, strict=True)):
         expanded[row] += gallery[[index for index in near if index not in without][:k]].sum(0)
@@ -194,7 +194,7 @@ class _Sets(NamedTuple):
     counts: np.ndarray
 
 
-def _encode(rows: Tensor, norms: Tensor, scale: Tensor, near: Neighbours, k1: int, k2: int) -> sparse.csr_matrix:
+def _encode(rows: Tensor, norms: Tensor, scale: Tensor, near: Neighbors, k1: int, k2: int) -> sparse.csr_matrix:
     """N×N, some hundred entries a row: how near the k-reciprocal neighbours are, rows summing to 1."""
     index = near.rows.numpy()
     count = len(rows)
@@ -214,11 +214,11 @@ def _encode(rows: Tensor, norms: Tensor, scale: Tensor, near: Neighbours, k1: in
     vectors = sparse.csr_matrix((weights, column, np.searchsorted(row, np.arange(count + 1))), shape=(count, count))
     if k2 == 1:
         return vectors
-    neighbours = index[:, :k2]
-    width = neighbours.shape[1]
-    ones = np.full(neighbours.size, 1 / width, dtype=weights.dtype)
+    neighbors = index[:, :k2]
+    width = neighbors.shape[1]
+    ones = np.full(neighbors.size, 1 / width, dtype=weights.dtype)
     average = sparse.csr_matrix(
-        (ones, neighbours.ravel(), np.arange(0, neighbours.size + 1, width)), shape=(count, count)
+        (ones, neighbors.ravel(), np.arange(0, neighbors.size + 1, width)), shape=(count, count)
     )
     return (average @ vectors).tocsr()
 

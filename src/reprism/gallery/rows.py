@@ -155,7 +155,7 @@ def as_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-def normalised(rows: Iterable[np.ndarray] | np.ndarray, dim: int, name: str) -> np.ndarray:
+def normalized(rows: Iterable[np.ndarray] | np.ndarray, dim: int, name: str) -> np.ndarray:
     """Return descriptors as N×dim float32 of length 1.
 
     Raises:

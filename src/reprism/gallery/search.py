@@ -16,7 +16,7 @@ from reprism.evaluation.distances import part_distances
 from reprism.evaluation.reranking import rerank as reranked_distances
 from reprism.gallery.calibrating import Queries, check_calibration
 from reprism.gallery.filters import NO_FILTER, Filter
-from reprism.gallery.rows import DESCRIPTOR, ROW_COLUMNS, Row, as_matrix, normalised, rows_of
+from reprism.gallery.rows import DESCRIPTOR, ROW_COLUMNS, Row, as_matrix, normalized, rows_of
 from reprism.gallery.strangers import scale_of_matches
 from reprism.notation import Partition
 
@@ -130,7 +130,7 @@ def search(
     if threshold is not None and not threshold >= 0:
         raise ValueError(f"expected a threshold of 0 … 2, as distances are, got {threshold}")
     given = np.atleast_2d(np.asarray(descriptors))
-    asked, projection = normalised(given, store.descriptor_dim, "query"), store.projection
+    asked, projection = normalized(given, store.descriptor_dim, "query"), store.projection
     if projection is not None:
         asked = projection.apply(asked)
     condition = where.sql()

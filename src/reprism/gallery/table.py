@@ -36,7 +36,7 @@ from reprism.gallery.rows import (
     Row,
     Storage,
     as_matrix,
-    normalised,
+    normalized,
     row_id,
     rows_of,
     to_arrow,
@@ -215,7 +215,7 @@ class Gallery:
         for entry in entries:
             given.setdefault(entry.key, entry)
         chosen = list(given.values())
-        rows = normalised((entry.descriptor for entry in chosen), self.descriptor_dim, "the descriptor of entry")
+        rows = normalized((entry.descriptor for entry in chosen), self.descriptor_dim, "the descriptor of entry")
         if not chosen:
             return 0
         with self.disk.writing():

@@ -10,7 +10,7 @@ from torch import Tensor
 from reprism.progress import Count
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The nearest gallery rows of each of N query rows.
 
     Attributes:
@@ -26,7 +26,7 @@ class Neighbours(NamedTuple):
 
 def nearest(
     query: Tensor, gallery: Tensor, k: int, block_bytes: int = 256 * 2**20, progress: Count | None = None
-) -> Neighbours:
+) -> Neighbors:
     """Return the ``k`` nearest gallery rows of every query row.
 
     Args:
@@ -62,4 +62,4 @@ def nearest(
             index[start + row] = values[row].sort(stable=True).indices[:k]
         if progress is not None:
             progress(some.stop, len(query))
-    return Neighbours(index, (squared + own[:, None]).clamp_(min=0), (farthest + own).clamp_(min=0))
+    return Neighbors(index, (squared + own[:, None]).clamp_(min=0), (farthest + own).clamp_(min=0))
