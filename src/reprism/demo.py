@@ -279,7 +279,7 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _settle(model: PartNet, recipe: Recipe, run: Path, root: Path) -> Path:
-    """Let run and model name the data's folder by its final place; returns the model file."""
+    """Name the data's final folder in run and model; return the model file."""
     final = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
     write_recipe(final, run / "recipe.json")
     return save(model, run / "model.safetensors", recipe=final.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""From pictures to descriptors: the one place where resizing, normalising, mirroring and the L2 norm live."""
+"""Describe pictures: the one place where resizing, normalising, mirroring and the L2 norm live."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def whole_file(path: str | PathLike[str], *, previous: str | PathLike[str] | Non
         with aside.open("wb") as file:
             mode = os.fstat(file.fileno()).st_mode
             yield file
-        # By its name: safetensors puts a file of its own, which others may not read, in the place of the opened one.
+        # By its name: safetensors puts a file of its own, which others may not read, in place of the opened one.
         aside.chmod(mode & 0o777)
         sync_file(aside)
         if previous is not None and path.exists():

@@ -10,7 +10,7 @@ import torch
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""By the names that precisions go by."""
+"""Data types by the names of precisions."""
 
 
 def usable_device(name: torch.device | str | None = None) -> torch.device:

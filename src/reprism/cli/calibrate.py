@@ -36,9 +36,9 @@ class Arguments:
     gallery: str | None = None
     """Gallery to calibrate on its own rows, in place of a model and data."""
     queries: Literal["images", "tracklets"] = "images"
-    """With --gallery: what it will be searched for. Commands search for images."""
+    """Kind of the queries to calibrate a gallery for. Commands search for images."""
     max_queries: int = 10_000
-    """With --gallery: maximum rows to search for. If more are known, people are drawn at random."""
+    """Maximum rows of a gallery to search for; of more, people are drawn at random."""
     fmr: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5)
     """False match rates to find thresholds for."""
     seed: int = 0

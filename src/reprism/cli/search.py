@@ -143,7 +143,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _pictures(given: Sequence[Path]) -> list[Path]:
-    """Return the pictures as they were given, and in the place of a folder the images below it, sorted by path.
+    """Return the pictures as they were given, and in place of a folder the images below it, sorted by path.
 
     Raises:
         ValueError: A folder holds no image.

@@ -50,7 +50,7 @@ class Arguments:
     thumbnails: bool = True
     """Keep a small picture of each image that is added."""
     queue: int = 64
-    """Maximum queued and running requests; further ones get 503. A quarter as many places are kept for erasures."""
+    """Maximum queued and running requests; further ones get 503. A further quarter of it is kept for erasures."""
     queue_per_holder: int | None = None
     """Maximum for each token; further ones get 429 (default: a quarter of --queue; all of it if there is one token)."""
     connections: int = 512

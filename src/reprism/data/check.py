@@ -57,7 +57,7 @@ PUBLISHED: dict[tuple[str, str], dict[str, dict[str, int]]] = {
         "gallery": {"tracklets": 9_330, "cameras": 6},
     },
 }
-"""By name and protocol of a data set: the published counts of its parts. Identities include the distractors' 0."""
+"""Published counts of a data set's splits, by its name and protocol. Identities include the distractors' 0."""
 
 
 def is_drawn(dataset: ReIDDataset) -> bool:

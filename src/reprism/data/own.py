@@ -4,7 +4,7 @@ A table has the columns ``path`` (from the table's folder), ``pid``, and, where 
 (``train``, ``query`` or ``gallery``). Video adds ``tracklet`` and ``frame``. Identities and cameras are strings,
 compared as they are written. A column ``role`` marks what is no person to find: ``junk``, ``distractor``.
 
-Without a split, identities are divided at random into those to train with and those to test with; of these, one item of
+Without a split, identities are divided at random into training and test identities. Of every test identity, one item of
 each camera becomes a query. The division is written down, as a table that can be opened in its turn.
 """
 

@@ -129,7 +129,7 @@ class ReIDDataset:
 
     @property
     def is_video(self) -> bool:
-        """Whether queries and gallery are tracklets."""
+        """True if queries and gallery are tracklets."""
         return any(isinstance(item, Tracklet) for item in (*self.query[:1], *self.gallery[:1]))
 
     @property

@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """One place in a batch: the image to show there, and the seed of its augmentation.
+    """One entry of a batch: an image's index, and the seed of its augmentation.
 
     Attributes:
         index: Position of the image in the training set.

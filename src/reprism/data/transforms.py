@@ -1,4 +1,4 @@
-"""From a decoded image to what a network takes: size, augmentation, normalisation."""
+"""Turn a decoded image into a network's input: size, augmentation, normalisation."""
 
 from __future__ import annotations
 

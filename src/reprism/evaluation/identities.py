@@ -14,9 +14,9 @@ Labels: TypeAlias = Sequence[Any] | np.ndarray | Tensor
 
 
 class Pairs(NamedTuple):
-    """The gallery rows (columns of the distances) of some queries' identities; each array lists pairs."""
+    """Gallery rows (columns of the distances) of some queries' identities; each array lists pairs."""
 
-    rows: np.ndarray  # true matches: the query's place in its block,
+    rows: np.ndarray  # true matches: the query's index in its block,
     slots: np.ndarray  # how many matches of that query come earlier in the gallery,
     columns: np.ndarray  # and the gallery row
     ignored_rows: np.ndarray  # seen by the query's own camera

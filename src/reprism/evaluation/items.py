@@ -1,4 +1,4 @@
-"""From a data set's items to what is ranked: junk left out, queries averaged, one gallery item of each identity."""
+"""Rank a data set's items: junk left out, queries averaged, one gallery item of each identity."""
 
 from __future__ import annotations
 

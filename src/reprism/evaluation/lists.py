@@ -110,7 +110,7 @@ def _check(
 
 
 def _nearest(block: np.ndarray, query: np.ndarray, left_out: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and places of the k rows of ``block`` nearest to ``query``, in order, ties by place."""
+    """Return distances and indices of the k rows of ``block`` nearest to ``query``, in order, ties by index."""
     difference = block - query.astype(np.float64)
     distances = np.sqrt(np.einsum("nd,nd->n", difference, difference))
     indices = np.flatnonzero(~left_out)

@@ -1,4 +1,4 @@
-"""By which protocol a model is evaluated: one value, and the one place that puts it into words."""
+"""The protocol of an evaluation: one value, and the one place that puts it into words."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def average_query_expansion(
 
 
 class _Sets(NamedTuple):
-    """For each row, some of its nearest rows: N×n indices, and which of them count."""
+    """Some of the nearest rows of each row: N×n indices, and a mask of those that count."""
 
     rows: np.ndarray
     counts: np.ndarray

@@ -20,7 +20,7 @@ import safetensors.numpy
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """From D columns to fewer: ``(x - mean) @ matrix``, then length 1.
+    """A map from D columns to fewer: ``(x - mean) @ matrix``, then length 1.
 
     Attributes:
         mean: D float32.

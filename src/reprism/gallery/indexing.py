@@ -24,7 +24,7 @@ from reprism.gallery.table import Gallery
 from reprism.progress import Count
 
 THUMBNAIL_HEIGHT = 128
-"""In pixels; a picture that is less high stays as it is."""
+"""Height of thumbnails, in pixels; a picture that is less high stays as it is."""
 
 _BATCHES_AHEAD = 3
 _WRITTEN_AT_ONCE = 1024  # rows

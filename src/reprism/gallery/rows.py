@@ -103,7 +103,7 @@ def schema(dim: int, storage: Storage, metadata: Mapping[bytes, bytes]) -> pa.Sc
 
 
 def to_arrow(entries: Sequence[Entry], descriptors: np.ndarray, columns: pa.Schema) -> pa.Table:
-    """Entries as a table; ``descriptors`` (N×dim) take the place of their own."""
+    """Entries as a table; ``descriptors`` (N×dim) replace their own."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {
         name: [getattr(entry, name) for entry in entries]

@@ -168,7 +168,7 @@ class Gallery:
 
     @property
     def flip(self) -> bool:
-        """Whether descriptors include the mirrored image."""
+        """True if descriptors include the mirrored image."""
         return self.kind.flip
 
     @property

@@ -50,7 +50,7 @@ class ForeignNet(nn.Module):
 
     @property
     def has_weights(self) -> bool:
-        """Whether there are weights to tell the network from others by."""
+        """True if there are weights to tell the network from others by."""
         return isinstance(self.network, nn.Module) and len(self.network.state_dict()) > 0
 
     def forward(self, images: Tensor) -> PartOutput:

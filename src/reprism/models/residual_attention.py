@@ -42,7 +42,7 @@ class ResidualUnit(nn.Module):
 
 
 class SoftMask(nn.Module):
-    """The mask branch: down by poolings, up again by interpolation, then a weight in 0…1 for every channel and place.
+    """The mask branch: poolings, interpolations, then a weight in 0…1 for every channel and position.
 
     The paper's "mixed attention": a sigmoid of each value by itself. One unit (its r) follows each pooling and precedes
     each interpolation; where maps of one size occur on the way down and on the way up, a unit joins them.

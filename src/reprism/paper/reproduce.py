@@ -29,8 +29,8 @@ class Budget:
 
     Attributes:
         recipe: Everything that an experiment does not set itself.
-        backbone: In the place of ResNet-50.
-        attention_backbone: In the place of SE-ResNet-50 (Table 1).
+        backbone: Backbone to use instead of ResNet-50.
+        attention_backbone: Backbone to use instead of SE-ResNet-50 (Table 1).
         seeds: Number of runs of everything, with seeds ``recipe.seed``, ``recipe.seed + 1``, …
         pretrained: Files of starting weights by backbone, named with or without its tag; other backbones start as
             ``recipe.model.pretrained`` says.

@@ -240,4 +240,4 @@ TABLES: dict[str, Table] = {
         ),
     ),
 }
-"""By the name that ``reprism reproduce`` knows them by."""
+"""The paper's tables, by their name in ``reprism reproduce``."""

@@ -71,7 +71,7 @@ class Access:
 
     @property
     def tokens(self) -> bool:
-        """Whether tokens are asked for."""
+        """True if tokens are asked for."""
         return bool(self.holders)
 
     def holder_of(self, authorization: str | None) -> Holder | None:

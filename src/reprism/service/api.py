@@ -21,7 +21,7 @@ from reprism.gallery.table import Gallery, GalleryError
 from reprism.service import routes
 from reprism.service.access import Access, LocalOnly, requires
 from reprism.service.audit import AuditError, AuditLog
-from reprism.service.metrics import MeasuredApp, Metrics
+from reprism.service.metrics import CountedApp, Metrics
 from reprism.service.operations import Operations, UnavailableError
 from reprism.service.settings import ServiceSettings
 from reprism.service.web import SafeHeaders, page_routes
@@ -121,7 +121,7 @@ def create_app(
     if not access.tokens:
         app.add_middleware(LocalOnly)
     app.add_middleware(SafeHeaders)
-    app.add_middleware(MeasuredApp, metrics=metrics)
+    app.add_middleware(CountedApp, metrics=metrics)
     return app
 
 

@@ -54,7 +54,7 @@ def bounded_protocol(most: int, header_seconds: float = HEADER_SECONDS) -> type[
 
         @property
         def is_waiting(self) -> bool:
-            """Whether no request is being received or answered."""
+            """True while no request is being received or answered."""
             return self.cycle is None or self.cycle.response_complete
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

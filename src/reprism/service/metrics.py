@@ -42,7 +42,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class MeasuredApp:
+class CountedApp:
     """Counts and times an app's requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
