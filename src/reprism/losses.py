@@ -1,7 +1,7 @@
 """The training losses (paper section 3.2), and what joins them with losses from elsewhere.
 
-A loss is any module that is called with a :class:`PartOutput` and B integer labels, and returns a scalar, or named
-scalars of which ``total`` is the one to train by.
+A loss is any module called with a :class:`PartOutput` and B integer labels. It returns a scalar, or named scalars with
+``total`` among them, which is minimised.
 """
 
 from __future__ import annotations

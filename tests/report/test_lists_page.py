@@ -55,7 +55,7 @@ def test_a_bar_rises_with_the_percentile_and_its_kind_shows_without_color(people
     assert hollow.mean() < 0.2
     assert 0.4 < striped.mean() < 0.8
     assert (np.diff(striped.astype(int)) == 1).sum() > 5
-    with pytest.raises(ValueError, match="those of each of its matches"):
+    with pytest.raises(ValueError, match="one entry for each of its matches"):
         draw_ranked_lists(lists, data.query, data.gallery, parts=[parts[:2], low])
 
 

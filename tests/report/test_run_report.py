@@ -95,8 +95,8 @@ def test_parts_of_the_nearest_are_told_beside_strangers(run: Path, page: str, pe
 
 def test_it_stands_alone_and_shows_everything(page: str) -> None:
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
-    for title in ("Results", "Training", "Data", "Distances", "The hardest queries", "Where the parts look",
-                  "What was run", "How to run it again"):  # fmt: skip
+    for title in ("Results", "Training", "Data", "Distances", "Hardest queries", "Saliency of the parts",
+                  "Settings", "Run it again"):  # fmt: skip
         assert f"<h2>{title}</h2>" in page
     for alt in (
         "CMC curve",

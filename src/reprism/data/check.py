@@ -220,12 +220,15 @@ def check_dataset(
         progress: Called as ``progress(what, done, total)``.
 
     Returns:
-        Ready for JSON: ``drawn`` (whether the people are drawn: published counts do not apply), ``parts`` (counts of
-        each, and ``published`` ones where known), ``differences`` (text),
-        ``missing`` and ``unreadable`` images, ``unusable`` (why it cannot be trained on, unless it is for evaluation
-        alone, or not evaluated), ``one_camera`` and ``few_images`` (training identities), ``unmatchable`` (identities
-        to test with that one camera saw), ``lost_queries``; ``problems``: how many of the first four there are; ``ok``:
-        there is none.
+        Values ready for JSON:
+
+        - ``drawn``: true if the people are drawn; published counts do not apply then.
+        - ``parts``: counts of each split, and ``published`` ones where known; ``differences`` between them, as text.
+        - ``missing`` and ``unreadable`` images.
+        - ``unusable``: reasons why it cannot be trained on (unless it has test data alone) or evaluated on.
+        - ``one_camera`` and ``few_images``: training identities seen by one camera, or in few images.
+        - ``unmatchable``: test identities that one camera saw; ``lost_queries``.
+        - ``problems``: number of differences, missing and unreadable images and reasons; ``ok``: true if there is none.
     """
 
     parts: dict[str, Any] = {}

@@ -30,8 +30,8 @@ class IdentityBatchSampler(Sampler[list[Draw]]):
 
     An epoch is a function of ``(seed, epoch)`` and of nothing else: it neither reads nor moves any global
     random state. Distributed, all processes work out the same epoch and each takes its own slice of every
-    step. So the identities of a step are disjoint between processes, all have the same number of batches, and
-    W processes of P identities together see what one process of W·P would have seen, augmentation included.
+    step. So the identities of a step are disjoint between processes, and all have the same number of batches.
+    W processes of P identities together see the batches of one process of W·P, augmentation included.
 
     Args:
         labels: The identity of each training image, in the order of the training set.

@@ -69,11 +69,17 @@ class Camera:
 class Shot:
     """One moment in front of a camera; nothing in it depends on who is seen.
 
-    yaw is the viewing angle in degrees, phase the moment of the walking cycle in radians. The box: zoom is
-    its height in body heights, dx and dy (in body heights) move the person in it to the right and down,
-    stretch is how much wider than tall it is resized. scene_x and scene_y (0 to 1) choose the part of the
-    background, gain is the exposure, occluder_x (-1 to 1) where in the box the occluder stands. detail_seed
-    fixes the creases and what the occluder looks like, noise_seed the sensor's noise.
+    Attributes:
+        yaw: Viewing angle in degrees.
+        phase: Moment of the walking cycle in radians.
+        zoom: Height of the box, in body heights.
+        dx, dy: Shift of the person in the box to the right and down, in body heights.
+        stretch: Factor by which the box is widened against its height.
+        scene_x, scene_y: Part of the background to show, 0 … 1.
+        gain: Exposure.
+        occluder_x: Position of the occluder in the box, -1 … 1.
+        detail_seed: Random seed of creases and of the occluder's looks.
+        noise_seed: Random seed of the sensor's noise.
     """
 
     yaw: float

@@ -194,9 +194,9 @@ def evaluate(
             original Market-1501, MARS and CUHK03 MATLAB code). The result holds both.
         lost: ``"exclude"`` lost queries from every mean, or let them score ``"zero"`` (the MATLAB code).
         max_rank: Length of the CMC curve.
-        all_pairs_segments: 1: a row is one descriptor. Of tracklets, R: a row is R descriptors side by side, and a
-            distance is the sum of the R² Euclidean distances between those of the query and those of the gallery
-            row (the released SCR code's comparison), not the one between the rows (the paper's).
+        all_pairs_segments: 1: rows are compared whole, as in the paper. R: a row is the R descriptors of a tracklet's
+            segments side by side, and a distance is the sum of the R² Euclidean distances between a query's and a
+            gallery row's segments, as in the released SCR code.
         block_bytes: Bound on the working memory in bytes, whatever N and M (some arrays of length N or M come
             on top). If it cannot hold a fair number of rows, the gallery is cut too, and the distances of the
             parts with true matches are computed twice.

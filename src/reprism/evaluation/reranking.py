@@ -35,12 +35,12 @@ def rerank(
     block_bytes: int = 256 * 2**20,
     progress: Count | None = None,
 ) -> np.ndarray:
-    """Distances after k-reciprocal re-ranking.
+    """Return distances after k-reciprocal re-ranking.
 
-    They are ``lambda_value`` times the squared Euclidean distance, divided by the largest one of the query to anything
-    (queries included), plus ``1 - lambda_value`` times the Jaccard distance of the reciprocal neighbourhoods, as in the
-    authors' code. Equal distances rank in the order queries, then gallery. Beside the result, memory is of order
-    (N+M)·k1 and ``block_bytes``.
+    A distance is ``lambda_value`` times the squared Euclidean distance plus ``1 - lambda_value`` times the Jaccard
+    distance of the reciprocal neighbourhoods. The squared distance is divided by the query's largest one, to queries
+    and gallery, as in the authors' code. Equal distances rank in the order queries, then gallery.
+    Beside the result, memory is of order (N+M)·k1 and ``block_bytes``.
 
     Args:
         query: N×D descriptors, floating-point torch tensor or numpy array.

@@ -1,8 +1,8 @@
 """Narrower descriptors: principal components, whitened or not.
 
 Whitening (Jégou and Chum, *Negative evidences and co-occurrences in image retrieval*, ECCV 2012) divides each component
-by its standard deviation, so that what all people share counts no more than what tells them apart; then the L2 norm
-again. It helps where a few directions drown the rest, and makes the noise of the last components loud where none do:
+by its standard deviation, then takes the L2 norm again. What all people share then counts no more than what tells them
+apart. It helps where a few directions drown the rest, and makes the noise of the last components loud where none do:
 docs/explanation/benchmarks.md has what it costs on photographs.
 """
 

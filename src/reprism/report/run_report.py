@@ -98,16 +98,16 @@ def write_report(
         "Training": _training(run, trained),
         "Data": _counts(dataset),
         "Distances": _distances(found),
-        "The hardest queries": _drawn_lists(found, lists),
-        "Where the parts look": _saliency(run, lists, dataset),
-        "What was run": _what_was_run(recipe, environment, trained, embedder),
-        "How to run it again": _again(recipe),
+        "Hardest queries": _drawn_lists(found, lists),
+        "Saliency of the parts": _saliency(run, lists, dataset),
+        "Settings": _what_was_run(recipe, environment, trained, embedder),
+        "Run it again": _again(recipe),
     }
     title = f"{recipe.name} on {dataset.name}"
     figures = [
         ("rank-1", f"{metrics.rank(1):.1%}", f"{metrics.num_valid_queries:,} queries"),
         ("mAP", f"{metrics.mAP:.1%}", f"AP by {metrics.ap}"),
-        ("mINP", f"{metrics.mINP:.1%}", "the last match of each query"),
+        ("mINP", f"{metrics.mINP:.1%}", "precision at each query's last match"),
     ]
     out = run / "report.html" if out is None else Path(out)
     bodies = [{"title": heading, "pieces": pieces} for heading, pieces in sections.items()]
@@ -123,11 +123,15 @@ def _results(found: Evaluation) -> list[_Piece]:
     return [
         Table(("", "score"), scores),
         [
-            Picture(figure_uri(cmc_figure({"this run": metrics.cmc.tolist()})), "CMC curve", "CMC"),
+            Picture(
+                figure_uri(cmc_figure({"this run": metrics.cmc.tolist()})),
+                "CMC curve",
+                "CMC: share of queries with a match among the first k",
+            ),
             Picture(
                 figure_uri(_precision_histogram(metrics.average_precision)),
                 "Histogram of average precision",
-                "How many queries have which average precision",
+                "Queries by average precision",
             ),
         ],
         f"Protocol: {found.describe()}.",

@@ -224,7 +224,8 @@ def make_trainer(
     if precision == "auto":
         precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))
     processes = options.devices * options.num_nodes
-    named = [_logger(each, folder) for each in (options.loggers if loggers is None else loggers)]
+    asked = options.loggers if loggers is None else loggers
+    named = [_logger(each, folder) for each in asked if each != "csv"]  # which is always written
     try:
         trainer = pl.Trainer(
             accelerator=accelerator,

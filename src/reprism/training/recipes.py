@@ -29,7 +29,7 @@ _LONGEST_NAME = 100
 _POOLS, _HEADS = ("max", "avg", "gem"), ("paper", "bnneck")  # what models/parts.py has, which needs torch
 
 Freeze = Literal["none", "trunk", "branches"]
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+LoggerName = Literal["csv", "tensorboard", "wandb", "mlflow"]
 NotComputed = "does not change what is computed"
 """Marks fields of a recipe that may change between the sittings of a run, such as where the data are."""
 
@@ -216,7 +216,7 @@ class TrainerSettings(_Settings):
     log_every: Annotated[Positive, NotComputed] = 10
     """Steps between log lines."""
     loggers: Annotated[tuple[LoggerName, ...], NotComputed] = ("tensorboard",)
-    """Logs of losses and scores beside csv/, which is always written; wandb and mlflow must be installed."""
+    """Logs of losses and scores. csv/ is always written; wandb and mlflow must be installed."""
 
 
 class Recipe(_Settings):
