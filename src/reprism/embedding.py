@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from os import PathLike
@@ -24,6 +24,7 @@ from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import Preprocessing, normalize, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.deprecation import renamed
+from reprism.engines.onnx import load_onnx
 from reprism.models.checkpoint import fingerprint, load
 from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet
@@ -91,13 +92,14 @@ class Embedder:
     One input convention: **RGB**, people upright and filling the picture, as a detector crops them.
 
     Args:
-        model: A file that ``reprism.load`` reads, a network, or (with ``preprocessing``) any function or module that
-            takes a B×3×H×W batch and returns B×D descriptors. A network is copied and stays as it is: weights, mode,
-            device and memory format. After further training, build another embedder. The copy takes as much memory as
-            the weights; a file has none.
+        model: A file that ``reprism.load`` reads, an ONNX file (:meth:`from_onnx`), a network, or (with
+            ``preprocessing``) any function or module that takes a B×3×H×W batch and returns B×D descriptors. A network
+            is copied and stays as it is: weights, mode, device and memory format. After further training, build another
+            embedder. The copy takes as much memory as the weights; a file has none.
         batch_size: Pictures at a time; bounds the memory used.
         flip: Add the mirrored picture's descriptor, as the field's test protocol does (twice the work).
-        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has. An ONNX file
+            has a number format of its own, which ``auto`` takes.
         device: Such as ``cuda`` or ``cpu`` (default: a GPU where there is one).
         preprocessing: Size, mean and deviation of the images that a function or somebody else's module takes. A
             Reprism network has its own.
@@ -121,13 +123,49 @@ class Embedder:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
         self.device = usable_device(device)
-        net = _network(model, preprocessing)
+        net = _network(model, preprocessing, self.device)
         self.model: PartNet | ForeignNet = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
         self.flip = flip
-        self.precision = fastest_precision(self.device) if precision == "auto" else precision
+        self.precision = _precision(net, precision, self.device)
         self.resize = resize(net.preprocessing)
         self._normalize = normalize(net.preprocessing)
+
+    @classmethod
+    def from_onnx(
+        cls,
+        path: str | PathLike[str],
+        size: tuple[int, int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        *,
+        interpolation: str | None = None,
+        bgr: bool | None = None,
+        batch_size: int = 64,
+        flip: bool = True,
+        device: str | torch.device | None = None,
+    ) -> Embedder:
+        """Make an embedder of anybody's network in an ONNX file, run by ONNX Runtime.
+
+        Args:
+            path: A file with one input, B×3×H×W, whose first output is B×D descriptors.
+            size: Height and width of its images in pixels.
+            mean, std: Mean and standard deviation of red, green and blue over pixels scaled to 0 … 1. For a network
+                that takes 0 … 255, give 0 and 1/255.
+            interpolation: ``bicubic`` (default) or ``bilinear``.
+            bgr: The network takes the channels in the order blue, green, red (default: no).
+            batch_size, flip, device: As for :class:`Embedder`.
+
+        Arguments left out are read from the YAML file beside it, ``model.yaml`` for ``model.onnx``; the size also from
+        the ONNX file.
+
+        Raises:
+            CheckpointError: The file is missing, damaged or no network of images; its preprocessing is not known or
+                does not fit; or ONNX Runtime is not installed.
+        """
+        where = usable_device(device)
+        net = load_onnx(Path(path), size, mean, std, interpolation=interpolation, bgr=bgr, device=where)
+        return cls(net, batch_size, flip, device=where)
 
     def __repr__(self) -> str:
         flip = "with" if self.flip else "without"
@@ -146,7 +184,7 @@ class Embedder:
             ValueError: The model is a function, which has no weights to be told from others by.
         """
         model = self.model
-        if isinstance(model, ForeignNet) and not model.has_weights:
+        if isinstance(model, ForeignNet) and not model.has_identity:
             raise ValueError(
                 f"{model.backbone} has no weights to be told from other networks by: give a torch.nn.Module that holds "
                 "them"
@@ -344,8 +382,11 @@ class Embedder:
         return self.embed_samples(images, workers=workers, progress=progress)
 
 
-def _network(model: Any, preprocessing: Preprocessing | None) -> PartNet | ForeignNet:
+def _network(model: Any, preprocessing: Preprocessing | None, device: torch.device) -> PartNet | ForeignNet:
     """Return a network of this embedder's own: loaded, copied, or wrapped."""
+    if isinstance(model, str | PathLike) and Path(model).suffix.lower() == ".onnx":
+        given = asdict(preprocessing) if preprocessing is not None else {}
+        return load_onnx(Path(model), **given, device=device)
     if isinstance(model, str | PathLike):
         net: PartNet | ForeignNet = load(Path(model), classifiers=False)
     elif isinstance(model, PartNet | ForeignNet):
@@ -362,6 +403,20 @@ def _network(model: Any, preprocessing: Preprocessing | None) -> PartNet | Forei
     if preprocessing is not None:
         raise ValueError("a Reprism network has its own preprocessing: leave preprocessing out")
     return net
+
+
+def _precision(net: PartNet | ForeignNet, asked: Precision, device: torch.device) -> Precision:
+    """Return the precision to use: the one asked for, or the fastest; a network may have one of its own.
+
+    Raises:
+        ValueError: The network has another one than the one asked for.
+    """
+    own: Precision | None = getattr(net.network, "precision", None) if isinstance(net, ForeignNet) else None
+    if own is None:
+        return fastest_precision(device) if asked == "auto" else asked
+    if asked not in ("auto", own):
+        raise ValueError(f"{net.backbone} is a file of {own} numbers, so precision must be auto or {own}, not {asked}")
+    return own
 
 
 def _batches(items: Iterable[tuple[int, Picture]], size: int) -> Iterator[list[tuple[int, Picture]]]:

@@ -90,6 +90,8 @@ def fingerprint(model: PartNet | ForeignNet) -> str:
     about: list[Any] = [str(model.partition), model.backbone, model.part_dim, model.preprocessing.to_dict()]
     if isinstance(model, PartNet) and model.kinds:
         about.append(model.kinds)
+    if isinstance(model, ForeignNet) and model.digest is not None:
+        about.append(model.digest)
     digest.update(json.dumps(about, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         # How many batches a norm has seen is unused in eval mode, and absent from files of old torch versions.
@@ -152,6 +154,10 @@ def load(
             that was not given.
     """
     path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(
+            f"{path} is an ONNX file: reprism.Embedder describes images with it, but this needs a network of PyTorch's"
+        )
     if path.suffix != ".safetensors" and path.is_file() and not is_safetensors(path):
         return _load_released(path, classifiers)
     try:

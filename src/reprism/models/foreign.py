@@ -49,9 +49,15 @@ class ForeignNet(nn.Module):
         return self.part_dim
 
     @property
-    def has_weights(self) -> bool:
-        """True if there are weights to tell the network from others by."""
-        return isinstance(self.network, nn.Module) and len(self.network.state_dict()) > 0
+    def digest(self) -> str | None:
+        """Digest that a network without weights in PyTorch is told from others by, if it has one."""
+        return getattr(self.network, "digest", None)
+
+    @property
+    def has_identity(self) -> bool:
+        """True if there are weights, or a digest, to tell the network from others by."""
+        weights = isinstance(self.network, nn.Module) and len(self.network.state_dict()) > 0
+        return weights or self.digest is not None
 
     def forward(self, images: Tensor) -> PartOutput:
         """B×3×H×W, normalised -> the one part's features; no logits."""
