@@ -26,6 +26,7 @@ from reprism.training.recipes import RECIPES, find_recipe, write_recipe
         ("reprism.gallery.sightings", "find_sightings", "reprism.gallery.inputs:find_items"),
         ("reprism.gallery.facts", "Facts", "reprism.gallery.database:GalleryInfo"),
         ("reprism.evaluation.sharpened", "SharpenedDistances", "reprism.evaluation.refined:RefinedDistances"),
+        ("reprism.data.transforms", "normalise", "reprism.data.transforms:normalize"),
         ("reprism.embedding", "pool_runs", "reprism.embedding:pool_segments"),
     ],
 )

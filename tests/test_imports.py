@@ -25,7 +25,7 @@ Path("imported").touch()
 import torch
 
 import reprism
-from reprism.data.transforms import normalise, resize
+from reprism.data.transforms import normalize, resize
 from torchvision.transforms import v2
 
 
@@ -38,10 +38,10 @@ def load(root, half="no"):
 class Pull(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
-        self.centres = torch.nn.Parameter(torch.zeros(model.num_classes, model.part_dim))
+        self.centers = torch.nn.Parameter(torch.zeros(model.num_classes, model.part_dim))
 
     def forward(self, output, labels):
-        return (output.features["p1"] - self.centres[labels]).square().mean()
+        return (output.features["p1"] - self.centers[labels]).square().mean()
 
 
 def sampler(train_set, rank, world_size):
@@ -49,7 +49,7 @@ def sampler(train_set, rank, world_size):
 
 
 def transform(preprocessing):
-    return v2.Compose([resize(preprocessing), normalise(preprocessing)])
+    return v2.Compose([resize(preprocessing), normalize(preprocessing)])
 
 
 def head(in_dim, part_dim):
@@ -120,7 +120,7 @@ def test_a_run_of_ones_own_parts_is_trained_resumed_and_evaluated(
     recipe = json.loads((own / "run" / "recipe.json").read_text())
     assert (recipe["loss"]["use"], recipe["data"]["sampler"]) == ("own_parts:Pull", "own_parts:sampler")
     point = torch.load(own / "run" / "last.ckpt", weights_only=True)
-    assert point["state_dict"]["loss.centres"].abs().max() > 0
+    assert point["state_dict"]["loss.centers"].abs().max() > 0
     assert point["global_step"] == 4, "two batches in each of two epochs"
     # Elsewhere, in another process, nobody has said that the code may be run.
     sys.modules.pop("own_parts")
@@ -173,4 +173,4 @@ def test_two_processes_train_by_a_loss_that_leaves_classifiers_aside(own: Path, 
     run = subprocess.run([*command, *own_loss], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-3000:]
     point = torch.load(own / "run" / "last.ckpt", weights_only=True)
-    assert point["state_dict"]["loss.centres"].abs().max() > 0
+    assert point["state_dict"]["loss.centers"].abs().max() > 0

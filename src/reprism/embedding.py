@@ -24,6 +24,7 @@ from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import Preprocessing, normalize, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.deprecation import renamed
+from reprism.engines.export import load_exported
 from reprism.engines.onnx import load_onnx
 from reprism.models.checkpoint import fingerprint, load
 from reprism.models.foreign import ForeignNet
@@ -92,7 +93,8 @@ class Embedder:
     One input convention: **RGB**, people upright and filling the picture, as a detector crops them.
 
     Args:
-        model: A file that ``reprism.load`` reads, an ONNX file (:meth:`from_onnx`), a network, or (with
+        model: A file that ``reprism.load`` reads, a folder that ``reprism export`` wrote, an ONNX file
+            (:meth:`from_onnx`), a network, or (with
             ``preprocessing``) any function or module that takes a B×3×H×W batch and returns B×D descriptors. A network
             is copied and stays as it is: weights, mode, device and memory format. After further training, build another
             embedder. The copy takes as much memory as the weights; a file has none.
@@ -387,8 +389,10 @@ def _network(model: Any, preprocessing: Preprocessing | None, device: torch.devi
     if isinstance(model, str | PathLike) and Path(model).suffix.lower() == ".onnx":
         given = asdict(preprocessing) if preprocessing is not None else {}
         return load_onnx(Path(model), **given, device=device)
-    if isinstance(model, str | PathLike):
-        net: PartNet | ForeignNet = load(Path(model), classifiers=False)
+    if isinstance(model, str | PathLike) and Path(model).is_dir():
+        net: PartNet | ForeignNet = load_exported(Path(model), device)
+    elif isinstance(model, str | PathLike):
+        net = load(Path(model), classifiers=False)
     elif isinstance(model, PartNet | ForeignNet):
         net = copy.deepcopy(model)
     elif not callable(model):

@@ -75,8 +75,8 @@ def test_a_loss_of_ones_own_trains_its_parameters_too(people: Path, recipe_of: M
     assert len(logged(folder, "loss/total")) == 9
     # Its state is in the point to resume from, not in the model.
     point = torch.load(folder / "last.ckpt", weights_only=True)
-    assert "loss.centres" in point["state_dict"]
-    assert not [name for name in weights(folder) if "centres" in name]
+    assert "loss.centers" in point["state_dict"]
+    assert not [name for name in weights(folder) if "centers" in name]
 
 
 def test_terms_by_name_are_logged(people: Path, recipe_of: MakeRecipe, tmp_path: Path) -> None:

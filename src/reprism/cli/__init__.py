@@ -33,6 +33,7 @@ COMMANDS = {
     "report": "Write a report of a finished run: results, data, curves, hardest queries, how to run it again.",
     "backbones": "Measure what part networks on different backbones cost.",
     "convert": "Rewrite a state dict of the released SCR code as a model file.",
+    "export": "Export a network to ONNX, and prove that it describes as before.",
     "index": "Put images and tracks into a gallery on disk.",
     "search": "Find the people of some pictures in a gallery.",
     "optimize": "Build or refresh a gallery's search index.",

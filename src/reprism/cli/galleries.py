@@ -34,7 +34,7 @@ def open_gallery(
     gallery = Gallery.open(uri)
     if model is None:
         model = gallery.model
-        if model is None or not model.is_file():
+        if model is None or not model.exists():
             gone = "" if model is None else f" (it was {model}, which is there no more)"
             raise ValueError(f"expected --model, the file of the model that {uri} was made with{gone}")
     settings = EmbeddingSettings(gallery.flip, batch_size, precision=precision, device=device)  # type: ignore[arg-type]

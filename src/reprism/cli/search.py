@@ -1,7 +1,6 @@
 """``reprism search``."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from reprism.cli.arguments import parse
 from reprism.cli.embedding import Device, Precision
 from reprism.cli.galleries import open_audit, open_gallery, parse_moment, system_user
 from reprism.cli.output import figures_table
-from reprism.data.folders import IMAGE_SUFFIXES, image_names
+from reprism.cli.pictures import find_pictures
 from reprism.terminal import did_you_mean
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     )
     if not arguments.images:
         raise ValueError("give one or more pictures, or folders of pictures, to search for")
-    pictures = _pictures(arguments.images)
+    pictures = find_pictures(arguments.images)
 
     from reprism.evaluation.calibration import Calibration
     from reprism.evaluation.part_scale import NO_SCALE
@@ -140,24 +139,6 @@ def run(argv: Sequence[str]) -> int:
     if arguments.html is not None:
         print(arguments.html)
     return 0
-
-
-def _pictures(given: Sequence[Path]) -> list[Path]:
-    """Return the pictures as they were given, and in place of a folder the images below it, sorted by path.
-
-    Raises:
-        ValueError: A folder holds no image.
-    """
-    pictures: list[Path] = []
-    for path in given:
-        if not path.is_dir():
-            pictures.append(path)
-            continue
-        found = [Path(place) / name for place, _, _ in os.walk(path) for name in image_names(Path(place))]
-        if not found:
-            raise ValueError(f"the folder {path} holds no image ({', '.join(IMAGE_SUFFIXES)}): nothing to search for")
-        pictures += sorted(found)
-    return pictures
 
 
 def _check_filters(gallery: "Gallery", arguments: Arguments) -> None:

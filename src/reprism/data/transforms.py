@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
+from reprism.deprecation import renamed
+
 MAX_SIDE = 2048
 """Longest side of a network's images, in pixels: more would take gigabytes a batch, because of a number in a file."""
 
@@ -17,6 +19,8 @@ _INTERPOLATIONS = {
     "bilinear": v2.InterpolationMode.BILINEAR,
     "bicubic": v2.InterpolationMode.BICUBIC,
 }
+
+__getattr__ = renamed(__name__, normalise="reprism.data.transforms:normalize")
 
 
 @dataclass(frozen=True)
