@@ -165,7 +165,8 @@ def test_damaged_exports_are_refused(exported: Path, tmp_path: Path) -> None:
             ({"partition": "p0x"}, r"export\.json is damaged"),
             ({"preprocessing": {"size": [1, 2]}}, r"export\.json is damaged"),
             ({"part_dim": 16}, "describes parts by 8 numbers, export.json says 16"),
-            ({"partition": "p1+p2(s3c3)"}, r"cannot be divided|describes parts by|export\.json"),
+            ({"partition": "p1+p2(s3c3)"}, "describes parts by 6 numbers, export.json says 8"),
+            ({"partition": "p1(s6)"}, r"does not describe the parts of p1\(s6\): 48 columns cannot be divided equally"),
             ({"sha256": "0" * 64}, "is missing or has changed. Export again"),
         )
     ):

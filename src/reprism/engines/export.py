@@ -165,7 +165,12 @@ def load_exported(folder: str | PathLike[str], device: str | torch.device = "cpu
     file = folder / NETWORK
     if not file.is_file() or _sha256(file) != sha256:
         raise CheckpointError(f"{file} is not the file that was exported: it is missing or has changed. Export again.")
-    net = ForeignNet(OnnxNetwork(file, device=device), preprocessing, partition, backbone)
+    try:
+        net = ForeignNet(OnnxNetwork(file, device=device), preprocessing, partition, backbone)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{file} does not describe the parts of {partition}: {error}") from error
     if net.part_dim != part_dim:
         raise CheckpointError(f"{file} describes parts by {net.part_dim} numbers, {ABOUT} says {part_dim}")
     return net
