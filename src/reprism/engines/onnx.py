@@ -1,6 +1,6 @@
 """Somebody's network in an ONNX file, run by ONNX Runtime.
 
-A small YAML file of the same name beside it says what its images go through, as in training::
+A small YAML file of the same name beside it has the preprocessing that it was trained with::
 
     size: [256, 128]               # height and width in pixels; may be left out if the file fixes them
     mean: [0.485, 0.456, 0.406]    # of red, green and blue, of pixels scaled to 0 … 1
@@ -135,7 +135,7 @@ def load_onnx(
 
     Args:
         path: The ONNX file.
-        size, mean, std, interpolation, bgr: What its images go through. Those not given are read from the YAML file
+        size, mean, std, interpolation, bgr: Preprocessing of its images. Those not given are read from the YAML file
             beside it (``model.yaml`` for ``model.onnx``).
         device: Device to run on.
 
