@@ -1,4 +1,4 @@
-"""What describing an image costs: every engine beside plain PyTorch, in one run.
+"""Time the description of images: every engine beside plain PyTorch, in one run.
 
     python benchmarks/inference.py                      both networks, batches of 1 and 32; ten minutes on two cores
     python benchmarks/inference.py --network lite0 --batch 32
@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 import tyro
-from measure import measure
+from measure import NETWORKS, measure
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,12 +36,10 @@ from reprism.engines.export import export_onnx, load_exported
 from reprism.precision import autocast, fastest_precision
 from reprism.training.recipes import SCR
 
-NETWORKS = {"resnet50": ("resnet50", (384, 192)), "lite0": ("tf_efficientnet_lite0", (192, 96))}
-
 
 @dataclass
 class Arguments:
-    """What describing an image costs: every engine beside plain PyTorch, in one run."""
+    """Time the description of images: every engine beside plain PyTorch, in one run."""
 
     network: tuple[Literal["resnet50", "lite0"], ...] = ("lite0", "resnet50")
     """SCR on these backbones: tf_efficientnet_lite0 at 192x96, resnet50 at 384x192."""

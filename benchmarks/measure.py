@@ -22,6 +22,10 @@ SHAPES = {
 }
 
 
+# SCR's backbones that are timed, with the height and width of their images.
+NETWORKS = {"resnet50": ("resnet50", (384, 192)), "lite0": ("tf_efficientnet_lite0", (192, 96))}
+
+
 class Labels(NamedTuple):
     """Who and where, in the order that ``reprism.evaluate`` takes them."""
 

@@ -1,4 +1,4 @@
-"""What a training step costs: the shipped trainer beside a plain loop, in one run.
+"""Time a training step: the shipped trainer beside a plain loop, in one run.
 
     python benchmarks/training.py                      both networks; a quarter of an hour on two cores
     python benchmarks/training.py --network lite0 --steps 20
@@ -27,6 +27,7 @@ from typing import Literal
 
 import torch
 import tyro
+from measure import NETWORKS
 
 from reprism import build_model
 from reprism.drawn.layouts import render_market1501
@@ -36,7 +37,6 @@ from reprism.precision import autocast, fastest_precision, usable_device
 from reprism.training.recipes import RECIPES, SCR, Recipe
 from reprism.training.run import train
 
-NETWORKS = {"resnet50": ("resnet50", (384, 192)), "lite0": ("tf_efficientnet_lite0", (192, 96))}
 IDENTITIES = 501  # of classifiers, as in the training half of the development split
 BATCH = 32
 WARM_UP = 3  # steps that are not measured: memory is new, and loader processes fill their queue
@@ -44,7 +44,7 @@ WARM_UP = 3  # steps that are not measured: memory is new, and loader processes 
 
 @dataclass
 class Arguments:
-    """What a training step costs: the shipped trainer beside a plain loop, in one run."""
+    """Time a training step: the shipped trainer beside a plain loop, in one run."""
 
     network: tuple[Literal["resnet50", "lite0"], ...] = ("resnet50", "lite0")
     """SCR on these backbones: resnet50 at 384x192, tf_efficientnet_lite0 at 192x96."""
