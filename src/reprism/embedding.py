@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from os import PathLike
@@ -24,12 +23,12 @@ from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import Preprocessing, normalize, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.deprecation import renamed
-from reprism.engines.export import load_exported
+from reprism.engines.networks import open_network, precision_of
 from reprism.engines.onnx import load_onnx
-from reprism.models.checkpoint import fingerprint, load
+from reprism.models.checkpoint import fingerprint
 from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet
-from reprism.precision import Precision, autocast, fastest_precision, usable_device
+from reprism.precision import Precision, autocast, usable_device
 from reprism.progress import Count
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
@@ -125,11 +124,13 @@ class Embedder:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
         self.device = usable_device(device)
-        net = _network(model, preprocessing, self.device)
+        net = open_network(model, preprocessing, self.device)
+        if isinstance(net, ForeignNet) and net.device is not None:
+            self.device = net.device  # an engine may not be installed for the device asked for
         self.model: PartNet | ForeignNet = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
         self.flip = flip
-        self.precision = _precision(net, precision, self.device)
+        self.precision = precision_of(net, precision, self.device)
         self.resize = resize(net.preprocessing)
         self._normalize = normalize(net.preprocessing)
 
@@ -382,45 +383,6 @@ class Embedder:
         if tracklets:
             return self.embed_tracklets(tracklets, video, workers=workers, progress=progress)
         return self.embed_samples(images, workers=workers, progress=progress)
-
-
-def _network(model: Any, preprocessing: Preprocessing | None, device: torch.device) -> PartNet | ForeignNet:
-    """Return a network of this embedder's own: loaded, copied, or wrapped."""
-    if isinstance(model, str | PathLike) and Path(model).suffix.lower() == ".onnx":
-        given = asdict(preprocessing) if preprocessing is not None else {}
-        return load_onnx(Path(model), **given, device=device)
-    if isinstance(model, str | PathLike) and Path(model).is_dir():
-        net: PartNet | ForeignNet = load_exported(Path(model), device)
-    elif isinstance(model, str | PathLike):
-        net = load(Path(model), classifiers=False)
-    elif isinstance(model, PartNet | ForeignNet):
-        net = copy.deepcopy(model)
-    elif not callable(model):
-        raise TypeError(f"expected a model file, a network or a function, got {type(model).__name__}")
-    elif preprocessing is None:
-        raise ValueError(
-            "somebody else's network needs preprocessing=Preprocessing(size=(256, 128), mean=…, std=…): what its "
-            "images went through in training"
-        )
-    else:
-        return ForeignNet(copy.deepcopy(model) if isinstance(model, nn.Module) else model, preprocessing)
-    if preprocessing is not None:
-        raise ValueError("a Reprism network has its own preprocessing: leave preprocessing out")
-    return net
-
-
-def _precision(net: PartNet | ForeignNet, asked: Precision, device: torch.device) -> Precision:
-    """Return the precision to use: the one asked for, or the fastest; a network may have one of its own.
-
-    Raises:
-        ValueError: The network has another one than the one asked for.
-    """
-    own: Precision | None = getattr(net.network, "precision", None) if isinstance(net, ForeignNet) else None
-    if own is None:
-        return fastest_precision(device) if asked == "auto" else asked
-    if asked not in ("auto", own):
-        raise ValueError(f"{net.backbone} is a file of {own} numbers, so precision must be auto or {own}, not {asked}")
-    return own
 
 
 def _batches(items: Iterable[tuple[int, Picture]], size: int) -> Iterator[list[tuple[int, Picture]]]:

@@ -30,7 +30,8 @@ class Arguments:
     """
 
     checkpoint: tyro.conf.Positional[Path | None] = None
-    """Model file: written by reprism train, or a state dict of the released SCR code."""
+    """Model: a file of reprism train, a folder of reprism export, an ONNX file with a YAML file beside it, or a state
+    dict of the released SCR code."""
     data: str | None = None
     """Labelled data, NAME:DIR, with the options of its loader as in reprism evaluate."""
     gallery: str | None = None

@@ -40,7 +40,7 @@ class Arguments:
     dry_run: bool = False
     """Print the cost, and change nothing."""
     model: Path | None = None
-    """Model file that the gallery was made with, used with --data (default: the one noted in the gallery)."""
+    """Model that the gallery was made with, a file or a folder, for --data (default: the one noted in the gallery)."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
 
 

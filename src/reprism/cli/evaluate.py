@@ -33,7 +33,8 @@ class Arguments:
     """
 
     checkpoint: tyro.conf.Positional[Path]
-    """Model file: written by reprism train, or a state dict of the released SCR code."""
+    """Model: a file of reprism train, a folder of reprism export, an ONNX file with a YAML file beside it, or a state
+    dict of the released SCR code."""
     data: tuple[str, ...]
     """One or more data sets as NAME:DIR, such as market1501:/data/Market-1501. Options of the loader follow the name:
     cuhk03,boxes=detected,protocol=classic:/data/cuhk03."""

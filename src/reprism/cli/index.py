@@ -26,7 +26,8 @@ class Arguments:
     """Images, folders (searched with their subfolders), or tables (.csv, .parquet). A table has a column path, and any
     of pid, camid, time (ISO 8601, UTC unless it names a zone), tracklet and frame. A tracklet becomes one row."""
     model: Path
-    """Model file: written by reprism train, or a state dict of the released SCR code."""
+    """Model: a file of reprism train, a folder of reprism export, an ONNX file with a YAML file beside it, or a state
+    dict of the released SCR code."""
     gallery: str
     """Gallery folder, or an address in object storage (s3://…). Created if it does not exist."""
     naming: Literal["market1501", "dukemtmc"] | None = None

@@ -33,7 +33,7 @@ class Arguments:
     gallery: str
     """Gallery that reprism index created."""
     model: Path | None = None
-    """Model file that the gallery was made with (default: the one noted in the gallery)."""
+    """Model that the gallery was made with, a file or a folder (default: the one noted in the gallery)."""
     top: int = 20
     """Maximum matches for each picture."""
     camera: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class Arguments:
     gallery: str
     """Gallery that reprism index created."""
     model: Path | None = None
-    """Model file that the gallery was made with (default: the one noted in the gallery)."""
+    """Model that the gallery was made with, a file or a folder (default: the one noted in the gallery)."""
     host: str = "127.0.0.1"
     """Address to listen on. Any address but this machine's own needs tokens."""
     port: int = 8000

@@ -6,12 +6,7 @@ that :func:`load_exported` needs, the fingerprint of the network it was made of,
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import json
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -117,11 +112,10 @@ def export_onnx(
             "part_dim": model.part_dim,
             "backbone": model.backbone,
             "preprocessing": model.preprocessing.to_dict(),
-            "sha256": _sha256(unfinished / NETWORK),
             "exported_from": fingerprint(model),
         }
-        write_json(unfinished / ABOUT, about)
-        exported = load_exported(unfinished)
+        exported = _exported(unfinished / NETWORK, about)
+        about["fingerprint"] = fingerprint(exported)
         found = _compare(model, exported, crops)
         if found.least_cosine < LEAST_COSINE or found.largest_swap > LARGEST_SWAP:
             raise ExportError(
@@ -155,25 +149,20 @@ def load_exported(folder: str | PathLike[str], device: str | torch.device = "cpu
                 f"{folder} was exported in format {about['format']} by Reprism {about.get('version')}; this is Reprism "
                 f"{__version__}, which reads format {_FORMAT}. Update Reprism."
             )
-        partition = Partition.parse(about["partition"])
-        preprocessing = Preprocessing.from_dict(about["preprocessing"])
-        part_dim, backbone, sha256 = int(about["part_dim"]), str(about["backbone"]), about["sha256"]
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{folder / ABOUT} is damaged ({error!r})") from error
-    file = folder / NETWORK
-    if not file.is_file() or _sha256(file) != sha256:
-        raise CheckpointError(f"{file} is not the file that was exported: it is missing or has changed. Export again.")
-    try:
-        net = ForeignNet(OnnxNetwork(file, device=device), preprocessing, partition, backbone)
+        net = _exported(folder / NETWORK, about, device)
+        whole = fingerprint(net) == about["fingerprint"]
     except CheckpointError:
         raise
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} does not describe the parts of {partition}: {error}") from error
-    if net.part_dim != part_dim:
-        raise CheckpointError(f"{file} describes parts by {net.part_dim} numbers, {ABOUT} says {part_dim}")
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / ABOUT} is damaged ({error!r})") from error
+    if not whole:
+        raise CheckpointError(f"{folder} is not what was exported: {NETWORK} or {ABOUT} has changed. Export again.")
     return net
+
+
+def _exported(network: Path, about: Mapping[str, Any], device: str | torch.device = "cpu") -> ForeignNet:
+    preprocessing, partition = Preprocessing.from_dict(about["preprocessing"]), Partition.parse(about["partition"])
+    return ForeignNet(OnnxNetwork(network, device=device), preprocessing, partition, about["backbone"])
 
 
 def _write_network(model: PartNet, path: Path) -> None:
@@ -189,17 +178,14 @@ def _write_network(model: PartNet, path: Path) -> None:
         raise ExportError(f"export needs the package {error.name}: pip install 'reprism[export]'") from error
     images = torch.zeros(2, 3, *model.preprocessing.size)
     batch = {0: torch.export.Dim.DYNAMIC}
-    # The exporter tells of its own steps on standard output, by warnings and in its log.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with torch.no_grad():
             program = torch.onnx.export(
                 _Descriptor(model).eval(), (images,), dynamo=True, dynamic_shapes=[batch], verbose=False
             )
-            if program is None:
-                raise RuntimeError("the exporter returned nothing")
-            program.save(path)
+        if program is None:
+            raise RuntimeError("the exporter returned nothing")
+        program.save(path)
     except Exception as error:  # whatever torch raises about operations that ONNX does not have
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(f"torch cannot export {model.backbone} to ONNX: {reason}") from error
@@ -228,8 +214,3 @@ def _compare(model: PartNet, exported: ForeignNet, crops: Tensor) -> Parity:
 
 def _describe(model: nn.Module, images: Tensor, batch: int) -> Tensor:
     return F.normalize(torch.cat([model(each).descriptor.double() for each in images.split(batch)]), dim=1)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

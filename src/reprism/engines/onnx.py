@@ -12,7 +12,7 @@ A small YAML file of the same name beside it has the preprocessing that it was t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class OnnxNetwork:
         device: Device to run on, if ONNX Runtime has been installed for it; otherwise the CPU.
 
     Attributes:
-        digest: 64 hexadecimal digits of the file's contents and the order of channels.
+        digest: 64 hexadecimal digits of the contents, with weights in files beside it, and the order of channels.
         precision: Number format of its input, ``fp32`` or ``fp16``.
         size: Height and width that the file fixes; None for those that it leaves open.
         device: Device that it runs on.
@@ -55,7 +55,7 @@ class OnnxNetwork:
         if not self.path.is_file():
             raise CheckpointError(f"no model at {self.path}: there is no such file")
         self._session = _session(self.path, torch.device(device))
-        self.device = "cuda" if self._session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
+        self.device = torch.device("cuda" if self._session.get_providers()[0] == "CUDAExecutionProvider" else "cpu")
         given = self._session.get_inputs()
         if len(given) != 1:
             names = ", ".join(f"{one.name} {one.shape}" for one in given)
@@ -71,9 +71,8 @@ class OnnxNetwork:
         self.size: tuple[int | None, int | None] = (sides[0], sides[1])
         self.bgr = bgr
         digest = hashlib.sha256(b"bgr" if bgr else b"rgb")
-        with self.path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+        for file in (self.path, *_weight_files(self.path)):
+            digest.update(file.read_bytes())
         self.digest = digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -188,9 +187,10 @@ def _written(path: Path) -> dict[str, Any]:
 
 def _session(path: Path, device: torch.device) -> Any:
     try:
+        import onnx  # noqa: F401  # read for the digest, once the file is known to be whole
         import onnxruntime
     except ImportError as error:
-        raise CheckpointError(f"{path} needs ONNX Runtime: pip install 'reprism[onnx]'") from error
+        raise CheckpointError(f"{path} needs the package {error.name}: pip install 'reprism[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors; they are raised too
@@ -201,6 +201,23 @@ def _session(path: Path, device: torch.device) -> Any:
         return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # ONNX Runtime raises many kinds, of its own and of Python's
         raise CheckpointError(f"{path} is no ONNX model that ONNX Runtime can run: {_one_line(error)}") from error
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """Return the files beside a model that hold weights of it, sorted."""
+    import onnx
+
+    def locations(message: Any) -> Iterator[str]:
+        if isinstance(message, onnx.TensorProto):
+            yield from (entry.value for entry in message.external_data if entry.key == "location")
+            return
+        # Tensors lie in graphs, and in attributes of nodes, which may hold graphs again.
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                for each in [value] if isinstance(value, field.message_type._concrete_class) else value:
+                    yield from locations(each)
+
+    return sorted({path.parent / name for name in locations(onnx.load(path, load_external_data=False))})
 
 
 def _one_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reprism.data.transforms import Preprocessing
 from reprism.models.network import PartOutput
 from reprism.notation import Partition
+from reprism.precision import Precision
 
 
 class ForeignNet(nn.Module):
@@ -61,6 +62,16 @@ class ForeignNet(nn.Module):
     def descriptor_dim(self) -> int:
         """Columns of a descriptor."""
         return self.part_dim * len(self.partition.parts)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Device that an engine other than PyTorch runs the network on."""
+        return getattr(self.network, "device", None)
+
+    @property
+    def precision(self) -> Precision | None:
+        """Number format of a network that has one of its own."""
+        return getattr(self.network, "precision", None)
 
     @property
     def digest(self) -> str | None:
