@@ -27,7 +27,8 @@ class Arguments:
     """Export a network to ONNX, and prove that it describes as before.
 
     The proof compares descriptors and ranked lists of real crops in batches of 1, 2 and 17; with --data also mAP and
-    rank-1. If it fails, the export fails and nothing is written. Every command takes the folder as a model.
+    rank-1. If it fails, the export fails and nothing is written. Every command that describes images takes the
+    folder as its model.
     """
 
     checkpoint: tyro.conf.Positional[Path]
