@@ -47,6 +47,12 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(autouse=True)
+def pytorch_runs_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``auto`` choose PyTorch: tests of other things are not to wait for conversions. tests/engines lifts this."""
+    monkeypatch.setattr("reprism.engines.opening.converts_to_openvino", lambda: False)
+
+
 # Not for the whole session: while playwright lives, its event loop runs in this thread, where no test could start one.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from os import PathLike
@@ -23,8 +23,9 @@ from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import Preprocessing, normalize, resize
 from reprism.data.video import VideoSettings, choose_frames
 from reprism.deprecation import renamed
-from reprism.engines.networks import open_network, precision_of
 from reprism.engines.onnx import load_onnx
+from reprism.engines.opening import open_model
+from reprism.engines.session import Engine
 from reprism.models.checkpoint import fingerprint
 from reprism.models.foreign import ForeignNet
 from reprism.models.network import PartNet
@@ -99,16 +100,27 @@ class Embedder:
             embedder. The copy takes as much memory as the weights; a file has none.
         batch_size: Pictures at a time; bounds the memory used.
         flip: Add the mirrored picture's descriptor, as the field's test protocol does (twice the work).
-        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has. An ONNX file
-            has a number format of its own, which ``auto`` takes.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: the fastest that the device's hardware has. A file of
+            half-precision or 8-bit numbers has its own, which ``auto`` takes.
         device: Such as ``cuda`` or ``cpu`` (default: a GPU where there is one).
         preprocessing: Size, mean and deviation of the images that a function or somebody else's module takes. A
             Reprism network has its own.
+        engine: ``torch``, ``openvino``, ``onnxruntime``, or ``auto``: the fastest that is installed and gives the same
+            descriptors. On a CPU that is OpenVINO, to which a Reprism network is converted here, which takes seconds;
+            on a GPU PyTorch.
+
+    Attributes:
+        model: The network: its parts, preprocessing and identity.
+        engine: Engine that runs it.
+        precision: Number format that it computes in.
+        device: Device that it runs on.
 
     Raises:
         CheckpointError: ``model`` is a file that cannot be loaded.
+        ConversionError: The engine asked for cannot run this network.
         TypeError: ``model`` does not return B×D floating-point numbers.
-        ValueError: A function or module comes without its ``preprocessing``, or a Reprism network with one.
+        ValueError: A function or module comes without its ``preprocessing``, or a Reprism network with one; or the
+            engine, the precision or ``flip`` does not suit the model.
     """
 
     def __init__(
@@ -120,19 +132,21 @@ class Embedder:
         device: str | torch.device | None = None,
         *,
         preprocessing: Preprocessing | None = None,
+        engine: Engine = "auto",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
-        self.device = usable_device(device)
-        net = open_network(model, preprocessing, self.device)
-        if isinstance(net, ForeignNet) and net.device is not None:
-            self.device = net.device  # an engine may not be installed for the device asked for
-        self.model: PartNet | ForeignNet = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        opened = open_model(model, preprocessing, usable_device(device), precision, engine)
+        self.model: PartNet | ForeignNet = opened.net
+        self.engine, self.precision, self.device = opened.engine, opened.precision, opened.device
+        self._runs = opened.runs
+        self._mirrored = isinstance(opened.runs, ForeignNet) and opened.runs.mirrored
+        if self._mirrored and not flip:
+            raise ValueError("the mirrored image is part of this exported network: it describes with flip=True only")
         self.batch_size = batch_size
         self.flip = flip
-        self.precision = precision_of(net, precision, self.device)
-        self.resize = resize(net.preprocessing)
-        self._normalize = normalize(net.preprocessing)
+        self.resize = resize(opened.net.preprocessing)
+        self._normalize = normalize(opened.net.preprocessing)
 
     @classmethod
     def from_onnx(
@@ -147,8 +161,9 @@ class Embedder:
         batch_size: int = 64,
         flip: bool = True,
         device: str | torch.device | None = None,
+        engine: Engine = "auto",
     ) -> Embedder:
-        """Make an embedder of anybody's network in an ONNX file, run by ONNX Runtime.
+        """Make an embedder of anybody's network in an ONNX file.
 
         Args:
             path: A file with one input, B×3×H×W, whose first output is B×D descriptors.
@@ -157,22 +172,23 @@ class Embedder:
                 that takes 0 … 255, give 0 and 1/255.
             interpolation: ``bicubic`` (default) or ``bilinear``.
             bgr: The network takes the channels in the order blue, green, red (default: no).
-            batch_size, flip, device: As for :class:`Embedder`.
+            batch_size, flip, device, engine: As for :class:`Embedder`; ``engine`` is ``auto``, ``onnxruntime`` or
+                ``openvino``.
 
         Arguments left out are read from the YAML file beside it, ``model.yaml`` for ``model.onnx``; the size also from
         the ONNX file.
 
         Raises:
             CheckpointError: The file is missing, damaged or no network of images; its preprocessing is not known or
-                does not fit; or ONNX Runtime is not installed.
+                does not fit; or no engine is installed.
         """
         where = usable_device(device)
-        net = load_onnx(Path(path), size, mean, std, interpolation=interpolation, bgr=bgr, device=where)
+        net = load_onnx(Path(path), size, mean, std, interpolation=interpolation, bgr=bgr, device=where, engine=engine)
         return cls(net, batch_size, flip, device=where)
 
     def __repr__(self) -> str:
         flip = "with" if self.flip else "without"
-        return f"Embedder({self.model!r}, {flip} mirrored image, {self.precision}, {self.device})"
+        return f"Embedder({self.model!r}, {flip} mirrored image, {self.engine}, {self.precision}, {self.device})"
 
     @property
     def descriptor_dim(self) -> int:
@@ -193,6 +209,12 @@ class Embedder:
                 "them"
             )
         return DescriptorKind(fingerprint(model), str(model.partition), model.descriptor_dim, self.flip)
+
+    @cached_property
+    def original_kind(self) -> DescriptorKind | None:
+        """Kind of the descriptors of the network that this one was exported from; None if it is no export."""
+        original = self.model.original if isinstance(self.model, ForeignNet) else None
+        return None if original is None else replace(self.kind, fingerprint=original)
 
     def embed(self, images: Iterable[Picture] | Tensor) -> np.ndarray:
         """Describe pictures, in their order.
@@ -232,9 +254,12 @@ class Embedder:
         if images.dtype != torch.uint8:
             raise TypeError(f"images of {images.dtype} were given; expected uint8, as `resize` gives it")
         # Normalised here: of a batch, where the network is, that takes a fraction of what it takes image by image.
-        images = self._normalize(images.to(self.device)).to(memory_format=torch.channels_last)
+        images = self._normalize(images.to(self.device))
+        if self.engine != "torch":
+            with torch.inference_mode():
+                return describe(self._runs, images, self.flip and not self._mirrored).cpu()
         with torch.inference_mode(), autocast(self.device, self.precision):
-            return describe(self.model, images, self.flip).cpu()
+            return describe(self._runs, images.to(memory_format=torch.channels_last), self.flip).cpu()
 
     def embed_boxes(self, frame: Picture, boxes: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
         """Describe the people that a tracker or detector found in one frame.

@@ -17,6 +17,7 @@ from reprism.data.records import Item, Label, ReIDDataset, sorted_labels
 from reprism.data.transforms import Preprocessing
 from reprism.data.video import VideoSettings
 from reprism.embedding import Embedder
+from reprism.engines.session import Engine
 from reprism.evaluation.distances import part_distances
 from reprism.evaluation.items import (
     average_boxes,
@@ -50,6 +51,7 @@ class Evaluation:
         partition: The model's branches and parts.
         size: Height and width of the model's images in pixels.
         precision: Number format of the model, such as ``bf16``.
+        engine: Program that ran it, such as ``torch``.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Evaluation:
     partition: Partition
     size: tuple[int, int]
     precision: str
+    engine: str
 
     def __repr__(self) -> str:
         scores = f"mAP {self.metrics.mAP:.1%}, rank-1 {self.metrics.rank(1):.1%}"
@@ -68,7 +71,8 @@ class Evaluation:
 
     def describe(self) -> str:
         """Return the protocol in words, with what is known of data and model."""
-        return self.protocol.describe(self.dataset, size=self.size, precision=self.precision, metrics=self.metrics)
+        numbers = self.precision if self.engine == "torch" else f"{self.precision} by {self.engine}"
+        return self.protocol.describe(self.dataset, size=self.size, precision=numbers, metrics=self.metrics)
 
     @property
     def lost_queries(self) -> tuple[Item, ...]:
@@ -170,6 +174,7 @@ class Evaluation:
             "lost_queries": [str(item.path) for item in self.lost_queries],
             **self.protocol.as_dict(self.dataset),
             "precision": self.precision,
+            "engine": self.engine,
             "variant": self.dataset.protocol,
             "protocol": self.describe(),
         }
@@ -189,6 +194,7 @@ def evaluate_model(
     batch_size: int = 64,
     precision: Precision = "auto",
     device: str | None = None,
+    engine: Engine = "auto",
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -200,7 +206,7 @@ def evaluate_model(
         dataset: A data set that :func:`reprism.open_dataset` opened, or one of your own.
         protocol: The protocol of ranking and scoring (default: ``Protocol()``).
         preprocessing: Size, mean and deviation of the images that a function or module takes.
-        batch_size, precision, device: Settings of the embedder; an :class:`Embedder` has its own.
+        batch_size, precision, device, engine: Settings of the embedder; an :class:`Embedder` has its own.
         workers: Processes that decode images; 0 decodes in this one.
         progress: Called as ``progress(what, done, total)``.
 
@@ -226,7 +232,7 @@ def evaluate_model(
         embedder = model
     else:
         flip = protocol.flip is not False
-        embedder = Embedder(model, batch_size, flip, precision, device, preprocessing=preprocessing)
+        embedder = Embedder(model, batch_size, flip, precision, device, preprocessing=preprocessing, engine=engine)
     protocol = protocol.settled(dataset, embedder.flip)
     describe = partial(_describe, embedder, protocol.video, workers, progress)
     query: Any
@@ -244,7 +250,9 @@ def evaluate_model(
     net = embedder.model
     size = net.preprocessing.size
     name = str(model) if isinstance(model, str | PathLike) else type(net).__name__
-    return Evaluation(name, dataset, protocol, metrics, rows, gallery, net.partition, size, embedder.precision)
+    return Evaluation(
+        name, dataset, protocol, metrics, rows, gallery, net.partition, size, embedder.precision, embedder.engine
+    )
 
 
 def describe_dataset(

@@ -8,6 +8,10 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Number formats to ask for."""
+
+NumberFormat = Literal["fp32", "bf16", "fp16", "int8"]
+"""Number formats that a network computes in. A network is ``int8`` by its file."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Data types by the names of precisions."""
@@ -40,10 +44,10 @@ def fastest_precision(device: torch.device | str) -> Literal["fp32", "bf16", "fp
     return "fp32"
 
 
-def autocast(device: torch.device | str, precision: Precision) -> AbstractContextManager[object]:
-    """Mixed precision on ``device`` as named; nothing for ``fp32``."""
+def autocast(device: torch.device | str, precision: Precision | NumberFormat) -> AbstractContextManager[object]:
+    """Mixed precision on ``device`` as named; nothing for ``fp32`` and ``int8``."""
     if precision == "auto":
         precision = fastest_precision(device)
-    if precision == "fp32":
+    if precision in ("fp32", "int8"):
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=DTYPES[precision])

@@ -17,7 +17,9 @@ from torch import nn
 
 import reprism
 from reprism.cli import main
-from reprism.engines.onnx import OnnxNetwork, _weight_files, load_onnx
+from reprism.engines.files import _weight_files
+from reprism.engines.onnx import load_onnx
+from reprism.engines.session import EngineNetwork
 from reprism.models.checkpoint import CheckpointError, fingerprint
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -137,11 +139,11 @@ def test_what_is_not_given_is_read_from_the_file_beside_it(tmp_path: Path) -> No
     )
     net = load_onnx(file)
     assert net.preprocessing == reprism.Preprocessing((16, 8), (0, 0, 0), (1, 1, 1), "bilinear")
-    assert isinstance(net.network, OnnxNetwork)
+    assert isinstance(net.network, EngineNetwork)
     assert net.network.bgr
     given = load_onnx(file, size=(32, 16), bgr=False)
     assert given.preprocessing.size == (32, 16)
-    assert isinstance(given.network, OnnxNetwork)
+    assert isinstance(given.network, EngineNetwork)
     assert not given.network.bgr
 
 
@@ -170,14 +172,14 @@ def test_files_that_are_no_network_of_images(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CheckpointError, match=r"no model at .*absent\.onnx"):
         reprism.Embedder.from_onnx(tmp_path / "absent.onnx", **PLAIN)
     (tmp_path / "text.onnx").write_text("not a network")
-    with pytest.raises(CheckpointError, match=r"text\.onnx is no ONNX model that ONNX Runtime can run: "):
+    with pytest.raises(CheckpointError, match=r"text\.onnx is no ONNX model: "):
         reprism.Embedder.from_onnx(tmp_path / "text.onnx", **PLAIN)
-    with pytest.raises(CheckpointError, match=r"takes tensor\(float\) of shape \['batch', 1, 8, 4\]; expected B×3×H×W"):
+    with pytest.raises(CheckpointError, match=r"takes .*1, ?8, ?4.*; expected one input, B×3×H×W"):
         reprism.Embedder.from_onnx(write_means(tmp_path / "gray.onnx", channels=1), **PLAIN)
     with pytest.raises(CheckpointError, match=r"takes images of 8×4 pixels \(height×width\), and its pre.* says 4×8"):
         reprism.Embedder.from_onnx(write_means(tmp_path / "means.onnx"), (4, 8), **PLAIN)
-    with pytest.raises(ValueError, match=r"is a file of fp32 numbers, so precision must be auto or fp32, not bf16"):
-        reprism.Embedder(load_onnx(tmp_path / "means.onnx", **PLAIN), precision="bf16")
+    with pytest.raises(ValueError, match=r"is a network of fp32 numbers, so precision must be auto or fp32, not bf16"):
+        reprism.Embedder(load_onnx(tmp_path / "means.onnx", **PLAIN, engine="onnxruntime"), precision="bf16")
     graph = onnx.load(tmp_path / "means.onnx")
     graph.graph.output[0].CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 4]))
     onnx.save(graph, tmp_path / "map.onnx")
@@ -194,7 +196,7 @@ def test_files_that_are_no_network_of_images(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(CheckpointError, match=r"needs the package onnxruntime: pip install 'reprism\[onnx\]'"):
-        reprism.Embedder.from_onnx(tmp_path / "means.onnx", **PLAIN)
+        reprism.Embedder.from_onnx(tmp_path / "means.onnx", **PLAIN, engine="onnxruntime")
 
 
 def put_outside(tensor: TensorProto, location: str) -> None:
@@ -212,7 +214,7 @@ def test_weights_outside_the_models_folder_are_not_read(tmp_path: Path) -> None:
     hostile = onnx.load(file)
     put_outside(hostile.graph.initializer[1], "../secret")
     file.write_bytes(hostile.SerializeToString())
-    with pytest.raises(CheckpointError, match="is no ONNX model that ONNX Runtime can run"):
+    with pytest.raises(CheckpointError, match=r"has weights outside its folder, in .*secret"):
         reprism.Embedder.from_onnx(file, **PLAIN)
 
 

@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
+from torch import nn
 
 import reprism
 from reprism.embedding import DescriptorKind
@@ -23,6 +25,7 @@ from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.filters import Filter
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import Gallery, GalleryError
+from reprism.models.foreign import ForeignNet
 from reprism.service.api import create_app
 from reprism.service.operations import UnavailableError
 
@@ -45,6 +48,31 @@ def fill(client, pictures, count=12):
 
 def described(embedder, content):
     return embedder.embed([Image.open(io.BytesIO(content))])
+
+
+class _Described(nn.Module):
+    """A network as an engine runs it: images in, descriptors out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images).descriptor
+
+
+def test_an_export_of_the_gallerys_model_searches_and_adds_nothing(serve, gallery, embedder, pictures):
+    fill(serve(), pictures)
+    net = embedder.model
+    export = ForeignNet(
+        _Described(net), net.preprocessing, net.partition, net.backbone, original=embedder.kind.fingerprint
+    )
+    with TestClient(create_app(gallery, reprism.Embedder(export)), base_url="http://127.0.0.1:8000") as client:
+        (first, *_) = client.post("/search", files={"image": pictures[5]}).json()["matches"]
+        assert first["distance"] < 1e-3
+        answer = put(client, pictures[20])
+        assert (answer.status_code, len(gallery)) == (409, 12)
+        assert "only the original may add" in answer.json()["detail"]
 
 
 # ---- searching and looking up ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
 from reprism.cli.output import figures_table, progress_bars
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _of_dataset(arguments: Arguments) -> "Calibration":
     assert arguments.checkpoint is not None and arguments.data is not None  # noqa: PT018, S101 - checked by run
     with progress_bars() as progress:
         dataset = open_named(arguments.data, progress)
-        embedder = load_embedder(arguments.checkpoint, arguments.embedding)
+        embedder = arguments.embedding.embedder_of(arguments.checkpoint)
         options = arguments.embedding
         query, gallery = describe_dataset(embedder, dataset, options.video, workers=options.workers, progress=progress)
         video = options.video if dataset.is_video else None
@@ -94,7 +94,7 @@ def _of_dataset(arguments: Arguments) -> "Calibration":
             gallery,
             dataset.query,
             dataset.gallery,
-            fitted_on=FittedOn.of_dataset(embedder.kind.fingerprint, embedder.flip, video),
+            fitted_on=FittedOn.of_dataset(embedder.kind.fingerprint, embedder.flip, video, embedder.engine),
             fmrs=arguments.fmr,
             seed=arguments.seed,
             about={

@@ -8,7 +8,7 @@ import tyro
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
 from reprism.cli.output import progress_bars, titled
 
 
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
     with progress_bars() as progress:
         dataset = open_named(arguments.data, progress)
         for path in (arguments.one, arguments.other):
-            embedder = load_embedder(path, arguments.embedding)
+            embedder = arguments.embedding.embedder_of(path)
             protocol = Protocol(video=arguments.embedding.video)
             result = evaluate_model(
                 embedder, dataset, protocol, workers=arguments.embedding.workers, progress=titled(progress, str(path))

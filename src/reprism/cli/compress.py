@@ -83,13 +83,7 @@ def _judged(gallery: "Gallery", arguments: Arguments) -> "Projection":
 
     # No processes that decode: LanceDB's threads do not survive a fork.
     options = replace(arguments.embedding, workers=0)
-    _, embedder = open_gallery(
-        arguments.gallery,
-        arguments.model,
-        batch_size=options.batch_size,
-        precision=options.precision,
-        device=options.device,
-    )
+    _, embedder = open_gallery(arguments.gallery, arguments.model, options.network, batch_size=options.batch_size)
     with progress_bars() as progress:
         dataset = open_named(arguments.data or "", progress)
         if dataset.is_video:

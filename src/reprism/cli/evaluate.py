@@ -13,7 +13,7 @@ from rich.table import Table
 
 from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
-from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings, load_embedder
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
 from reprism.cli.output import figures_table, metrics_table, progress_bars, titled, unused
 from reprism.data import LOADERS, ReIDDataset
 from reprism.data.joint import named_data
@@ -117,7 +117,7 @@ def run(argv: Sequence[str]) -> int:
             require_multi_query(dataset)
         if arguments.ranked_lists is not None:
             _require_ranked_lists(protocol, dataset)
-    embedder = load_embedder(arguments.checkpoint, arguments.embedding)
+    embedder = arguments.embedding.embedder_of(arguments.checkpoint)
     results = []
     for dataset in datasets:
         with progress_bars() as progress:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reprism.cli.embedding import EmbeddingSettings, load_embedder
+from reprism.cli.embedding import NetworkSettings, load_embedder
 
 if TYPE_CHECKING:
     from reprism.embedding import Embedder
@@ -20,9 +20,9 @@ _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def open_gallery(
-    uri: str, model: Path | None, *, batch_size: int, precision: str, device: str | None
+    uri: str, model: Path | None, network: NetworkSettings, *, batch_size: int, pictures: int | None = None
 ) -> "tuple[Gallery, Embedder]":
-    """Open a gallery and make its embedder, of the given model or of the one recorded in the gallery.
+    """Open a gallery to search it, and make its embedder, of the given model or of the one recorded in the gallery.
 
     Raises:
         GalleryError: There is no such gallery, or it was made with another model.
@@ -37,9 +37,8 @@ def open_gallery(
         if model is None or not model.exists():
             gone = "" if model is None else f" (it was {model}, which is there no more)"
             raise ValueError(f"expected --model, the file of the model that {uri} was made with{gone}")
-    settings = EmbeddingSettings(gallery.flip, batch_size, precision=precision, device=device)  # type: ignore[arg-type]
-    embedder = load_embedder(model, settings)
-    gallery.check(embedder)
+    embedder = load_embedder(model, network, batch_size=batch_size, flip=gallery.flip, pictures=pictures)
+    gallery.check(embedder, searching=True)
     return gallery, embedder
 
 

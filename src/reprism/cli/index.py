@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from reprism.cli.arguments import parse
-from reprism.cli.embedding import Device, EmbeddingSettings, Precision, load_embedder
+from reprism.cli.embedding import NetworkOptions, NetworkSettings, load_embedder
 from reprism.cli.output import progress_bars
 
 
@@ -48,8 +48,7 @@ class Arguments:
     """Images per batch."""
     threads: int = 2
     """Threads that decode images while the network computes."""
-    precision: Precision = "auto"
-    device: Device = None
+    network: NetworkOptions = field(default_factory=NetworkSettings)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -69,8 +68,7 @@ def run(argv: Sequence[str]) -> int:
     items = find_items(arguments.inputs, naming=arguments.naming, tracks=arguments.tracks, source=arguments.source)
     exists = Gallery.exists(arguments.gallery)
     flip = Gallery.open(arguments.gallery).flip if exists else arguments.flip
-    settings = EmbeddingSettings(flip, arguments.batch_size, precision=arguments.precision, device=arguments.device)
-    embedder = load_embedder(arguments.model, settings)
+    embedder = load_embedder(arguments.model, arguments.network, batch_size=arguments.batch_size, flip=flip)
     if exists:
         gallery = Gallery.open(arguments.gallery, embedder)
     else:

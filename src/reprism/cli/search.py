@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from reprism.cli.arguments import parse
-from reprism.cli.embedding import Device, Precision
+from reprism.cli.embedding import NetworkOptions, NetworkSettings
 from reprism.cli.galleries import open_audit, open_gallery, parse_moment, system_user
 from reprism.cli.output import figures_table
 from reprism.cli.pictures import find_pictures
@@ -67,8 +67,7 @@ class Arguments:
     """Audit log, which notes who searched and which rows matched (default: GALLERY.audit.jsonl, beside the gallery)."""
     batch_size: int = 64
     """Pictures per batch."""
-    precision: Precision = "auto"
-    device: Device = None
+    network: NetworkOptions = field(default_factory=NetworkSettings)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -101,9 +100,9 @@ def run(argv: Sequence[str]) -> int:
     gallery, embedder = open_gallery(
         arguments.gallery,
         arguments.model,
+        arguments.network,
         batch_size=arguments.batch_size,
-        precision=arguments.precision,
-        device=arguments.device,
+        pictures=len(pictures),
     )
     _check_filters(gallery, arguments)
     if calibration is not None:

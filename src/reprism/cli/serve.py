@@ -3,12 +3,12 @@
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reprism.cli.arguments import parse
-from reprism.cli.embedding import Device, Precision
+from reprism.cli.embedding import NetworkOptions, NetworkSettings
 from reprism.cli.galleries import open_audit, open_gallery, parse_duration
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class Arguments:
     """Maximum pixels of a picture; larger ones are not decoded."""
     batch_size: int = 16
     """Maximum pictures that the network takes at once."""
-    precision: Precision = "auto"
-    device: Device = None
+    network: NetworkOptions = field(default_factory=NetworkSettings)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -103,11 +102,7 @@ def run(argv: Sequence[str]) -> int:
     )
     calibration = None if arguments.calibration is None else Calibration.read(arguments.calibration)
     gallery, embedder = open_gallery(
-        arguments.gallery,
-        arguments.model,
-        batch_size=arguments.batch_size,
-        precision=arguments.precision,
-        device=arguments.device,
+        arguments.gallery, arguments.model, arguments.network, batch_size=arguments.batch_size
     )
     if arguments.connections < 1:
         raise ValueError(f"--connections is {arguments.connections}; it must be more than 0")

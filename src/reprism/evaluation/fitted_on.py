@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from reprism.data.video import VideoSettings
@@ -46,7 +46,7 @@ class FittedOn:
         rows: Kind of the gallery rows.
         segments: Settings of tracklets' descriptors, where ``queries`` and ``rows`` are ``segments``.
         projection: Digest of the projection of a compressed gallery.
-        engine: Program that ran the model.
+        engine: Program that ran the model; noted only, for distances by another are the same.
     """
 
     fingerprint: str
@@ -55,15 +55,17 @@ class FittedOn:
     rows: Rows = "images"
     segments: Segments | None = None
     projection: str | None = None
-    engine: str = "torch"
+    engine: str = field(default="torch", compare=False)
 
     @classmethod
-    def of_dataset(cls, fingerprint: str, flip: bool, video: VideoSettings | None = None) -> FittedOn:
+    def of_dataset(
+        cls, fingerprint: str, flip: bool, video: VideoSettings | None = None, engine: str = "torch"
+    ) -> FittedOn:
         """Describe the descriptors of a data set: of its images, or with ``video`` of its tracklets."""
         if video is None:
-            return cls(fingerprint, flip)
+            return cls(fingerprint, flip, engine=engine)
         segments = Segments(video.frames, video.sampling, video.segments, video.pooling)
-        return cls(fingerprint, flip, "segments", "segments", segments)
+        return cls(fingerprint, flip, "segments", "segments", segments, engine=engine)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FittedOn:
@@ -82,9 +84,9 @@ class FittedOn:
     def differences(self, other: FittedOn) -> list[str]:
         """Say in words where the two differ: ``flip: expected True, got False``, this one's value being expected."""
         return [
-            f"{field.name}: expected {_in_words(ours)}, got {_in_words(theirs)}"
-            for field in fields(self)
-            if (ours := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+            f"{one.name}: expected {_in_words(ours)}, got {_in_words(theirs)}"
+            for one in fields(self)
+            if one.compare and (ours := getattr(self, one.name)) != (theirs := getattr(other, one.name))
         ]
 
 

@@ -105,7 +105,13 @@ class Gallery:
         return Store.exists(uri)
 
     @classmethod
-    def open(cls, uri: str | PathLike[str], embedder: Embedder | DescriptorKind | None = None) -> Gallery:
+    def open(
+        cls,
+        uri: str | PathLike[str],
+        embedder: Embedder | DescriptorKind | None = None,
+        *,
+        searching: bool = False,
+    ) -> Gallery:
         """Open a gallery.
 
         If the machine stopped while it was written, the last version that is whole on the disk is opened, with a
@@ -114,6 +120,7 @@ class Gallery:
         Args:
             uri: Folder, or address in object storage.
             embedder: Embedder of the descriptors to add or search for (default: only widths are checked).
+            searching: They are searched for only, as :meth:`check` takes it.
 
         Raises:
             GalleryError: There is none, it has a newer format, none of its versions can be read, or its descriptors
@@ -121,16 +128,29 @@ class Gallery:
         """
         gallery = cls(Store.open(uri))
         if embedder is not None:
-            gallery.check(embedder)
+            gallery.check(embedder, searching=searching)
         return gallery
 
-    def check(self, embedder: Embedder | DescriptorKind) -> None:
+    def check(self, embedder: Embedder | DescriptorKind, *, searching: bool = False) -> None:
         """Refuse an embedder whose descriptors do not compare with those in the gallery.
+
+        Args:
+            embedder: Embedder of the descriptors, or its ``kind``.
+            searching: They are searched for only. An export of the gallery's model may do that: it was proved to
+                describe as the model does, within its precision. It may not add.
 
         Raises:
             GalleryError: They are of another model or of other settings; both are named.
         """
         held, given = self.kind, embedder.kind if isinstance(embedder, Embedder) else embedder
+        original = embedder.original_kind if isinstance(embedder, Embedder) else None
+        if original == held:
+            if searching:
+                return
+            raise GalleryError(
+                f"the gallery {self.uri} holds descriptors of the network that the given one was exported from: an "
+                "export may search it, and only the original may add to it"
+            )
         if held.fingerprint != given.fingerprint:
             raise GalleryError(
                 f"the gallery {self.uri} holds descriptors of another model: its fingerprint is "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reprism.data.transforms import Preprocessing
 from reprism.models.network import PartOutput
 from reprism.notation import Partition
-from reprism.precision import Precision
+from reprism.precision import NumberFormat
 
 
 class ForeignNet(nn.Module):
@@ -24,6 +24,8 @@ class ForeignNet(nn.Module):
         preprocessing: Size, mean and deviation of its images.
         partition: Parts of its descriptor, equally wide, side by side (default: one part).
         backbone: Name of the network (default: its class or function).
+        original: Fingerprint of the network that this one was exported from, if it was.
+        mirrored: The network itself adds the mirrored image's descriptor.
 
     Attributes:
         descriptor_dim: D, found by describing one black image.
@@ -39,6 +41,9 @@ class ForeignNet(nn.Module):
         preprocessing: Preprocessing,
         partition: Partition | None = None,
         backbone: str | None = None,
+        *,
+        original: str | None = None,
+        mirrored: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -46,6 +51,7 @@ class ForeignNet(nn.Module):
         self.partition = partition or Partition.parse("p1")
         kind = type(network) if isinstance(network, nn.Module) else network
         self.backbone = backbone or getattr(kind, "__qualname__", type(network).__qualname__)
+        self.original, self.mirrored = original, mirrored
         self.num_classes = 0
         tensors = [*self.parameters(), *self.buffers()]
         black = torch.zeros(1, 3, *preprocessing.size, device=tensors[0].device if tensors else None)
@@ -69,7 +75,12 @@ class ForeignNet(nn.Module):
         return getattr(self.network, "device", None)
 
     @property
-    def precision(self) -> Precision | None:
+    def engine(self) -> str:
+        """Name of the program that runs the network."""
+        return getattr(self.network, "engine", "torch")
+
+    @property
+    def precision(self) -> NumberFormat | None:
         """Number format of a network that has one of its own."""
         return getattr(self.network, "precision", None)
 

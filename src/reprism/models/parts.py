@@ -91,7 +91,7 @@ def pool_parts(feature_map: Tensor, parts: Iterable[Part], pool: nn.Module | Non
             pooled[part.name] = stripes[part.count][:, :, part.index]
         elif part.kind == "channel":
             if part.count not in groups:
-                groups[part.count] = whole.split(group_sizes(whole.shape[1], part.count), dim=1)
+                groups[part.count] = whole.split(group_sizes(int(whole.shape[1]), part.count), dim=1)
             pooled[part.name] = groups[part.count][part.index]
         else:
             pooled[part.name] = whole

@@ -50,7 +50,8 @@ def create_app(
 
     Args:
         gallery: Gallery to search, add to and erase from.
-        embedder: Embedder with the gallery's model and settings.
+        embedder: Embedder with the gallery's model and settings, or with an export of the model: that searches, and
+            additions are refused with 409.
         settings: Limits, and how long rows are kept.
         calibration: Gives matches their probability. If the gallery changes so that it no longer fits (compressed by
             another process, or tracklets among its images), searches are answered with 409.
@@ -61,7 +62,7 @@ def create_app(
         GalleryError: The embedder is of another model or of other settings than the gallery.
         CalibrationError: The calibration was fitted on other distances than the gallery's.
     """
-    gallery.check(embedder)
+    gallery.check(embedder, searching=True)
     if calibration is not None:
         gallery.check_calibration(calibration)
     settings, access = settings or ServiceSettings(), access or Access()

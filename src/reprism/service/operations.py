@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from fastapi import HTTPException
 from torch import Tensor
 
 from reprism.embedding import Embedder
@@ -165,10 +166,13 @@ class Operations:
             Its row's id, and whether it is new.
 
         Raises:
-            HTTPException: The picture is none, too large or cannot be decoded.
+            HTTPException: The picture is none, too large or cannot be decoded; or the service's network is an export of
+                the gallery's, which only searches.
             AuditError: The addition could not be noted; nothing came in.
             UnavailableError: As of :meth:`read`.
         """
+        if self._embedder.original_kind == self.gallery.kind:
+            raise HTTPException(409, "this service runs an export of the gallery's model: only the original may add")
         key = f"upload:{upload.digest}"
         if await self.read(lambda: self.gallery.has([key])):
             return row_id(key), False
@@ -231,7 +235,7 @@ class Operations:
             UnavailableError: It was.
         """
         try:
-            self.gallery.check(self._embedder)  # another in its place may be of another model
+            self.gallery.check(self._embedder, searching=True)  # another in its place may be of another model
             yield
         except GalleryBusyError as error:
             raise UnavailableError(
