@@ -47,10 +47,12 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.fixture(autouse=True)
-def pytorch_runs_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")  # before a module's other fixtures
+def pytorch_runs_networks() -> Iterator[None]:
     """Have ``auto`` choose PyTorch: tests of other things are not to wait for conversions. tests/engines lifts this."""
-    monkeypatch.setattr("reprism.engines.opening.converts_to_openvino", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reprism.engines.opening.converts_to_openvino", lambda: False)
+        yield
 
 
 # Not for the whole session: while playwright lives, its event loop runs in this thread, where no test could start one.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather as _gather
 
 from reprism.models.network import PartOutput
 from reprism.notation import Kind, Partition
@@ -158,6 +160,37 @@ class WeightedSum(nn.Module):
         values = {name: loss(output, labels) for name, loss in self.terms.items()}
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"total": total, **{name: value.detach() for name, value in values.items()}}
+
+
+class AcrossProcesses(nn.Module):
+    """Compute a loss on the batches of all processes together: triplets are mined over the whole step.
+
+    Each process computes the same loss, and gradients flow back to the process whose images they are of. Averaged, as
+    distributed data parallelism averages them, they are the gradients of one process with all the images in a batch.
+    In a single process it is the loss itself.
+
+    Args:
+        loss: A loss as this module describes one. All processes have batches of one size.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, output: PartOutput, labels: Tensor) -> Any:
+        """Return the loss of the joined batches, in the order of the processes."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return self.loss(output, labels)
+        joined = {name: _joined(getattr(output, name)) for name in ("features", "logits", "compared")}
+        return self.loss(PartOutput(output.parts, **joined), torch.cat(_gather(labels)))
+
+
+def _joined(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gather all parts' rows at once: B×D each here, (W·B)×D each of the W processes."""
+    if not rows:
+        return {}
+    whole = torch.cat(_gather(torch.cat(list(rows.values()), dim=1)))
+    return dict(zip(rows, whole.split([some.shape[1] for some in rows.values()], dim=1), strict=True))
 
 
 class LossTerms(NamedTuple):

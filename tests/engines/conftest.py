@@ -3,6 +3,6 @@
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def pytorch_runs_networks() -> None:
     """Leave ``auto`` as it is shipped, in place of the fixture for all other tests."""

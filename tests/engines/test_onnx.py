@@ -279,6 +279,31 @@ def test_commands_take_an_onnx_file(people: Path, tmp_path: Path, capsys: pytest
     assert "Their distances mean nothing: take the gallery's model" in capsys.readouterr().err
 
 
+def test_preprocessing_may_lie_elsewhere(people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_means(tmp_path / "means.onnx", size=(16, 8))
+    (tmp_path / "settings").mkdir()
+    elsewhere = tmp_path / "settings" / "theirs.yaml"
+    elsewhere.write_text("mean: [0.485, 0.456, 0.406]\nstd: [0.229, 0.224, 0.225]\n")
+    command = ["evaluate", str(file), "--data", f"market1501:{people}", "--workers", "0", "--out"]
+    scores = []
+    for number, given in enumerate((str(elsewhere), "imagenet")):
+        out = tmp_path / f"{number}.json"
+        assert main([*command, str(out), "--preprocess", given]) == 0
+        scores.append(json.loads(out.read_text())["mAP"])
+    # ImageNet's are the default of Preprocessing, which this does not rely on.
+    embedder = reprism.Embedder.from_onnx(file, (16, 8), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    metrics = reprism.evaluate_model(embedder, reprism.open_dataset("market1501", people)).metrics
+    assert scores == [pytest.approx(metrics.mAP)] * 2
+
+    capsys.readouterr()
+    out = str(tmp_path / "none.json")
+    assert main([*command, out, "--preprocess", str(tmp_path / "absent.yaml")]) == 1
+    assert "absent.yaml: expected a YAML file, or imagenet" in capsys.readouterr().err
+    model = reprism.save(reprism.build_model("p1", "test_resnet", part_dim=4, size=(16, 8)), tmp_path / "m.safetensors")
+    assert main(["evaluate", str(model), *command[2:], out, "--preprocess", "imagenet"]) == 1
+    assert "--preprocess is for ONNX files" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the development data and weights are not on this machine")
 def test_a_published_network_scores_as_it_was_measured_elsewhere() -> None:

@@ -21,6 +21,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from timm.layers import convert_sync_batchnorm
 
 from reprism.data.check import require_evaluable
 from reprism.data.records import ReIDDataset
@@ -125,6 +126,9 @@ def run_trainer(
         about: Further entries of ``metrics.json``.
         trainer, stop, made, dataset, folder, settings, validation, resume: As in :func:`fit`.
     """
+    if settings.trainer.sync_batchnorm and trainer.world_size > 1:
+        # timm's: torch's own would drop the activations that timm's layers have inside.
+        convert_sync_batchnorm(made.model)
     speed_up_depthwise(made.model)
     made.model.to(memory_format=torch.channels_last)
     module = ReIDModule(made, settings, dataset)
@@ -220,10 +224,12 @@ def make_trainer(
             f"{gpus or 'no'} GPU{'s' * (gpus > 1)} here (python -m torch.utils.collect_env says why): give "
             + (f"--trainer.devices {gpus}" if gpus else "--trainer.accelerator cpu")
         )
+    processes = options.devices * options.num_nodes
+    if options.sync_batchnorm and processes > 1 and accelerator != "gpu":
+        raise RecipeError("trainer.sync_batchnorm needs GPUs: PyTorch joins batch statistics on those alone")
     precision = options.precision
     if precision == "auto":
         precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))
-    processes = options.devices * options.num_nodes
     asked = options.loggers if loggers is None else loggers
     named = [_logger(each, folder) for each in asked if each != "csv"]  # which is always written
     try:

@@ -18,7 +18,7 @@ from reprism.data.records import ReIDDataset
 from reprism.data.sampling import IdentityBatchSampler
 from reprism.data.transforms import train_transform
 from reprism.imports import import_object, is_import_path
-from reprism.losses import TotalLoss
+from reprism.losses import AcrossProcesses, TotalLoss
 from reprism.models.network import PartNet, build_model
 from reprism.models.starting import is_model_file, start_from
 from reprism.training.recipes import Recipe, RecipeError
@@ -112,13 +112,14 @@ def build_ingredients(
             world_size=world_size,
         )
 
+    total: nn.Module = (
+        TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
+        if loss.use is None
+        else import_object(loss.use, "loss.use")(model)
+    )
     return Ingredients(
         model=model,
-        loss=(
-            TotalLoss(loss.ce_weight, loss.margin, loss.triplet_weight, loss.label_smoothing)
-            if loss.use is None
-            else import_object(loss.use, "loss.use")(model)
-        ),
+        loss=AcrossProcesses(total) if loss.gather else total,
         train_set=train_set,
         sampler=sampler,
         optimizer=partial(

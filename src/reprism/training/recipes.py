@@ -164,6 +164,8 @@ class LossSettings(_Settings):
     """Margin of the triplet loss."""
     label_smoothing: Fraction = 0.0
     """Label smoothing of the cross-entropy."""
+    gather: Annotated[bool, CameLater] = False
+    """Compute the loss on the batches of all devices together, so that triplets are mined over the whole step."""
 
 
 class OptimizerSettings(_Settings):
@@ -201,6 +203,8 @@ class TrainerSettings(_Settings):
     """Devices per machine. More than one train by distributed data parallelism."""
     num_nodes: Positive = 1
     """Number of machines."""
+    sync_batchnorm: Annotated[bool, CameLater] = False
+    """Batch statistics over the batches of all devices together; on GPUs."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the feature maps (heads and losses stay float32); auto takes the fastest the hardware has."""
     accumulate: Positive = 1
