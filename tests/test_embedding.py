@@ -232,4 +232,4 @@ def test_an_embedder_and_its_network_print_in_a_line() -> None:
     name = "PartNet('p1(s2)' on mobilenetv3_small_050, 64×32 images, 24 columns, 751 classes)"
     assert repr(model) == name
     embedder = reprism.Embedder(model, flip=False, precision="fp32", device="cpu")
-    assert repr(embedder) == f"Embedder({name}, without mirrored image, fp32, cpu)"
+    assert repr(embedder) == f"Embedder({name}, without mirrored image, torch, fp32, cpu)"

@@ -63,7 +63,7 @@ class Evaluation:
     partition: Partition
     size: tuple[int, int]
     precision: str
-    engine: str
+    engine: str = "torch"
 
     def __repr__(self) -> str:
         scores = f"mAP {self.metrics.mAP:.1%}, rank-1 {self.metrics.rank(1):.1%}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -244,3 +247,32 @@ def test_commands_print_and_record_the_engine(
     assert main(["search", *query[:1], "--gallery", gallery, "--model", twin, "--json"]) == 0
     assert main(["index", str(people / "query"), "--model", twin, "--gallery", gallery]) == 1
     assert "an export may search it, and only the original may add to it" in capsys.readouterr().err
+
+
+# Converts, quantizes and describes; tells of every process that is started meanwhile.
+QUIET = """
+import os, subprocess, sys
+import torch
+started = []
+fork, popen = os.fork, subprocess.Popen.__init__
+os.fork = lambda: started.append("fork") or fork()
+subprocess.Popen.__init__ = lambda self, *a, **k: started.append(str(a)) or popen(self, *a, **k)
+import reprism
+from reprism.engines.convert import to_openvino
+from reprism.engines.quantize import quantize
+model = reprism.build_model("p1", "test_resnet", part_dim=8, size=(32, 16)).eval()
+assert reprism.Embedder(model, device="cpu").engine == "openvino"
+scores = {"mAP": 1.0}
+quantize(to_openvino(model), torch.randn(4, 3, 32, 16), lambda net: scores, scores, scores)
+print(started, sys.modules["openvino_telemetry"])
+"""
+
+
+@pytest.mark.slow
+def test_nobody_is_told_of_it(tmp_path: Path) -> None:
+    """OpenVINO and NNCF would report their use to their makers, and keep a number for this machine."""
+    home = {**os.environ, "HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, env=home)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[] None"
+    assert not (tmp_path / "intel").exists()

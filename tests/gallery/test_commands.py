@@ -96,7 +96,7 @@ def test_a_picture_that_is_in_the_gallery_agrees_in_every_part_and_strangers_do_
     assert shown.out.count("agree: ") == 20
     lines = shown.out.splitlines()
     assert sum("agree: 3 of 3" in line and Path(picture).name in line for line in lines) == 1
-    assert shown.err == ""
+    assert re.fullmatch(r"\S+: fp32 by torch on cpu\n", shown.err)
     text = page.read_text()
     first = re.search(r'<svg role="img" aria-label="([^"]*)"', text)[1].split("; ")
     assert first == [f"{name}: agrees, nearer than 100 of 100 strangers" for name in itself["parts"]]

@@ -107,7 +107,7 @@ def test_it_says_where_it_is_and_how_to_stop_it(place, model_file, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
         assert process.stdout.read() == "Stopped.\n"
-    assert (tmp_path / "log").read_text() == ""
+    assert re.fullmatch(rf"{model_file}: \w+ by \w+ on \w+\n", (tmp_path / "log").read_text())
 
 
 @pytest.mark.parametrize(

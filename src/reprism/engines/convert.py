@@ -76,17 +76,20 @@ def to_openvino(model: PartNet, *, mirrored: bool = False) -> openvino.Model:
         ConversionError: OpenVINO is not installed, or cannot convert the network.
     """
     try:
-        import openvino
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     except ImportError as error:
         raise ConversionError("OpenVINO is not installed: pip install 'reprism[openvino]'") from error
     images = torch.zeros(2, 3, *model.preprocessing.size)
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # Traced here: OpenVINO would trace three times, to compare. That Python's numbers become constants is
-            # meant: all but the batch size are.
+            # That Python's numbers become constants is meant: all but the batch size are.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(_Descriptors(model, mirrored).eval(), images, check_trace=False)
-            converted = openvino.convert_model(traced, example_input=images)
+            # Not by openvino.convert_model, which traces three times to compare, and reports its use.
+            decoder = TorchScriptPythonDecoder(traced, shared_memory=False)
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            converted = frontend.convert(frontend.load(decoder))
         converted.reshape([-1, *images.shape[1:]])
         converted.inputs[0].set_names({"images"})
         converted.outputs[0].set_names({"descriptors"})  # NNCF finds outputs by their names

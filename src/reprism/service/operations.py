@@ -171,7 +171,8 @@ class Operations:
             AuditError: The addition could not be noted; nothing came in.
             UnavailableError: As of :meth:`read`.
         """
-        if self._embedder.original_kind == self.gallery.kind:
+        original = self._embedder.original_kind
+        if original is not None and await self.read(lambda: self.gallery.kind) == original:
             raise HTTPException(409, "this service runs an export of the gallery's model: only the original may add")
         key = f"upload:{upload.digest}"
         if await self.read(lambda: self.gallery.has([key])):
