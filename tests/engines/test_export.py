@@ -130,10 +130,10 @@ def test_a_failed_proof_leaves_nothing(
         return {"mAP": 0.5 if net is model else 0.49, "rank1": 0.9}
 
     with pytest.raises(ExportError, match=r"has mAP 49\.00%, its original 50\.00%: more than 0\.1 points less"):
-        export_model(model, tmp_path / "net", crops, score=worse)
+        export_model(model, tmp_path / "net", crops, engine="openvino", score=worse)
     monkeypatch.setattr(export, "LARGEST_SWAP", {"fp32": -1})
     with pytest.raises(ExportError, match=r"apart changed places \(at most -1 is allowed\)"):
-        export_model(model, tmp_path / "net", crops)
+        export_model(model, tmp_path / "net", crops, engine="openvino")
     monkeypatch.undo()
     run = EngineNetwork._run
 
@@ -144,10 +144,10 @@ def test_a_failed_proof_leaves_nothing(
 
     monkeypatch.setattr(EngineNetwork, "_run", lambda self, pixels: run(self, pixels) + 0.5)
     with pytest.raises(ExportError, match=r"does not describe as its original does: the least cosine of 40 crops is "):
-        export_model(model, tmp_path / "net", crops)
+        export_model(model, tmp_path / "net", crops, engine="openvino")
     monkeypatch.setattr(EngineNetwork, "_run", wrong_for_two)
     with pytest.raises(ExportError, match=r"describes a crop differently in batches of \(1, 2, 17\)"):
-        export_model(model, tmp_path / "net", crops)
+        export_model(model, tmp_path / "net", crops, engine="openvino")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,11 +256,13 @@ def likeness(model: PartNet, crops: Tensor) -> Score:
 
 
 @pytest.mark.slow
-def test_integers_lose_no_more_than_allowed(
-    model: PartNet, crops: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_integers_lose_no_more_than_allowed(crops: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = reprism.build_model("p1+p2", "test_resnet", part_dim=8, size=SIZE)  # few layers
+    model.train()(torch.randn(8, 3, *SIZE))
+    model.eval()
     quantized: dict[str, Any] = {"engine": "openvino", "precision": "int8", "calibration": crops}
-    # As lossy as 8 bits are for a network of random weights, then with half of that loss allowed.
+    # As lossy as 8 bits are for a network of random weights, then with less of that loss allowed.
     export_model(model, tmp_path / "lossy", crops, **quantized, score=lambda net: {"mAP": 0.5, "rank1": 0.5})
     lossy = json.loads((tmp_path / "lossy" / "export.json").read_text())
     net = load_exported(tmp_path / "lossy")
@@ -271,11 +273,11 @@ def test_integers_lose_no_more_than_allowed(
     assert 0.9 < lossy["parity"]["least_cosine"] < 0.9999
     assert lossy["parity"]["batches_cosine"] > 0.9999
 
-    monkeypatch.setattr(export, "LARGEST_LOSS", {"int8": {"mAP": loss / 2, "rank1": loss / 2}})
+    monkeypatch.setattr(export, "LARGEST_LOSS", {"int8": {"mAP": 0.9 * loss, "rank1": 0.9 * loss}})
     export_model(model, tmp_path / "closer", crops, **quantized, score=score)
     closer = json.loads((tmp_path / "closer" / "export.json").read_text())
     assert score(load_exported(tmp_path / "closer"))["mAP"] == pytest.approx(closer["exported"]["mAP"])
-    assert closer["exported"]["mAP"] >= 1 - loss / 2
+    assert closer["exported"]["mAP"] >= 1 - 0.9 * loss
     assert lossy["layers"] == closer["layers"] > len(closer["wide_layers"]) > len(lossy["wide_layers"])
 
     def hopeless(net: PartNet | ForeignNet) -> dict[str, float]:

@@ -39,10 +39,10 @@ class Arguments:
     out: Path
     """Folder to write, with the network and export.json."""
     engine: Literal["onnx", "openvino"] = "onnx"
-    """Format of the network: onnx runs anywhere, openvino fastest on processors by Intel and AMD."""
+    """Format of the network: onnx for ONNX Runtime and others, openvino for CPUs."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Number format of the weights. fp16 halves the folder. int8 (openvino) multiplies integers, several times faster;
-    it needs --calibrate-on and --data, and keeps layers in floating point until mAP loses at most 0.3 points and
+    """Number format of the weights. fp16 halves the folder. int8 (openvino) multiplies integers, which is faster; it
+    needs --calibrate-on and --data, and keeps layers in floating point until mAP loses at most 0.3 points and
     rank-1 0.5."""
     crops: list[Path] = field(default_factory=list)
     """Crops of people to prove it on, or folders of such, at least 17 (default: images of --data)."""
