@@ -33,7 +33,7 @@ Engine = Annotated[
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What runs a network."""
+    """Engine, number format, device and preprocessing of a network."""
 
     engine: Engine = "auto"
     precision: Precision = "auto"
