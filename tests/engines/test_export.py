@@ -239,46 +239,30 @@ def test_the_mirrored_image_may_be_inside(model: PartNet, crops: Tensor, tmp_pat
             reprism.Embedder(tmp_path / engine, flip=False)
 
 
-def likeness(model: PartNet, crops: Tensor) -> Score:
-    """Score a network by the mean cosine of its descriptors with those of ``model``."""
-
-    def rows(net: PartNet | ForeignNet) -> Tensor:
-        with torch.inference_mode():
-            return torch.nn.functional.normalize(net(normalize(model.preprocessing)(crops)).descriptor.double())
-
-    first = rows(model)
-
-    def score(net: PartNet | ForeignNet) -> dict[str, float]:
-        mean = float((rows(net) * first).sum(1).mean())
-        return {"mAP": mean, "rank1": mean}
-
-    return score
-
-
 @pytest.mark.slow
-def test_integers_lose_no_more_than_allowed(crops: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_lose_no_more_than_allowed(crops: Tensor, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = reprism.build_model("p1+p2", "test_resnet", part_dim=8, size=SIZE)  # few layers
     model.train()(torch.randn(8, 3, *SIZE))
     model.eval()
     quantized: dict[str, Any] = {"engine": "openvino", "precision": "int8", "calibration": crops}
-    # As lossy as 8 bits are for a network of random weights, then with less of that loss allowed.
-    export_model(model, tmp_path / "lossy", crops, **quantized, score=lambda net: {"mAP": 0.5, "rank1": 0.5})
-    lossy = json.loads((tmp_path / "lossy" / "export.json").read_text())
-    net = load_exported(tmp_path / "lossy")
-    assert (net.precision, net.engine, lossy["calibrated_on"]) == ("int8", "openvino", 40)
-    score = likeness(model, crops)
-    loss = 1 - score(net)["mAP"]
-    assert loss > 1e-4, "nothing for the control of accuracy to do"
-    assert 0.9 < lossy["parity"]["least_cosine"] < 0.9999
-    assert lossy["parity"]["batches_cosine"] > 0.9999
+    export_model(model, tmp_path / "all", crops, **quantized, score=lambda net: {"mAP": 0.5, "rank1": 0.5})
+    whole = json.loads((tmp_path / "all" / "export.json").read_text())
+    net = load_exported(tmp_path / "all")
+    assert (net.precision, net.engine, whole["calibrated_on"]) == ("int8", "openvino", 40)
+    assert whole["parity"]["least_cosine"] < 0.9999 < whole["parity"]["batches_cosine"]
 
-    monkeypatch.setattr(export, "LARGEST_LOSS", {"int8": {"mAP": 0.95 * loss, "rank1": 0.95 * loss}})
-    export_model(model, tmp_path / "closer", crops, **quantized, score=score)
-    closer = json.loads((tmp_path / "closer" / "export.json").read_text())
-    assert score(load_exported(tmp_path / "closer"))["mAP"] == pytest.approx(closer["exported"]["mAP"])
-    assert closer["exported"]["mAP"] >= 1 - 0.95 * loss
-    assert lossy["layers"] == closer["layers"] > len(closer["wide_layers"]) > len(lossy["wide_layers"])
+    scored: list[object] = []
+
+    def wants_one_wide(net: PartNet | ForeignNet) -> dict[str, float]:
+        scored.append(net)  # the original, then all layers in integers, then fewer
+        return {"mAP": 0.49 if len(scored) == 2 else 0.5, "rank1": 0.5}
+
+    score: Score = wants_one_wide
+    export_model(model, tmp_path / "fewer", crops, **quantized, score=score)
+    fewer = json.loads((tmp_path / "fewer" / "export.json").read_text())
+    assert fewer["exported"] == {"mAP": 0.5, "rank1": 0.5}
+    assert whole["layers"] == fewer["layers"] > len(fewer["wide_layers"]) > len(whole["wide_layers"])
 
     def hopeless(net: PartNet | ForeignNet) -> dict[str, float]:
         return {"mAP": 0.9 if net is model else 0.1, "rank1": 0.9}
@@ -289,7 +273,7 @@ def test_integers_lose_no_more_than_allowed(crops: Tensor, tmp_path: Path, monke
         with pytest.raises(ExportError, match="int8 is made for the engine openvino, of calibration images and of sco"):
             export_model(model, tmp_path / "none", crops, **quantized | missing, score=score if missing else None)
     with pytest.raises(ValueError, match="is a network of int8 numbers, so precision must be auto or int8, not fp32"):
-        reprism.Embedder(tmp_path / "closer", precision="fp32")
+        reprism.Embedder(tmp_path / "fewer", precision="fp32")
 
 
 @pytest.mark.slow
