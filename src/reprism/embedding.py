@@ -160,6 +160,7 @@ class Embedder:
         bgr: bool | None = None,
         batch_size: int = 64,
         flip: bool = True,
+        precision: Precision = "auto",
         device: str | torch.device | None = None,
         engine: Engine = "auto",
     ) -> Embedder:
@@ -172,8 +173,8 @@ class Embedder:
                 that takes 0 … 255, give 0 and 1/255.
             interpolation: ``bicubic`` (default) or ``bilinear``.
             bgr: The network takes the channels in the order blue, green, red (default: no).
-            batch_size, flip, device, engine: As for :class:`Embedder`; ``engine`` is ``auto``, ``onnxruntime`` or
-                ``openvino``.
+            batch_size, flip, precision, device, engine: As for :class:`Embedder`; ``engine`` is ``auto``,
+                ``onnxruntime`` or ``openvino``.
 
         Arguments left out are read from the YAML file beside it, ``model.yaml`` for ``model.onnx``; the size also from
         the ONNX file.
@@ -183,7 +184,17 @@ class Embedder:
                 does not fit; or no engine is installed.
         """
         where = usable_device(device)
-        net = load_onnx(Path(path), size, mean, std, interpolation=interpolation, bgr=bgr, device=where, engine=engine)
+        net = load_onnx(
+            Path(path),
+            size,
+            mean,
+            std,
+            interpolation=interpolation,
+            bgr=bgr,
+            device=where,
+            precision=precision,
+            engine=engine,
+        )
         return cls(net, batch_size, flip, device=where)
 
     def __repr__(self) -> str:

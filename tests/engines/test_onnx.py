@@ -124,8 +124,9 @@ def test_it_agrees_with_pytorch_and_its_batches_with_single_images(tmp_path: Pat
     preprocessing = reprism.Preprocessing(size=(64, 32))
     theirs = reprism.Embedder(trunk, preprocessing=preprocessing, precision="fp32", device="cpu")
     ours = reprism.Embedder.from_onnx(
-        tmp_path / "trunk.onnx", mean=preprocessing.mean, std=preprocessing.std, device="cpu"
+        tmp_path / "trunk.onnx", mean=preprocessing.mean, std=preprocessing.std, precision="fp32", device="cpu"
     )
+    assert ours.precision == "fp32"
     images = torch.randint(0, 256, (17, 3, 70, 41), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     rows = ours.embed(images)
     np.testing.assert_allclose(rows, theirs.embed(images), atol=2e-6)
