@@ -98,7 +98,7 @@ def assert_there_is(words: list[str]) -> None:
     """A command line that is not run: what it calls exists, and takes the options that it is given."""
     if words[:2] == ["docker", "run"]:  # what follows the image's name is for its entry point
         words = ["reprism", "serve", *words[words.index("reprism") + 1 :]]
-    elif words[0] == "srun":
+    elif words[0] in ("srun", "torchrun"):
         words = words[words.index("reprism") :]
     given = {word.split("=")[0] for word in words if word.startswith("--")}
     if words[0] == "python":
