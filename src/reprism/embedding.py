@@ -182,20 +182,13 @@ class Embedder:
         Raises:
             CheckpointError: The file is missing, damaged or no network of images; its preprocessing is not known or
                 does not fit; or no engine is installed.
+            UnsuitableError: The engine does not run the file in this precision.
         """
         where = usable_device(device)
-        net = load_onnx(
-            Path(path),
-            size,
-            mean,
-            std,
-            interpolation=interpolation,
-            bgr=bgr,
-            device=where,
-            precision=precision,
-            engine=engine,
-        )
-        return cls(net, batch_size, flip, device=where)
+        form: dict[str, Any] = {"size": size, "mean": mean, "std": std, "interpolation": interpolation, "bgr": bgr}
+        net = load_onnx(Path(path), **form, device=where, precision=precision, engine=engine)
+        # Checked again: ONNX Runtime takes the file's own numbers, whatever was asked for.
+        return cls(net, batch_size, flip, precision, where)
 
     def __repr__(self) -> str:
         flip = "with" if self.flip else "without"

@@ -181,6 +181,8 @@ def test_files_that_are_no_network_of_images(tmp_path: Path, monkeypatch: pytest
         reprism.Embedder.from_onnx(write_means(tmp_path / "means.onnx"), (4, 8), **PLAIN)
     with pytest.raises(ValueError, match=r"is a network of fp32 numbers, so precision must be auto or fp32, not bf16"):
         reprism.Embedder(load_onnx(tmp_path / "means.onnx", **PLAIN, engine="onnxruntime"), precision="bf16")
+    with pytest.raises(ValueError, match=r"is a network of fp32 numbers, so precision must be auto or fp32, not bf16"):
+        reprism.Embedder.from_onnx(tmp_path / "means.onnx", **PLAIN, engine="onnxruntime", precision="bf16")
     graph = onnx.load(tmp_path / "means.onnx")
     graph.graph.output[0].CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 4]))
     onnx.save(graph, tmp_path / "map.onnx")
