@@ -22,9 +22,10 @@ class Arguments:
     even by a power cut, the next run continues from there and no image is in twice.
     """
 
-    inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """Images, folders (searched with their subfolders), or tables (.csv, .parquet). A table has a column path, and any
-    of pid, camid, time (ISO 8601, UTC unless it names a zone), tracklet and frame. A tracklet becomes one row."""
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Images, folders (searched with their subfolders), or tables (.csv, .parquet); each may be an address, such as
+    s3://bucket/photos. A table has a column path, and any of pid, camid, time (ISO 8601, UTC unless it names a zone),
+    tracklet and frame. A tracklet becomes one row."""
     model: Path
     """Model: a file of reprism train, a folder of reprism export, an ONNX file with a YAML file beside it, or a state
     dict of the released SCR code."""

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import islice
 from os import PathLike
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from reprism.data.image_checks import RefusedError, TooLargeError, check_image, check_is_file
 from reprism.data.records import DataError, Sample
+from reprism.data.remote import is_address, open_address
 from reprism.data.sampling import Draw
 from reprism.progress import Count
 
@@ -52,6 +53,8 @@ class ImageTooLargeError(ImageError):
 def read_image(path: str | PathLike[str]) -> torch.Tensor:
     """Decode an image file: uint8, 3×H×W, RGB, upright (its EXIF orientation applied).
 
+    The path may be an address such as ``s3://bucket/1.jpg`` (:mod:`reprism.data.remote`).
+
     Grey, palette and CMYK images are converted; transparency is dropped; of an animation the first frame is
     taken. What Pillow detects as damaged is refused. (It does not detect all: a JPEG file with a few bytes
     changed in the middle decodes to a wrong picture.)
@@ -62,7 +65,17 @@ def read_image(path: str | PathLike[str]) -> torch.Tensor:
             takes more memory than there is. The message names the file and the reason.
         RuntimeError: Pillow has been told to hand out truncated images as if they were whole.
     """
-    return _decoded(path, f"the image {path}", "Replace the file or take it out of the data.", FORMATS, MAX_PIXELS)
+    name, remedy = f"the image {path}", "Replace the file or take it out of the data."
+    if not is_address(path):
+        return _decoded(path, name, remedy, FORMATS, MAX_PIXELS)
+    try:
+        with open_address(str(path)) as file:
+            return _decoded(file, name, remedy, FORMATS, MAX_PIXELS)
+    except ImageError:
+        raise
+    except Exception as error:  # each kind of storage has errors of its own
+        reason = _reason(error, FORMATS)
+    raise ImageError(f"Cannot read {name}: {reason}. {remedy}", reason)
 
 
 def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
@@ -105,7 +118,7 @@ def convert_image(image: Image.Image, name: str = "the image") -> torch.Tensor:
 
 
 def _decoded(
-    source: str | PathLike[str] | io.BytesIO | Image.Image,
+    source: str | PathLike[str] | BinaryIO | Image.Image,
     name: str,
     remedy: str,
     formats: tuple[str, ...],
@@ -117,7 +130,7 @@ def _decoded(
         )
     kind = ImageError
     try:
-        if not isinstance(source, io.BytesIO | Image.Image):
+        if isinstance(source, str | PathLike):
             check_is_file(source)
         # One that is open already is left open: it is the caller's.
         opened = nullcontext(source) if isinstance(source, Image.Image) else Image.open(source, formats=formats)
@@ -148,6 +161,8 @@ def _reason(error: Exception, formats: Sequence[str]) -> str:
             return "it takes more memory to decode than there is"
         case FileNotFoundError():
             return "there is no such file"
+        case DataError():
+            return str(error).rstrip(".")
         case UnidentifiedImageError():
             return f"it is not an image of a format that is read ({', '.join(formats)})"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reprism.data.market1501 import NAMING
 from reprism.data.records import DISTRACTOR, JUNK, DataError
+from reprism.data.remote import is_address, open_address
 
 ROLES = {"junk": JUNK, "distractor": DISTRACTOR}
 """Values of a column ``role`` beside a person to find, and the identity that each means."""
@@ -21,12 +22,12 @@ _MARKET_LABEL = re.compile(r"-1|0+", re.ASCII)
 
 
 def read_table(
-    path: Path, known: Sequence[str], needed: Sequence[str], filled: Sequence[str] | None = None
+    path: Path | str, known: Sequence[str], needed: Sequence[str], filled: Sequence[str] | None = None
 ) -> tuple[list[tuple[str, dict[str, str]]], set[str]]:
     """Read the rows of a CSV or Parquet table, and the names of its known columns.
 
     Args:
-        path: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file.
+        path: The ``.csv`` (UTF-8, with a header; commas or semicolons) or ``.parquet`` file, or its address.
         known: The columns that are read; others are ignored.
         needed: Those of them that must be there.
         filled: Those of them that every row must have a value in (default: ``needed``).
@@ -37,11 +38,8 @@ def read_table(
     Raises:
         DataError: The table cannot be read, lacks a column, or has a row that cannot be right; names the row.
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder. Give a CSV or Parquet file, or open it as the data set 'folder'.")
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.")
-    records = _parquet_records(path) if path.suffix == ".parquet" else _csv_records(path, needed)
+    content = _content(path)
+    records = _parquet_records(path, content) if str(path).endswith(".parquet") else _csv_records(path, content, needed)
     header = next(records)[1]
     columns = [name.strip().lower() for name in header]
     if missing := [name for name in needed if name not in columns]:
@@ -66,10 +64,26 @@ def read_table(
     return rows, set(column)
 
 
-def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+def _content(path: Path | str) -> bytes:
+    if is_address(path):
+        try:
+            with open_address(str(path)) as file:
+                return file.read()
+        except OSError as error:
+            reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+            raise DataError(f"{path} cannot be read: {reason}.") from error
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder. Give a CSV or Parquet file, or open it as the data set 'folder'.")
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.")
+    return path.read_bytes()
+
+
+def _csv_records(path: Path | str, content: bytes, needed: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield the header, then every row that is not empty, each with its line."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not in UTF-8 ({error}). Save it as 'CSV UTF-8'.") from error
     first = text.split("\n", 1)[0]
@@ -86,7 +100,7 @@ def _csv_records(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, list[
         raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _parquet_records(path: Path | str, content: bytes) -> Iterator[tuple[str, list[str]]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -95,7 +109,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, list[str]]]:
             f"{path}: reading Parquet needs pyarrow. Install it: pip install 'reprism[parquet]'."
         ) from error
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
     yield "header", list(table.column_names)

@@ -112,6 +112,25 @@ def file_digest(path: Path, bgr: bool = False) -> str:
     return digest.hexdigest()
 
 
+def model_files(path: Path) -> list[Path]:
+    """Return all files of a model: of a folder those in it; of an ONNX file its weights and its YAML file too.
+
+    Raises:
+        CheckpointError: There is no such model, or a file of its weights is missing.
+    """
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if not path.is_file():
+        raise CheckpointError(f"no model at {path}: there is no such file")
+    if path.suffix.lower() != ".onnx":
+        return [path]
+    settings = path.with_suffix(".yaml")
+    files = [path, *_weight_files(path), *([settings] if settings.is_file() else [])]
+    if gone := [file.name for file in files if not file.is_file()]:
+        raise CheckpointError(f"{path} has its weights in {gone[0]}, which is not there")
+    return files
+
+
 def _weight_files(path: Path) -> list[Path]:
     """Return the files beside an ONNX file that hold weights of it, sorted.
 

@@ -83,10 +83,14 @@ class Disk:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(Path(entry.path))
                     elif entry.name not in (LOCK, CONFIRMED):
-                        about = entry.stat(follow_symlinks=False)
-                        files.add((entry.path, about.st_ino, about.st_mtime_ns))
+                        with suppress(FileNotFoundError):
+                            about = entry.stat(follow_symlinks=False)
+                            files.add((entry.path, about.st_ino, about.st_mtime_ns))
         for path, _, _ in sorted(files - self._there):
-            sync_file(path)
+            # Workers of a cluster write files beside a writer, under names that vanish when they are whole. Such a file
+            # belongs to no version yet; a later writer, which makes it part of one, brings it to the disk.
+            with suppress(FileNotFoundError):
+                sync_file(path)
         # Of what was removed too: else a cut brings it back.
         for folder in [*reversed(folders), self.folder.absolute().parent]:
             sync_folder(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -82,12 +82,12 @@ def index_images(
     todo = [item for item in items if item.key not in present]
     outcome = Indexing(already=len(items) - len(todo))
     start = time.monotonic()
-    decode = _Decoder(embedder.resize, frames, thumbnails)
+    decode = Decoder(embedder.resize, frames, thumbnails)
     done = outcome.already
     with _Writer(gallery) as writer:
-        for batch in _decoded(_batches(todo, embedder.batch_size, frames), decode, threads):
+        for batch in _decoded(batches_of(todo, embedder.batch_size, frames), decode, threads):
             outcome.unreadable += [bad for one in batch for bad in one.unreadable]
-            for entry in _entries(embedder, [one for one in batch if one.frames]):
+            for entry in entries_of(embedder, [one for one in batch if one.frames]):
                 writer.put(entry)
             done += len(batch)
             if progress is not None:
@@ -102,7 +102,7 @@ def index_images(
 # Not in processes: LanceDB's threads do not survive a fork. Decoders and resizing let go of the interpreter's lock.
 
 
-class _Decoded(NamedTuple):
+class Decoded(NamedTuple):
     """An item with its frames, each uint8 of the network's size; none if all are unreadable."""
 
     item: IndexItem
@@ -112,12 +112,14 @@ class _Decoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Decoder:
+class Decoder:
+    """Decodes items to frames of the network's size."""
+
     resize: Callable[[Tensor], Tensor]
     most_frames: int
     thumbnails: bool
 
-    def __call__(self, item: IndexItem) -> _Decoded:
+    def __call__(self, item: IndexItem) -> Decoded:
         frames: list[Tensor] = []
         thumbnail, unreadable = None, []
         # A short tracklet's last frame counts once: here are no segments to be filled.
@@ -130,18 +132,18 @@ class _Decoder:
             frames.append(self.resize(image))
             if self.thumbnails and thumbnail is None:
                 thumbnail = make_thumbnail(image)
-        return _Decoded(item, frames, thumbnail, unreadable)
+        return Decoded(item, frames, thumbnail, unreadable)
 
 
 def _decoded(
-    batches: Iterator[list[IndexItem]], decode: Callable[[IndexItem], _Decoded], threads: int
-) -> Iterator[list[_Decoded]]:
+    batches: Iterator[list[IndexItem]], decode: Callable[[IndexItem], Decoded], threads: int
+) -> Iterator[list[Decoded]]:
     """Yield the batches decoded, some of them ahead of time."""
     if threads == 0:
         yield from ([decode(item) for item in batch] for batch in batches)
         return
     pool = ThreadPoolExecutor(threads)
-    ahead: deque[list[Future[_Decoded]]] = deque()
+    ahead: deque[list[Future[Decoded]]] = deque()
     try:
         while True:
             for batch in islice(batches, _BATCHES_AHEAD - len(ahead)):
@@ -162,8 +164,8 @@ def make_thumbnail(image: Tensor, height: int = THUMBNAIL_HEIGHT) -> bytes:
     return buffer.getvalue()
 
 
-def _batches(items: Sequence[IndexItem], size: int, most_frames: int) -> Iterator[list[IndexItem]]:
-    """Items that have ``size`` frames together, or one that alone has more."""
+def batches_of(items: Iterable[IndexItem], size: int, most_frames: int) -> Iterator[list[IndexItem]]:
+    """Yield items that have ``size`` frames together, or one that alone has more."""
     batch: list[IndexItem] = []
     filled = 0
     for item in items:
@@ -180,7 +182,8 @@ def _batches(items: Sequence[IndexItem], size: int, most_frames: int) -> Iterato
 # ---- the network, in this thread -------------------------------------------------------------------------
 
 
-def _entries(embedder: Embedder, batch: Sequence[_Decoded]) -> Iterator[Entry]:
+def entries_of(embedder: Embedder, batch: Sequence[Decoded]) -> Iterator[Entry]:
+    """Yield the entries of decoded items, each of which has a frame."""
     if not batch:
         return
     images = torch.stack([frame for one in batch for frame in one.frames])

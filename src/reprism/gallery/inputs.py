@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from reprism.data import dukemtmc, market1501
 from reprism.data.folders import IMAGE_SUFFIXES, Naming, image_names
 from reprism.data.records import DISTRACTOR, JUNK, DataError
+from reprism.data.remote import check_schemes, files_below, is_address
 from reprism.data.tables import frame_order, read_table, role_of
 
 NamingScheme = Literal["market1501", "dukemtmc"]
@@ -51,9 +54,11 @@ def find_items(
 
     Args:
         inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with
-            a column ``path`` (from the table's folder) and any of ``pid``, ``camid``, ``role``, ``time`` (ISO 8601,
+            a column ``path`` (from the table's folder; or an address) and any of ``pid``, ``camid``, ``role``, ``time`` (ISO 8601,
             without a zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are
             one. Rows with the role ``junk`` are skipped; rows with the role ``distractor`` have an unknown identity.
+            Each may be an address such as ``s3://bucket/photos`` (:mod:`reprism.data.remote`); one without a suffix is
+            a folder.
         naming: Naming scheme of images in folders and of those given by name, if it says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
         tracks: Take each folder that images lie in as one tracklet.
@@ -73,22 +78,27 @@ def find_items(
     empty = True
     for given in inputs:
         empty = False
-        path = _absolute(Path(given).expanduser())
-        if path.is_dir():
-            some = _of_folder(path, naming, source, tracks=tracks)
-        elif path.suffix.lower() in (".csv", ".parquet"):
+        address = is_address(given)
+        path = str(given).rstrip("/") if address else _absolute(str(Path(given).expanduser()))
+        suffix = PurePosixPath(path).suffix.lower() if address else Path(path).suffix.lower()
+        if not address and Path(path).is_dir():
+            some = _of_folder(path, _walk(path), naming, source, tracks=tracks)
+        elif suffix in (".csv", ".parquet"):
             some = _of_table(path, source)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            some = _images(path.parent, [path.name], naming, source)
+        elif suffix in IMAGE_SUFFIXES:
+            some = _images(*_split(path), naming, source)
+        elif address:
+            some = _of_folder(path, _listed(path), naming, source, tracks=tracks)
         else:
             raise DataError(
                 f"{path} is no image ({', '.join(IMAGE_SUFFIXES)}), no table (.csv, .parquet) and no folder"
-                + _absence(path)
+                + _absence(Path(path))
             )
         for item in some:
             found.setdefault(item.key, item)
     if empty:
         raise ValueError("nothing to put in: give images, folders, or CSV or Parquet tables")
+    check_schemes(item.paths[0] for item in found.values())
     return list(found.values())
 
 
@@ -98,15 +108,26 @@ def _absence(path: Path) -> str:
     return ": it is a link that leads nowhere." if path.is_symlink() else ": there is no such file."
 
 
-def _absolute(path: Path) -> Path:
+def _absolute(path: str) -> str:
     # Not resolve(): a link is the name that the user gave, and may point elsewhere tomorrow.
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    return os.path.abspath(path)  # noqa: PTH100
 
 
-def _images(folder: Path, names: Sequence[str], naming: str | None, source: str | None) -> list[IndexItem]:
+def _split(path: str) -> tuple[str, list[str]]:
+    folder, _, name = path.rpartition("/") if is_address(path) else (str(Path(path).parent), "", Path(path).name)
+    return folder, [name]
+
+
+def _join(folder: str, name: str) -> str:
+    if is_address(name):
+        return name
+    return f"{folder}/{name}" if is_address(folder) else _absolute(str(Path(folder) / name))
+
+
+def _images(folder: str, names: Iterable[str], naming: str | None, source: str | None) -> list[IndexItem]:
     items = []
     for name in names:
-        path = str(folder / name)
+        path = _join(folder, name)
         pid, camid = (None, None) if naming is None else _parse(path, name, naming)
         if pid != str(JUNK):
             items.append(IndexItem(path, (path,), None if pid == str(DISTRACTOR) else pid, camid, source=source))
@@ -121,12 +142,26 @@ def _parse(path: str, name: str, naming: str) -> tuple[str, str]:
     return str(pid), str(camid)
 
 
-def _of_folder(root: Path, naming: str | None, source: str | None, *, tracks: bool) -> list[IndexItem]:
-    items: list[IndexItem] = []
+def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder in and below a folder, with the names of its images."""
     for place, folders, _ in os.walk(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        folder = Path(place)
-        images = _images(folder, image_names(folder), naming, source)
+        yield place, image_names(Path(place))
+
+
+def _listed(address: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the same of a folder at an address."""
+    images = (name for name in files_below(address) if name.lower().endswith(IMAGE_SUFFIXES))
+    for folder, names in groupby((name.rpartition("/") for name in images), key=itemgetter(0)):
+        yield folder, [name for _, _, name in names]
+
+
+def _of_folder(
+    root: str, walk: Iterable[tuple[str, list[str]]], naming: str | None, source: str | None, *, tracks: bool
+) -> list[IndexItem]:
+    items: list[IndexItem] = []
+    for folder, names in walk:
+        images = _images(folder, names, naming, source)
         if tracks and images:
             items.append(_tracklet(folder, images, source))
         else:
@@ -136,20 +171,21 @@ def _of_folder(root: Path, naming: str | None, source: str | None, *, tracks: bo
     return items
 
 
-def _tracklet(folder: Path, images: Sequence[IndexItem], source: str | None) -> IndexItem:
+def _tracklet(folder: str, images: Sequence[IndexItem], source: str | None) -> IndexItem:
     for other in images:
         if (other.pid, other.camid) != (images[0].pid, images[0].camid):
             raise DataError(
                 f"{other.key} shows another person or camera than {images[0].key}, by their names. A folder that is "
                 "a tracklet holds one person in one camera."
             )
-    order = frame_order([Path(image.key).name for image in images], str(folder))
+    order = frame_order([Path(image.key).name for image in images], folder)
     paths = tuple(images[index].key for index in order)
-    return IndexItem(str(folder), paths, images[0].pid, images[0].camid, tracklet=folder.name, source=source)
+    return IndexItem(folder, paths, images[0].pid, images[0].camid, tracklet=Path(folder).name, source=source)
 
 
-def _of_table(table: Path, source: str | None) -> list[IndexItem]:
-    rows, _ = read_table(table, _COLUMNS, ("path",))
+def _of_table(table: str, source: str | None) -> list[IndexItem]:
+    folder = table.rpartition("/")[0] if is_address(table) else str(Path(table).parent)
+    rows, _ = read_table(table if is_address(table) else Path(table), _COLUMNS, ("path",))
     members: dict[tuple[str, str] | str, list[tuple[str, dict[str, str]]]] = {}
     for where, row in rows:
         if "\0" in row["path"]:
@@ -160,7 +196,7 @@ def _of_table(table: Path, source: str | None) -> list[IndexItem]:
         if role == "distractor":
             row["pid"] = ""
         # As it would be given by name: one image has one key.
-        row["path"] = str(_absolute(table.parent / row["path"]))
+        row["path"] = _join(folder, row["path"])
         key = (row["camid"], row["tracklet"]) if row["tracklet"] else row["path"]
         members.setdefault(key, []).append((where, row))
     items = []
@@ -179,7 +215,7 @@ def _of_table(table: Path, source: str | None) -> list[IndexItem]:
         paths = tuple(dict.fromkeys(group[place][1]["path"] for place in order))
         items.append(
             IndexItem(
-                key="/".join((source or str(table.parent), *key)) if isinstance(key, tuple) else key,
+                key="/".join((source or folder, *key)) if isinstance(key, tuple) else key,
                 paths=paths if is_tracklet else paths[:1],
                 pid=head["pid"] or None,
                 camid=head["camid"] or None,
