@@ -157,7 +157,9 @@ def test_the_stages_give_what_one_process_gives(model_file, photos, tmp_path, mo
     (tmp_path / "table.csv").write_text("path,tracklet,frame,camid\n" + "\n".join(rows))
     items = find_items([tmp_path / "table.csv"], source="yard")
     rng = np.random.default_rng(0)
-    projection = Projection.fit(lambda: iter([rng.normal(size=(64, embedder.descriptor_dim))]), embedder.descriptor_dim, 4)
+    projection = Projection.fit(
+        lambda: iter([rng.normal(size=(64, embedder.descriptor_dim))]), embedder.descriptor_dim, 4
+    )
     galleries = [Gallery.create(tmp_path / name, embedder, "float16") for name in ("many", "one")]
     for gallery in galleries:
         gallery.compress(projection=projection)
@@ -165,7 +167,7 @@ def test_the_stages_give_what_one_process_gives(model_file, photos, tmp_path, mo
     expected = index_images(one, embedder, items, frames=4)
     plan = module.plan_of(many, embedder, Crew(1, 1, 0), len(items), frames=4)
     run = Commits(many, plan, items, ClusterIndexing())
-    describe = module.Describe(plan, [ShippedModel.of(model_file, embedder_of)])
+    describe = module.Describe(plan, ShippedModel.of(model_file, embedder_of))
     for numbers in ([0, 1, 2, 3], [4, 5, *range(6, len(items) - 1)], [len(items) - 1]):
         table = describe(module.decode_items(module.item_table(numbers, [items[n] for n in numbers]), plan))
         (text,) = write_rows(table, plan)["result"].to_pylist()
@@ -185,7 +187,7 @@ def test_a_worker_with_another_model_is_refused(model_file, tmp_path, monkeypatc
     plan = module.plan_of(Gallery.create(tmp_path / "g", embedder), embedder, Crew(1, 1, 0), 1)
     other = reprism.Embedder(reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(64, 32)))
     with pytest.raises(GalleryError, match=f"{other.kind.fingerprint[:12]}, not {embedder.kind.fingerprint[:12]}"):
-        module.Describe(plan, [lambda: other])
+        module.Describe(plan, lambda: other)
 
 
 def test_a_shipped_model_needs_none_of_its_files(tmp_path, model_file):
@@ -194,7 +196,10 @@ def test_a_shipped_model_needs_none_of_its_files(tmp_path, model_file):
     (folder / "below").mkdir(parents=True)
     (folder / "below" / "a").write_bytes(b"1")
     (folder / "b").write_bytes(b"2")
-    read = lambda path: {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}  # noqa: E731
+
+    def read(path: Path) -> dict[str, bytes]:
+        return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
     shipped = ShippedModel.of(folder, read)
     alone = ShippedModel.of(model_file, embedder_of)
     for file in [*folder.rglob("*")][::-1]:
@@ -262,7 +267,7 @@ def written(plan: Plan, numbers, unreadable=()) -> Result:
 
 
 def numbers_in(gallery: Gallery) -> list[int]:
-    return sorted(int(key[1:]) for key in gallery.keys())
+    return sorted(int(key[1:]) for key in list(gallery.keys()))
 
 
 @settings(max_examples=20, deadline=None)

@@ -5,13 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from reprism.cli.arguments import parse
+from reprism.cli.clusters import ClusterOptions, ClusterSettings, ship
 from reprism.cli.embedding import NetworkOptions, NetworkSettings, load_embedder
 from reprism.cli.output import progress_bars
+
+if TYPE_CHECKING:
+    from reprism.embedding import Embedder
+    from reprism.gallery.indexing import Indexing
+    from reprism.gallery.inputs import IndexItem
+    from reprism.gallery.table import Gallery
+    from reprism.progress import Count
 
 
 @dataclass
@@ -49,6 +57,7 @@ class Arguments:
     """Images per batch."""
     threads: int = 2
     """Threads that decode images while the network computes."""
+    cluster: ClusterOptions = field(default_factory=ClusterSettings)
     network: NetworkOptions = field(default_factory=NetworkSettings)
 
 
@@ -66,24 +75,36 @@ def run(argv: Sequence[str]) -> int:
     from reprism.gallery.inputs import find_items
     from reprism.gallery.table import Gallery
 
+    # Ray starts processes, which LanceDB would rather see before it has threads.
+    on_cluster = arguments.cluster.connect()
     items = find_items(arguments.inputs, naming=arguments.naming, tracks=arguments.tracks, source=arguments.source)
     exists = Gallery.exists(arguments.gallery)
     flip = Gallery.open(arguments.gallery).flip if exists else arguments.flip
-    embedder = load_embedder(arguments.model, arguments.network, batch_size=arguments.batch_size, flip=flip)
+    embedder = load_embedder(
+        arguments.model,
+        arguments.network,
+        batch_size=arguments.batch_size,
+        flip=flip,
+        pictures=0 if on_cluster else None,  # workers describe
+    )
     if exists:
         gallery = Gallery.open(arguments.gallery, embedder)
     else:
         gallery = Gallery.create(arguments.gallery, embedder, arguments.storage, arguments.model)
-    with progress_bars() as progress:
-        outcome = index_images(
-            gallery,
-            embedder,
-            items,
-            threads=arguments.threads,
-            thumbnails=arguments.thumbnails,
-            frames=arguments.frames,
-            progress=partial(progress, "indexing"),
-        )
+    with progress_bars() as bars:
+        progress = partial(bars, "indexing")
+        if not on_cluster:
+            outcome = index_images(
+                gallery,
+                embedder,
+                items,
+                threads=arguments.threads,
+                thumbnails=arguments.thumbnails,
+                frames=arguments.frames,
+                progress=progress,
+            )
+        else:
+            outcome = _index_on_cluster(arguments, gallery, embedder, items, progress)
     for path, reason in outcome.unreadable:
         print(f"unreadable: {path}: {reason}", file=sys.stderr)
     rate = outcome.added / outcome.seconds if outcome.seconds else 0.0
@@ -92,3 +113,24 @@ def run(argv: Sequence[str]) -> int:
         f"{outcome.already:,} were there, {len(outcome.unreadable):,} images unreadable; {len(gallery):,} rows"
     )
     return 0 if outcome.added or outcome.already else 1
+
+
+def _index_on_cluster(
+    arguments: Arguments, gallery: "Gallery", embedder: "Embedder", items: "Sequence[IndexItem]", progress: "Count"
+) -> "Indexing":
+    from reprism.gallery.cluster import index_on_cluster
+
+    outcome = index_on_cluster(
+        gallery,
+        embedder,
+        ship(arguments.model, arguments.network, batch_size=arguments.batch_size, flip=gallery.flip),
+        items,
+        workers=arguments.cluster.workers,
+        cpus=arguments.cluster.worker_cpus,
+        thumbnails=arguments.thumbnails,
+        frames=arguments.frames,
+        progress=progress,
+    )
+    for network, count in sorted(outcome.networks.items()):
+        print(f"{network}: {count:,} rows", file=sys.stderr)
+    return outcome

@@ -75,7 +75,9 @@ def _file_system(address: str) -> tuple[Any, str]:
     except ImportError as error:
         raise DataError(f"{address} needs a package that is not installed: {error}") from error
     except ValueError as error:  # no such scheme
-        raise DataError(f"{address} cannot be opened: {error}. fsspec knows schemes such as s3, gs and https.") from error
+        raise DataError(
+            f"{address} cannot be opened: {error}. fsspec knows schemes such as s3, gs and https."
+        ) from error
     return found
 
 

@@ -124,8 +124,8 @@ def model_files(path: Path) -> list[Path]:
         raise CheckpointError(f"no model at {path}: there is no such file")
     if path.suffix.lower() != ".onnx":
         return [path]
-    settings = path.with_suffix(".yaml")
-    files = [path, *_weight_files(path), *([settings] if settings.is_file() else [])]
+    settings = [file for suffix in (".yaml", ".yml") if (file := path.with_suffix(suffix)).is_file()]
+    files = [path, *_weight_files(path), *settings]
     if gone := [file.name for file in files if not file.is_file()]:
         raise CheckpointError(f"{path} has its weights in {gone[0]}, which is not there")
     return files

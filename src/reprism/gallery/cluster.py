@@ -11,6 +11,7 @@ committed once. When the process that began it is lost, the next run skips what 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 import time
@@ -91,6 +92,8 @@ def index_on_cluster(
             machines do not share the gallery's folder; or a package is missing.
     """
     _check_packages()
+    from ray.exceptions import RayError
+
     gallery.check(embedder)
     present = gallery.has(item.key for item in items)
     todo = [item for item in items if item.key not in present]
@@ -113,23 +116,32 @@ def index_on_cluster(
                 "let erasures and compressions wait"
             )
         in_vain += 1
-        for results in _gathered(_stream(plan, make_embedder, todo, left[:_ITEMS_AT_ONCE])):
-            run.commit(results)
-            report()
-            if run.done[left].any():
-                in_vain = 0
+        try:
+            for results in _gathered(_stream(plan, make_embedder, todo, left[:_ITEMS_AT_ONCE])):
+                run.commit(results)
+                report()
+                if run.done[left].any():
+                    in_vain = 0
+        except RayError as error:
+            raise GalleryError(
+                f"a worker failed: {_reason(error)}. What is in {gallery.uri} stays; the same command goes on from "
+                "there"
+            ) from error
     gallery.optimize(build=False)
     outcome.seconds = time.monotonic() - start
     return outcome
 
 
 def _check_packages() -> None:
-    try:
-        import lance
-        import lance_ray
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise GalleryError(f"indexing on a cluster needs {error.name}: pip install 'reprism[ray]'") from error
+    for name in ("ray", "lance", "lance_ray"):
+        if importlib.util.find_spec(name) is None:
+            raise GalleryError(f"indexing on a cluster needs {name}: pip install 'reprism[ray]'")
+
+
+def _reason(error: Exception) -> str:
+    """Return what a worker said, out of the traces that Ray puts around it."""
+    text = str(error).split("\nThe above exception was the direct cause")[0]
+    return text.strip().rsplit("\n", 1)[-1].rstrip(".")
 
 
 # ---- what the cluster does -------------------------------------------------------------------------------
@@ -266,12 +278,12 @@ def _stream(
     numbered = {items[number].key: int(number) for number in numbers}
     batches = batches_of((items[number] for number in numbers), _FRAMES_AT_ONCE, plan.decode.most_frames)
     tables = [item_table([numbered[item.key] for item in batch], batch) for batch in batches]
+    found: Any = ray.data.from_arrow(tables)
     written = (
-        ray.data.from_arrow(tables)
-        .map_batches(decode_items, fn_args=(plan,), batch_size=None, batch_format="pyarrow", num_cpus=0.5)
+        found.map_batches(decode_items, fn_args=(plan,), batch_size=None, batch_format="pyarrow", num_cpus=0.5)
         .map_batches(
             Describe,
-            fn_constructor_args=(plan, [ray.put(make_embedder)]),
+            fn_constructor_args=(plan, ray.put(make_embedder)),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=plan.crew.actors),
@@ -329,11 +341,11 @@ def decode_items(table: pa.Table, plan: Plan) -> pa.Table:
 class Describe:
     """Holds the network on a worker; decoded items become rows. Those without a frame become rows of nulls."""
 
-    def __init__(self, plan: Plan, made: list[ObjectRef]) -> None:
+    def __init__(self, plan: Plan, made: ObjectRef) -> None:
         import ray
 
         self.plan = plan
-        self.embedder: Embedder = ray.get(made[0])()
+        self.embedder: Embedder = ray.get(made)()
         if self.embedder.kind != plan.info.kind:
             raise GalleryError(
                 f"a worker's model is of the fingerprint {self.embedder.kind.fingerprint[:12]}, not "
@@ -351,7 +363,9 @@ class Describe:
         ]
         entries = list(entries_of(self.embedder, [one for one in decoded if one.frames]))
         descriptors = normalized((one.descriptor for one in entries), plan.info.kind.dim, "the descriptor of entry")
-        rows = to_arrow(entries, plan.projection.apply(descriptors) if plan.projection else descriptors, plan.info.schema)
+        rows = to_arrow(
+            entries, plan.projection.apply(descriptors) if plan.projection else descriptors, plan.info.schema
+        )
         # A row of nulls has the place of each item that could not be read.
         places = np.cumsum([bool(one.frames) for one in decoded]) - 1
         taken = pa.array(places, mask=np.array([not one.frames for one in decoded]))
@@ -372,9 +386,7 @@ def write_rows(table: pa.Table, plan: Plan) -> pa.Table:
     there = table.filter(pc.is_valid(table[DESCRIPTOR]))
     rows = there.select(schema.names).cast(schema)
     written = (
-        write_fragment([rows], plan.uri, schema=schema, data_storage_version=plan.storage_version)
-        if len(rows)
-        else []
+        write_fragment([rows], plan.uri, schema=schema, data_storage_version=plan.storage_version) if len(rows) else []
     )
     lists = [(number, json.loads(text)) for number, text in zip(*_lists(table, "number", "unreadable"), strict=True)]
     result = Result(

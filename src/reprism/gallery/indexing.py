@@ -120,6 +120,7 @@ class Decoder:
     thumbnails: bool
 
     def __call__(self, item: IndexItem) -> Decoded:
+        """Decode the chosen frames of an item; those that cannot be read are listed."""
         frames: list[Tensor] = []
         thumbnail, unreadable = None, []
         # A short tracklet's last frame counts once: here are no segments to be filled.

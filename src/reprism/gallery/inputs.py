@@ -54,11 +54,11 @@ def find_items(
 
     Args:
         inputs: Images; folders, which are searched with all that lie in them; and tables (``.csv``, ``.parquet``) with
-            a column ``path`` (from the table's folder; or an address) and any of ``pid``, ``camid``, ``role``, ``time`` (ISO 8601,
-            without a zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and tracklet are
-            one. Rows with the role ``junk`` are skipped; rows with the role ``distractor`` have an unknown identity.
-            Each may be an address such as ``s3://bucket/photos`` (:mod:`reprism.data.remote`); one without a suffix is
-            a folder.
+            a column ``path`` (from the table's folder, or an address) and any of ``pid``, ``camid``, ``role``, ``time``
+            (ISO 8601, without a zone it is taken for UTC), ``tracklet`` and ``frame``. Rows of the same camera and
+            tracklet are one. Rows with the role ``junk`` are skipped; rows with the role ``distractor`` have an unknown
+            identity. Each may be an address such as ``s3://bucket/photos`` (:mod:`reprism.data.remote`), which is a
+            folder if it has no suffix of the others.
         naming: Naming scheme of images in folders and of those given by name, if it says who and where: as in
             Market-1501 or DukeMTMC-reID. Junk is passed over, and distractors are of unknown identity.
         tracks: Take each folder that images lie in as one tracklet.
