@@ -34,6 +34,7 @@ COMMANDS = {
     "backbones": "Measure what part networks on different backbones cost.",
     "convert": "Rewrite a state dict of the released SCR code as a model file.",
     "export": "Export a network to ONNX, and prove that it describes as before.",
+    "extract": "Write descriptors of images and tracks to a Parquet table.",
     "index": "Put images and tracks into a gallery on disk.",
     "search": "Find the people of some pictures in a gallery.",
     "optimize": "Build or refresh a gallery's search index.",
