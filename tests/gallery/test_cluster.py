@@ -213,6 +213,7 @@ def test_a_shipped_model_needs_none_of_its_files(tmp_path, model_file):
     [
         ([{"CPU": 16.0}], (None, None), Crew(1, 14, 0)),
         ([{"CPU": 16.0}, {"CPU": 64.0}, {}], (None, None), Crew(5, 14, 0)),
+        ([{"CPU": 16.0}, {"CPU": 27.0}, {"CPU": 27.0}], (None, None), Crew(3, 14, 0)),
         ([{"CPU": 1.0}, {"CPU": 1.0}], (None, None), Crew(4, 0.5, 0)),
         ([{"CPU": 16.0}], (3, 4), Crew(3, 4, 0)),
         ([{"CPU": 16.0, "GPU": 8.0}, {"CPU": 64.0}], (None, None), Crew(8, 1, 1)),
@@ -301,6 +302,10 @@ def test_what_another_process_put_in_meanwhile_is_not_put_in_again(tmp_path):
     assert np.flatnonzero(run.done).tolist() == [1, 2, 3]
     run.commit([written(plan, [0])])
     assert numbers_in(gallery) == [0, 1, 2, 3, 9]
+    Gallery.open(tmp_path / "g").add([entry(4)])
+    run.commit([written(plan, [2, 4])])
+    assert run.outcome.already == 2  # 2 is this run's own
+    assert numbers_in(gallery) == [0, 1, 2, 3, 4, 9]
 
 
 def test_files_that_a_rewrite_removed_are_made_again(tmp_path):
@@ -316,12 +321,15 @@ def test_files_that_a_rewrite_removed_are_made_again(tmp_path):
 
 def test_machines_that_do_not_share_the_folder_are_found_out(tmp_path):
     gallery, plan, run = begin(tmp_path / "g")
+    run.commit([written(plan, [1])])
+    folder = tmp_path / "g" / "rows.lance" / "data"
+    there = {file.name for file in folder.iterdir()}
     result = written(plan, [0])
-    for file in (tmp_path / "g" / "rows.lance" / "data").iterdir():
-        file.unlink()
+    [file] = [file for file in folder.iterdir() if file.name not in there]
+    file.unlink()
     with pytest.raises(GalleryError, match=r"a worker wrote .*\.lance, which is not in .*do not share that folder"):
         run.commit([result])
-    assert len(gallery) == 0
+    assert numbers_in(gallery) == [1]
 
 
 def test_a_gallery_that_was_compressed_meanwhile_is_not_written_to(tmp_path):
