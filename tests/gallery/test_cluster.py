@@ -214,7 +214,10 @@ def test_a_shipped_model_needs_none_of_its_files(tmp_path, model_file):
         ([{"CPU": 16.0}], (None, None), Crew(1, 14, 0)),
         ([{"CPU": 16.0}, {"CPU": 64.0}, {}], (None, None), Crew(5, 14, 0)),
         ([{"CPU": 16.0}, {"CPU": 27.0}, {"CPU": 27.0}], (None, None), Crew(3, 14, 0)),
-        ([{"CPU": 1.0}, {"CPU": 1.0}], (None, None), Crew(4, 0.5, 0)),
+        ([{"CPU": 1.0}, {"CPU": 1.0}], (None, None), Crew(3, 0.5, 0)),
+        ([{"CPU": 1.0}], (None, None), Crew(1, 0.5, 0)),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], (None, 2), Crew(1, 2, 0)),
+        ([{"CPU": 4.0}], (9, 2), Crew(1, 2, 0)),
         ([{"CPU": 16.0}], (3, 4), Crew(3, 4, 0)),
         ([{"CPU": 16.0, "GPU": 8.0}, {"CPU": 64.0}], (None, None), Crew(8, 1, 1)),
         ([{"CPU": 16.0, "GPU": 8.0}], (2, None), Crew(2, 1, 1)),
@@ -227,6 +230,9 @@ def test_workers_are_as_many_as_the_machines_allow(machines, asked, crew):
 def test_machines_without_processors_are_refused():
     with pytest.raises(GalleryError, match="no processor"):
         module.crew_of([{"memory": 1.0}], None, None)
+    for machines in ([{"CPU": 2.0}], [{"CPU": 1.0}, {"CPU": 1.0}]):
+        with pytest.raises(GalleryError, match=r"workers of 2 cores leave none .*all together have 2\. Ask for fewer"):
+            module.crew_of(machines, None, 2)
 
 
 # ---- committing, without a cluster -----------------------------------------------------------------------

@@ -214,7 +214,13 @@ def crew_of(machines: Sequence[Mapping[str, float]], workers: int | None, cpus: 
         raise GalleryError("the Ray cluster has no processor to give: start its nodes with --num-cpus")
     # Some are left for decoding, which shares them out by halves.
     each = cpus or max(0.5, min(cores) - max(1, min(cores) // 8))
-    return Crew(workers or max(1, int(sum(count // each for count in cores))), each, 0)
+    fitting = min(sum(count // each for count in cores), (sum(cores) - 0.5) // each)
+    if fitting < 1:
+        raise GalleryError(
+            f"workers of {each:g} cores leave none for decoding: the largest machine has {max(cores)}, all together "
+            f"have {sum(cores)}. Ask for fewer cores per worker"
+        )
+    return Crew(min(workers or int(fitting), int(fitting)), each, 0)
 
 
 @dataclass(frozen=True)
