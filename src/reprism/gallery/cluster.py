@@ -185,11 +185,18 @@ class ShippedModel:
 
 @dataclass(frozen=True)
 class Crew:
-    """Number of actors that hold the network, and what each takes of a machine."""
+    """Number of actors that hold the network, and what each takes of a machine.
+
+    Attributes:
+        actors: Maximum number of them.
+        cpus, gpus: What Ray sets aside for each.
+        threads: Threads of each; None as PyTorch has it.
+    """
 
     actors: int
     cpus: float
     gpus: int
+    threads: int | None = None
 
 
 def _crew(workers: int | None, cpus: int | None) -> Crew:
@@ -220,7 +227,8 @@ def crew_of(machines: Sequence[Mapping[str, float]], workers: int | None, cpus: 
             f"workers of {each:g} cores leave none for decoding: the largest machine has {max(cores)}, all together "
             f"have {sum(cores)}. Ask for fewer cores per worker"
         )
-    return Crew(min(workers or int(fitting), int(fitting)), each, 0)
+    # Decoding hardly fills the cores that are left to it: a worker that was not given a number of cores uses them too.
+    return Crew(min(workers or int(fitting), int(fitting)), each, 0, cpus or min(cores))
 
 
 @dataclass(frozen=True)
@@ -351,6 +359,8 @@ class Describe:
         import ray
 
         self.plan = plan
+        if plan.crew.threads is not None:
+            torch.set_num_threads(plan.crew.threads)
         self.embedder: Embedder = ray.get(made)()
         if self.embedder.kind != plan.info.kind:
             raise GalleryError(
