@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprism.evaluation.distances import MANY_ROWS, Distances
+from reprism.evaluation.distances import MANY_ROWS, Distances, few_below
 from reprism.evaluation.identities import Identities
 
 # Comparisons run over tiles that stay in a core's cache; a GPU prefers few large launches.
@@ -119,6 +119,8 @@ def _count_in_tile(x: Tensor, thresholds: Tensor, columns: np.ndarray, sizes: np
     A value comes before a threshold if it is smaller, or equal and further left. Columns may lie outside x.
     """
     W = x.shape[1]
+    if thresholds.shape[1] and (few := few_below(x, thresholds.amax(1))) is not None:
+        return _count_among(x, thresholds, columns, *few)
     if thresholds.shape[1] > _SORT_ABOVE:
         low, high = 0, W
         before, equal = (torch.zeros(thresholds.shape, dtype=torch.int64, device=x.device) for _ in range(2))
@@ -144,6 +146,17 @@ def _count_in_tile(x: Tensor, thresholds: Tensor, columns: np.ndarray, sizes: np
         r, s = row[some : some + step], slot[some : some + step]
         tied = x[r, low:high] == thresholds[r, s, None]
         before[r, s] += (tied & (position < column[r, s, None])).sum(1)
+    return before
+
+
+def _count_among(x: Tensor, thresholds: Tensor, columns: np.ndarray, rows: Tensor, places: Tensor) -> Tensor:
+    """Return the same where only the values at these rows and columns can come before a threshold."""
+    before = torch.zeros(thresholds.shape, dtype=torch.int64)
+    column = torch.from_numpy(columns)
+    step = max(1, _TILE_ELEMENTS["cpu"] // thresholds.shape[1])
+    for row, place in zip(rows.split(step), places.split(step), strict=True):
+        value, limit = x[row, place][:, None], thresholds[row]
+        before.index_add_(0, row, ((value < limit) | ((value == limit) & (place[:, None] < column[row]))).long())
     return before
 
 

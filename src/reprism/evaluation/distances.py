@@ -21,6 +21,23 @@ MANY_ROWS = 256
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+_FEW = 1 / 8  # of a block: gathering so many values costs less than passes over all
+
+
+def few_below(x: Tensor, limits: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return where a block on the CPU (B×W) is at most its row's limit (B): rows and columns; None if that is not rare.
+
+    What lies beyond the farthest true match of a query has no part in any rank: mostly nearly all.
+    """
+    if x.device.type != "cpu":
+        return None
+    mask = x.numpy() <= limits[:, None].numpy()  # which NumPy vectorises, unlike torch
+    if np.count_nonzero(mask) > _FEW * mask.size:
+        return None
+    flat = torch.from_numpy(np.flatnonzero(mask))
+    return flat // x.shape[1], flat % x.shape[1]
+
+
 class Distances(Protocol):
     """Whatever can fill out (B×(stop − start)) with the distances of some queries to a run of the gallery.
 
