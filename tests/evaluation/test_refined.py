@@ -11,6 +11,10 @@ from reprism.evaluation.ranking import evaluate
 from reprism.evaluation.refined import RefinedDistances
 
 
+def exact_product(a, b):
+    return (a.double() @ b.double()).to(torch.int32)
+
+
 def all_products(gallery, longest):
     """Every way, whatever the processor: they are right everywhere, only slow."""
     with pytest.MonkeyPatch.context() as patch:
@@ -24,10 +28,14 @@ def way(request, monkeypatch):
     """Used at any width, on any processor."""
     monkeypatch.setattr(refined, "_FEWEST_COLUMNS", 1)
     monkeypatch.setattr(refined, "_WORTH_IT", 50.0)
+    if not rough._multiplies_int8():
+        # Other processors' products of 8 bits are not even right.
+        monkeypatch.setattr(torch, "_int_mm", exact_product)
     place = ("bf16", "int8", "int8 of two levels").index(request.param)
 
     def one(gallery, longest):
-        return [all_products(gallery, longest)[place]]
+        found = all_products(gallery, longest)  # of one column, bfloat16 alone
+        return [found[min(place, len(found) - 1)]]
 
     monkeypatch.setattr(refined, "rough_products", one)
     return request.param
@@ -258,7 +266,19 @@ def test_products_are_offered_where_the_processor_has_them(monkeypatch):
         monkeypatch.setattr(rough, "fastest_precision", lambda _, bf16=bf16: "bf16" if bf16 else "fp32")
         monkeypatch.setattr(rough, "_multiplies_int8", lambda int8=int8: bool(int8))
         assert len(rough.rough_products(gallery, 1.0)) == kinds
-    assert len(rough.rough_products(torch.ones(1, 2**16 + 1), 1.0)) == 0
+    monkeypatch.setattr(rough, "_multiplies_int8", lambda: True)
+    for columns in (1, 2**16 + 1):
+        assert len(rough.rough_products(torch.ones(1, columns), 1.0)) == 0
+
+
+@pytest.mark.parametrize("spoiled", [lambda exact: exact.clamp(-(2**15), 2**15 - 1), lambda exact: exact + 1])
+def test_a_product_that_is_wrong_is_not_trusted(spoiled, monkeypatch):
+    """As oneDNN's is where it is told to do without VNNI."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr(torch, "_int_mm", exact_product)
+    assert rough._multiplies_int8.__wrapped__()
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: spoiled(exact_product(a, b)))
+    assert not rough._multiplies_int8.__wrapped__()
 
 
 def test_integers_add_up_without_overflow():

@@ -50,7 +50,8 @@ def _block_shape(distances: Distances, queries: int, identities: Identities, blo
     rows = elements // (gallery + of_matches)
     if rows >= min(queries, distances.fewest_rows) and gallery <= _WIDEST_BLOCK:
         return min(rows, queries), gallery
-    rows = max(1, min(queries, MANY_ROWS, math.isqrt(elements), elements // of_matches))
+    many = max(MANY_ROWS, distances.fewest_rows)
+    rows = max(1, min(queries, many, math.isqrt(elements), elements // of_matches))
     return rows, max(1, min(gallery, elements // rows, _WIDEST_BLOCK))
 
 

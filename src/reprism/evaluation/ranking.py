@@ -169,9 +169,10 @@ def evaluate(
 
     Descriptors are compared as given, not normalised, and the caller's arrays are never changed. Distances
     are float32 (float16 and bfloat16 are widened block by block), or float64 if either side is. If one side
-    is on a GPU the work is done there, the other side streamed to it. On processors that multiply bfloat16 fast, wide
-    float32 descriptors are first compared in it, with a proven bound on its error, and in float32 wherever that leaves
-    a rank open (:mod:`reprism.evaluation.refined`): the ranks are float32's, for less than its product.
+    is on a GPU the work is done there, the other side streamed to it. On processors that multiply bfloat16 or
+    integers of 8 bits fast, wide float32 descriptors are first compared in those, with a proven bound on the error,
+    and in float32 wherever that leaves a rank open (:mod:`reprism.evaluation.refined`): the ranks are float32's, for
+    less than its product.
     Rows that crowd together far from the origin are centred first, a block at a time
     (:mod:`reprism.evaluation.crowding`): no distance changes, and float32 tells them apart. A ``UserWarning`` says so
     if descriptors have collapsed: more than half of the gallery within a tenth of a descriptor's length of one point.

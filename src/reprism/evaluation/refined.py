@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprism.evaluation.distances import MANY_ROWS, Distances, EuclideanDistances, few_below
+from reprism.evaluation.distances import Distances, EuclideanDistances, few_below
 from reprism.evaluation.identities import Identities
 from reprism.evaluation.rough import Rough, rough_products
 
@@ -26,6 +26,7 @@ _PROBE = (32, 4096)  # queries and gallery rows looked at to find out
 _HALF_ULP = 2.0**-24  # half the distance from 1 to the next float32
 _TILE_ELEMENTS = 2**20
 _STEP = 4096  # gallery rows at once
+_MOST_ROWS = 1024  # queries at once
 
 
 class RefinedDistances(Distances):
@@ -37,13 +38,14 @@ class RefinedDistances(Distances):
 
     device = torch.device("cpu")
     dtype = torch.float32
-    # Without a first pass for the matches' distances, cutting the gallery costs nothing: many rows at a time are best.
-    fewest_rows = MANY_ROWS
+    # Without a first pass for the matches' distances, cutting the gallery costs nothing. Many queries at a time are
+    # best: the gallery is brought to few bits for each block of them.
+    fewest_rows = _MOST_ROWS
 
     def __init__(self, plain: EuclideanDistances, rough: Rough, block_bytes: int) -> None:
         self.shape = plain.shape
         self.query, self.gallery, self.norms = plain.query, plain.gallery, plain.gallery_norms
-        self.max_rows = min(plain.max_rows, 1024)
+        self.max_rows = min(plain.max_rows, _MOST_ROWS)
         self.rough = rough
         # A block of the gallery in few bits, and of products beside the distances, has a quarter of the memory.
         row_bytes = self.gallery.shape[1] * rough.bytes_per_column + 8 * self.max_rows

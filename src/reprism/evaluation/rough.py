@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -45,7 +46,7 @@ def rough_products(gallery: Tensor, longest: float) -> list[Rough]:
     found: list[Rough] = []
     if fastest_precision("cpu") == "bf16":
         found.append(Bf16Product(gallery, longest))
-    if _multiplies_int8() and gallery.shape[1] <= _MOST_COLUMNS:
+    if 1 < gallery.shape[1] <= _MOST_COLUMNS and _multiplies_int8():  # oneDNN errs at one column
         scale = _scale(gallery)
         each = [torch.stack(_left(rows, scale)).amax(1) for rows in tiles(gallery)]
         left = torch.stack(each).amax(0).tolist()
@@ -53,9 +54,23 @@ def rough_products(gallery: Tensor, longest: float) -> list[Rough]:
     return found
 
 
+@cache
 def _multiplies_int8() -> bool:
-    # Without these instructions, products of 8 bits take longer than those of float32.
-    return bool(torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())
+    """Return whether this processor multiplies integers of 8 bits fast, and rightly.
+
+    Without VNNI or AMX such products are slow, and they are wrong: sums of two saturate at 16 bits. oneDNN can be told
+    to do without them (``ONEDNN_MAX_CPU_ISA``), so a product is tried.
+    """
+    if not (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()) or not hasattr(torch, "_int_mm"):
+        return False
+    numbers = torch.randint(-_LARGEST, _LARGEST + 1, (72, 1034), generator=torch.Generator().manual_seed(0))
+    numbers[::2] = numbers[::2].sign() * _LARGEST
+    small = numbers.to(torch.int8)
+    # Rows that lie apart too, as of a matrix of two levels.
+    return all(
+        torch.equal(torch._int_mm(few[:8], few[8:].T).double(), exact[:8].double() @ exact[8:].double().T)
+        for few, exact in ((small, numbers), (small[:, :517], numbers[:, :517]))
+    )
 
 
 def tiles(rows: Tensor, elements: int = _TILE_ELEMENTS) -> tuple[Tensor, ...]:
