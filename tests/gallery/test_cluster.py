@@ -227,6 +227,18 @@ def test_workers_are_as_many_as_the_machines_allow(machines, asked, crew):
     assert module.crew_of(machines, *asked) == crew
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The actor died: creation task\nTraceback (most recent call last):\n  File x\nValueError: the file is torn.",
+        'Traceback:\n  File "y"\nValueError: the file is torn\n\n'
+        "The above exception was the direct cause of the following exception:\n\nRayTaskError: UDF failed.",
+    ],
+)
+def test_a_workers_own_words_are_found_in_the_traces(text):
+    assert module._reason(Exception(text)) == "ValueError: the file is torn"
+
+
 def test_machines_without_processors_are_refused():
     with pytest.raises(GalleryError, match="no processor"):
         module.crew_of([{"memory": 1.0}], None, None)

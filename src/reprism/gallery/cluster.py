@@ -105,7 +105,7 @@ def index_on_cluster(
 
     def report() -> None:
         if progress is not None:
-            progress(outcome.already + int(run.done.sum()), len(items))
+            progress(len(items) - len(todo) + int(run.done.sum()), len(items))
 
     run = Commits(gallery, plan, todo, outcome)
     in_vain = 0
