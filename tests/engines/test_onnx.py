@@ -17,6 +17,8 @@ from torch import nn
 
 import reprism
 from reprism.cli import main
+from reprism.cli.clusters import ship
+from reprism.cli.embedding import NetworkSettings, load_embedder
 from reprism.engines.files import _weight_files
 from reprism.engines.onnx import load_onnx
 from reprism.engines.session import EngineNetwork
@@ -318,3 +320,24 @@ def test_a_published_network_scores_as_it_was_measured_elsewhere() -> None:
     )
     metrics = reprism.evaluate_model(embedder, reprism.open_dataset("market1501", data)).metrics
     assert (metrics.rank(1), metrics.mAP) == pytest.approx((0.690, 0.484), abs=0.001)
+
+
+def test_a_network_travels_with_its_weights_and_its_preprocessing(tmp_path: Path) -> None:
+    """To workers of a cluster, which have none of its files."""
+    file, elsewhere = tmp_path / "net.onnx", tmp_path / "theirs.yaml"
+    model = onnx.load(write_means(tmp_path / "means.onnx", size=(16, 8)))
+    # One more matrix behind it, which lies in a file of its own; the small constants stay.
+    model.graph.node.append(helper.make_node("MatMul", ["out", "matrix"], ["turned"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(4, 400, dtype=np.float32), "matrix"))
+    model.graph.output[0].name = "turned"
+    onnx.save(model, file, save_as_external_data=True, location="net.weights", size_threshold=1024)
+    (tmp_path / "net.yaml").write_text("mean: [0, 0, 0]\nstd: [1, 1, 1]\n")
+    elsewhere.write_text("mean: [0.485, 0.456, 0.406]\nstd: [0.229, 0.224, 0.225]\n")
+    settings = [NetworkSettings(), NetworkSettings(preprocess=str(elsewhere)), NetworkSettings(preprocess="imagenet")]
+    here = [load_embedder(file, network).kind for network in settings]
+    shipped = [ship(file, network, batch_size=64, flip=True) for network in settings]
+    assert here[0] != here[1] == here[2]
+    assert shipped[0].files.keys() == {"net.onnx", "net.weights", "net.yaml"}
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert [make().kind for make in shipped] == here

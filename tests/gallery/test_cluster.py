@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import reprism
+from reprism.cli import main
+from reprism.cli.clusters import ClusterSettings
 from reprism.embedding import DescriptorKind
 from reprism.gallery import cluster as module
 from reprism.gallery.cluster import (
@@ -245,6 +247,43 @@ def test_machines_without_processors_are_refused():
     for machines in ([{"CPU": 2.0}], [{"CPU": 1.0}, {"CPU": 1.0}]):
         with pytest.raises(GalleryError, match=r"workers of 2 cores leave none .*all together have 2\. Ask for fewer"):
             module.crew_of(machines, None, 2)
+
+
+def test_the_command_gives_the_cluster_what_it_was_given(model_file, photos, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def index(gallery, embedder, make, items, **options):
+        given.update(options, kinds=(gallery.kind, embedder.kind, make().kind), count=len(items))
+        return ClusterIndexing(added=3, networks=Counter({"fp32 by torch on cpu": 3}))
+
+    monkeypatch.setattr(module, "index_on_cluster", index)
+    monkeypatch.setattr(ClusterSettings, "connect", lambda settings: settings.ray == "local")
+    command = ["index", str(photos), "--model", str(model_file), "--gallery", str(tmp_path / "g"), "--ray", "local"]
+    assert (
+        main([*command, "--workers", "2", "--worker-cpus", "3", "--frames", "4", "--no-thumbnails", "--no-flip"]) == 0
+    )
+    kind = reprism.Embedder(model_file, flip=False, engine="torch").kind
+    progress = given.pop("progress")
+    assert callable(progress)
+    assert given == {
+        "workers": 2, "cpus": 3, "frames": 4, "thumbnails": False, "kinds": (kind, kind, kind), "count": 400,
+    }  # fmt: skip
+    said = capsys.readouterr()
+    assert "3 added" in said.out
+    assert "fp32 by torch on cpu: 3 rows" in said.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"workers": 2}, "go with --ray"),
+        ({"worker_cpus": 1}, "go with --ray"),
+        ({"ray": "local", "workers": 0}, "--workers must be at least 1, it is 0"),
+    ],
+)
+def test_options_of_a_cluster_that_make_no_sense_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        ClusterSettings(**settings).connect()
 
 
 # ---- committing, without a cluster -----------------------------------------------------------------------

@@ -93,14 +93,16 @@ def fill(
     gallery = Gallery.open(uri, embedder) if exists else Gallery.create(uri, embedder, storage, model)
     with progress_bars() as bars:
         options: Any = {"thumbnails": thumbnails, "frames": given.frames, "progress": partial(bars, what)}
+        outcome: Indexing
         if on_cluster:
             from reprism.gallery.cluster import index_on_cluster
 
             shipped = ship(given.model, given.network, batch_size=given.batch_size, flip=flip)
             crew: Any = {"workers": given.cluster.workers, "cpus": given.cluster.worker_cpus}
-            outcome: Indexing = index_on_cluster(gallery, embedder, shipped, items, **crew, **options)
+            outcome = by_many = index_on_cluster(gallery, embedder, shipped, items, **crew, **options)
+            said = [f"{network}: {count:,} rows" for network, count in sorted(by_many.networks.items())]
         else:
-            outcome = index_images(gallery, embedder, items, threads=given.threads, **options)
-    for path, reason in outcome.unreadable:
-        print(f"unreadable: {path}: {reason}", file=sys.stderr)
+            outcome, said = index_images(gallery, embedder, items, threads=given.threads, **options), []
+    said += [f"unreadable: {path}: {reason}" for path, reason in outcome.unreadable]
+    print("".join(f"{line}\n" for line in said), end="", file=sys.stderr)
     return Filled(gallery, items, outcome)
