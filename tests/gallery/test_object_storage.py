@@ -129,6 +129,7 @@ def test_images_at_addresses_are_decoded_as_files_are(photos, folder):
         ("s3://site/nowhere", "s3://site/nowhere holds no file"),
         ("s3://nobucket/x", "s3://nobucket/x"),
         ("s3://site/photos/gone.csv", "gone.csv cannot be read: there is no such file"),
+        ("zip://a.jpg::s3://site/photos/x.zip", "is a chain of addresses"),
         ("nothing://x/y", "nothing://x/y cannot be opened: Protocol not known: nothing"),
     ],
 )

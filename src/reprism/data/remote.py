@@ -22,7 +22,8 @@ def check_schemes(paths: Iterable[str]) -> None:
     """Refuse addresses that cannot be read here at all, before the first of them is.
 
     Raises:
-        DataError: A scheme is unknown, or needs a package that is not installed; names an address.
+        DataError: A scheme is unknown, or needs a package that is not installed, or an address is a chain of several
+            (``zip://…::s3://…``); names an address.
     """
     first: dict[str, str] = {}
     for path in paths:
@@ -70,6 +71,8 @@ def files_below(address: str) -> list[str]:
 def _file_system(address: str) -> tuple[Any, str]:
     import fsspec
 
+    if "::" in address:  # a chain, whose parts open further ones
+        raise DataError(f"{address} is a chain of addresses, and such are not followed. Give the file's own address.")
     try:
         found: tuple[Any, str] = fsspec.core.url_to_fs(address)
     except ImportError as error:
