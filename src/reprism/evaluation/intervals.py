@@ -21,7 +21,7 @@ and Clopper and Pearson's bounds are quantiles of just that. For other rates the
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import beta, t
+from scipy.special import betaincinv, stdtrit
 
 from reprism.evaluation.pair_counts import LabelledRows, PeopleCounts
 
@@ -102,11 +102,11 @@ def _interval(rate: float, total: float, variance: float, freedom: float, fewest
     """
     if variance > 0 and 0 < rate < 1:
         independent = min(rate * (1 - rate) / variance, total)
-        known, estimated = (t.ppf((1 + LEVEL) / 2, max(1.0, number)) for number in (total - 1, freedom))
+        known, estimated = (stdtrit(max(1.0, number), (1 + LEVEL) / 2) for number in (total - 1, freedom))
         independent *= (known / estimated) ** 2
     else:
         independent = min(fewest, total)
     accepted, tail = rate * independent, (1 - LEVEL) / 2
-    low = 0.0 if rate <= 0 else beta.ppf(tail, accepted, independent - accepted + 1)
-    high = 1.0 if rate >= 1 else beta.ppf(1 - tail, accepted + 1, independent - accepted)
+    low = 0.0 if rate <= 0 else betaincinv(accepted, independent - accepted + 1, tail)
+    high = 1.0 if rate >= 1 else betaincinv(accepted + 1, independent - accepted, 1 - tail)
     return float(low), float(high)
