@@ -4,6 +4,7 @@ A block that cannot run here says why in a comment above it, ``<!-- not run: REA
 exist all the same. A block with a title is a file that later blocks use.
 """
 
+import ast
 import csv
 import json
 import os
@@ -164,7 +165,10 @@ def run_page(page: str, place: Path) -> dict[str, Any]:
     known: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         text = block.text.replace("/data/", f"{place}/")
-        if block.reason:
+        if block.reason and block.language == "python":
+            imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), page, "exec"), {})
+        elif block.reason:
             for words in block.commands:
                 assert_there_is(words)
         elif block.title:

@@ -41,13 +41,13 @@ lance = pytest.importorskip("lance", reason="indexing on a cluster needs reprism
 
 @pytest.fixture(scope="module")
 def nodes():
-    """A cluster of three machines that compute, as far as Ray can tell."""
+    """A cluster of three machines, two of which compute, as far as Ray can tell."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(3):
+    for _ in range(2):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
