@@ -43,13 +43,14 @@ def run(argv: Sequence[str]) -> int:
     from reprism.gallery.extraction import write_descriptors
 
     aside = out.with_name(f".{out.name}.unfinished")
+    begun = aside.exists()
     try:
         filled = fill(arguments, str(aside), what="describing", thumbnails=False)
     except GalleryError as error:
-        if not aside.exists():
+        if not begun:
             raise
         raise GalleryError(
-            f"{error} It holds what an interrupted reprism extract described: remove it to begin again"
+            f"{error} ({aside} holds what an interrupted reprism extract described: remove it to begin again.)"
         ) from error
     outcome = filled.outcome
     if not outcome.added and not outcome.already:

@@ -42,7 +42,7 @@ class Filling:
     batch_size: int = 64
     """Images per batch."""
     threads: int = 2
-    """Threads that decode images while the network computes."""
+    """Threads that decode images while the network computes, without --ray."""
     cluster: ClusterOptions = field(default_factory=ClusterSettings)
     network: NetworkOptions = field(default_factory=NetworkSettings)
 

@@ -69,7 +69,7 @@ class RefinedDistances(Distances):
         ):
             return plain
         best, least, sample = None, _WORTH_IT, None
-        for rough in sorted(rough_products(plain.gallery, longest_of(plain)), key=lambda one: one.cost):
+        for rough in rough_products(plain.gallery, longest_of(plain)):
             if rough.cost >= least:
                 break
             refined = cls(plain, rough, block_bytes)

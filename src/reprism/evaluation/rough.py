@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -41,17 +41,23 @@ class Rough(Protocol):
         """Return how far a product that is so large can be off by its own rounding (B)."""
 
 
-def rough_products(gallery: Tensor, longest: float) -> list[Rough]:
-    """Return the ways that this processor is fast at, for a gallery (M×D float32) whose longest row is so long."""
-    found: list[Rough] = []
-    if fastest_precision("cpu") == "bf16":
-        found.append(Bf16Product(gallery, longest))
-    if 1 < gallery.shape[1] <= _MOST_COLUMNS and _multiplies_int8():  # oneDNN errs at one column
+def rough_products(gallery: Tensor, longest: float) -> Iterator[Rough]:
+    """Yield the ways that this processor is fast at, the cheapest first; each takes a pass over the gallery.
+
+    Args:
+        gallery: M×D float32.
+        longest: Length of its longest row.
+    """
+    by_integers = 1 < gallery.shape[1] <= _MOST_COLUMNS and _multiplies_int8()  # oneDNN errs at one column
+    if by_integers:
         scale = _scale(gallery)
         each = [torch.stack(_left(rows, scale)).amax(1) for rows in tiles(gallery)]
         left = torch.stack(each).amax(0).tolist()
-        found += [Int8Product(longest, scale, left, levels) for levels in (1, 2)]
-    return found
+        yield Int8Product(longest, scale, left, levels=1)
+    if fastest_precision("cpu") == "bf16":
+        yield Bf16Product(gallery, longest)
+    if by_integers:
+        yield Int8Product(longest, scale, left, levels=2)
 
 
 @cache
@@ -151,7 +157,9 @@ class Int8Product:
         gallery_coarse, gallery_fine = self.left
         if self.levels == 1:
             return coarse * (self.longest + gallery_coarse) + lengths * gallery_coarse
-        return fine * (self.longest + gallery_fine) + lengths * gallery_fine + 1.01 * coarse * gallery_coarse
+        # The finer integers, whose product is left out, are as long at most as what they were to fill and missed.
+        unmultiplied = (coarse + fine) * (gallery_coarse + gallery_fine)
+        return fine * (self.longest + gallery_fine) + lengths * gallery_fine + unmultiplied
 
     def rounding(self, largest: Tensor) -> Tensor:
         """Return zeros: integers add up without rounding."""

@@ -185,7 +185,7 @@ def _tracklet(folder: str, images: Sequence[IndexItem], source: str | None) -> I
 
 def _of_table(table: str, source: str | None) -> list[IndexItem]:
     folder = table.rpartition("/")[0] if is_address(table) else str(Path(table).parent)
-    rows, _ = read_table(table if is_address(table) else Path(table), _COLUMNS, ("path",))
+    rows, _ = read_table(table, _COLUMNS, ("path",))
     members: dict[tuple[str, str] | str, list[tuple[str, dict[str, str]]]] = {}
     for where, row in rows:
         if "\0" in row["path"]:
