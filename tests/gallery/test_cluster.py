@@ -20,21 +20,14 @@ from reprism.cli import main
 from reprism.cli.clusters import ClusterSettings
 from reprism.embedding import DescriptorKind
 from reprism.gallery import cluster as module
-from reprism.gallery.cluster import (
-    ClusterIndexing,
-    Commits,
-    Crew,
-    Plan,
-    Result,
-    ShippedModel,
-    index_on_cluster,
-    write_rows,
-)
+from reprism.gallery import workers
+from reprism.gallery.cluster import ClusterIndexing, Commits, index_on_cluster
 from reprism.gallery.compression import Projection
 from reprism.gallery.indexing import Decoder, index_images
 from reprism.gallery.inputs import IndexItem, find_items
 from reprism.gallery.rows import Entry, row_id, to_arrow
 from reprism.gallery.table import Gallery, GalleryError
+from reprism.gallery.workers import Crew, Plan, Result, ShippedModel, write_rows
 
 lance = pytest.importorskip("lance", reason="indexing on a cluster needs reprism[ray]")
 
@@ -167,11 +160,11 @@ def test_the_stages_give_what_one_process_gives(model_file, photos, tmp_path, mo
         gallery.compress(projection=projection)
     many, one = galleries
     expected = index_images(one, embedder, items, frames=4)
-    plan = module.plan_of(many, embedder, Crew(1, 1, 0), len(items), frames=4)
+    plan = workers.plan_of(many, embedder, Crew(1, 1, 0), len(items), frames=4)
     run = Commits(many, plan, items, ClusterIndexing())
-    describe = module.Describe(plan, ShippedModel.of(model_file, embedder_of))
+    describe = workers.Describe(plan, ShippedModel.of(model_file, embedder_of))
     for numbers in ([0, 1, 2, 3], [4, 5, *range(6, len(items) - 1)], [len(items) - 1]):
-        table = describe(module.decode_items(module.item_table(numbers, [items[n] for n in numbers]), plan))
+        table = describe(workers.decode_items(workers.item_table(numbers, [items[n] for n in numbers]), plan))
         (text,) = write_rows(table, plan)["result"].to_pylist()
         run.commit([Result(**json.loads(text))])
     assert run.done.all()
@@ -186,10 +179,10 @@ def test_a_worker_with_another_model_is_refused(model_file, tmp_path, monkeypatc
 
     monkeypatch.setattr(ray, "get", lambda given: given)
     embedder = embedder_of(model_file)
-    plan = module.plan_of(Gallery.create(tmp_path / "g", embedder), embedder, Crew(1, 1, 0), 1)
+    plan = workers.plan_of(Gallery.create(tmp_path / "g", embedder), embedder, Crew(1, 1, 0), 1)
     other = reprism.Embedder(reprism.build_model("p1", "mobilenetv3_small_050", part_dim=8, size=(64, 32)))
     with pytest.raises(GalleryError, match=f"{other.kind.fingerprint[:12]}, not {embedder.kind.fingerprint[:12]}"):
-        module.Describe(plan, lambda: other)
+        workers.Describe(plan, lambda: other)
 
 
 def test_a_shipped_model_needs_none_of_its_files(tmp_path, model_file):
@@ -226,7 +219,7 @@ def test_a_shipped_model_needs_none_of_its_files(tmp_path, model_file):
     ],
 )
 def test_workers_are_as_many_as_the_machines_allow(machines, asked, crew):
-    assert module.crew_of(machines, *asked) == crew
+    assert workers.crew_of(machines, *asked) == crew
 
 
 @pytest.mark.parametrize(
@@ -243,10 +236,10 @@ def test_a_workers_own_words_are_found_in_the_traces(text):
 
 def test_machines_without_processors_are_refused():
     with pytest.raises(GalleryError, match="no processor"):
-        module.crew_of([{"memory": 1.0}], None, None)
+        workers.crew_of([{"memory": 1.0}], None, None)
     for machines in ([{"CPU": 2.0}], [{"CPU": 1.0}, {"CPU": 1.0}]):
         with pytest.raises(GalleryError, match=r"workers of 2 cores leave none .*all together have 2\. Ask for fewer"):
-            module.crew_of(machines, None, 2)
+            workers.crew_of(machines, None, 2)
 
 
 def test_the_command_gives_the_cluster_what_it_was_given(model_file, photos, tmp_path, monkeypatch, capsys):

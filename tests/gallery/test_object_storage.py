@@ -219,18 +219,18 @@ def test_a_clusters_workers_write_into_a_bucket(photos, bucket, model_file, tmp_
     pytest.importorskip("lance_ray", reason="indexing on a cluster needs reprism[ray]")
     import ray
 
-    from reprism.gallery import cluster
+    from reprism.gallery import cluster, workers
 
     monkeypatch.setattr(ray, "get", lambda given: given)
     embedder, items = embedder_of(model_file), find_items([photos])
     there, here = Gallery.create(f"{bucket}/written", embedder), Gallery.create(tmp_path / "g", embedder)
-    plan = cluster.plan_of(there, embedder, cluster.Crew(1, 1, 0), len(items))
+    plan = workers.plan_of(there, embedder, workers.Crew(1, 1, 0), len(items))
     commits = cluster.Commits(there, plan, items, cluster.ClusterIndexing())
-    describe = cluster.Describe(plan, lambda: embedder)
+    describe = workers.Describe(plan, lambda: embedder)
     for numbers in ([0, 1, 2], [3, 4, 5]):
-        table = describe(cluster.decode_items(cluster.item_table(numbers, [items[n] for n in numbers]), plan))
-        [text] = cluster.write_rows(table, plan)["result"].to_pylist()
-        commits.commit([cluster.Result(**json.loads(text))])
+        table = describe(workers.decode_items(workers.item_table(numbers, [items[n] for n in numbers]), plan))
+        [text] = workers.write_rows(table, plan)["result"].to_pylist()
+        commits.commit([workers.Result(**json.loads(text))])
     expected = index_images(here, embedder, items)
     assert commits.outcome.added == expected.added == len(there) == 5
     assert commits.outcome.unreadable == expected.unreadable

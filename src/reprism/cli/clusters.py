@@ -12,7 +12,7 @@ import tyro
 from reprism.cli.embedding import NetworkSettings, load_embedder
 
 if TYPE_CHECKING:
-    from reprism.gallery.cluster import ShippedModel
+    from reprism.gallery.workers import ShippedModel
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def ship(model: Path, network: NetworkSettings, *, batch_size: int, flip: bool) 
     Raises:
         CheckpointError: There is no such model.
     """
-    from reprism.gallery.cluster import ShippedModel
+    from reprism.gallery.workers import ShippedModel
 
     beside = {}
     if network.preprocess is not None and network.preprocess != "imagenet":
