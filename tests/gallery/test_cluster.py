@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -47,14 +46,6 @@ def nodes():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(64, 32))
-    model.train()(torch.randn(8, 3, 64, 32))
-    return reprism.save(model.eval(), tmp_path_factory.mktemp("model") / "m.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 import reprism
@@ -14,14 +13,6 @@ from reprism.cli import main
 from reprism.gallery import extraction
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import Gallery
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(64, 32))
-    model.train()(torch.randn(8, 3, 64, 32))
-    return reprism.save(model.eval(), tmp_path_factory.mktemp("model") / "m.safetensors")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import reprism
@@ -21,14 +20,6 @@ from reprism.gallery.indexing import THUMBNAIL_HEIGHT, index_images
 from reprism.gallery.inputs import IndexItem, find_items
 from reprism.gallery.rows import row_id
 from reprism.gallery.table import Gallery, GalleryError
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = reprism.build_model("p1(s2)", "mobilenetv3_small_050", part_dim=8, size=(64, 32))
-    model.train()(torch.randn(8, 3, 64, 32))
-    return reprism.save(model.eval(), tmp_path_factory.mktemp("model") / "m.safetensors")
 
 
 @pytest.fixture(scope="module")
