@@ -226,6 +226,99 @@ def test_wide_descriptors_are_found_by_four_bits_a_column(tmp_path, monkeypatch,
 
 
 @pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """A gallery with an index; a person's rows are of one camera alone."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("reprism.gallery.upkeep.EXACT_ROWS", 500)
+        rng = np.random.default_rng(0)
+        people = np.repeat(np.arange(50), 60)
+        rows = (rng.normal(size=(50, 256))[people] + 0.5 * rng.normal(size=(3000, 256))).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        gallery = Gallery.create(tmp_path_factory.mktemp("crowd") / "g", DescriptorKind("ab" * 32, "p1", 256, True))
+        entries = [
+            Entry(f"k{i}", row, f"/{i}.jpg", camid=str(people[i] % 3), time=START + timedelta(minutes=7 * i % 3000))
+            for i, row in enumerate(rows)
+        ]
+        gallery.add(entries)
+        gallery.optimize()
+    return gallery, entries
+
+
+@pytest.mark.parametrize("share", [None, 0.01, 1.0], ids=["estimated", "rare", "common"])
+@pytest.mark.parametrize(
+    ("where", "keep"),
+    [
+        (
+            Filter(after=START + timedelta(minutes=300)),
+            lambda entry: entry.time >= START + timedelta(minutes=300),
+        ),
+        # Of the 60 rows that are nearest to the first person none passes, and of those of a third of the people.
+        (Filter(not_cameras=("0",)), lambda entry: entry.camid != "0"),
+        (Filter(cameras=("0", "2")), lambda entry: entry.camid in ("0", "2")),
+        (Filter(cameras=("nowhere",)), lambda entry: False),
+    ],
+    ids=["most of the time", "those alike are left out", "two cameras", "none"],
+)
+def test_a_filter_finds_the_same_before_and_after_the_index(crowd, monkeypatch, where, keep, share):
+    gallery, entries = crowd
+    if share is not None:
+        monkeypatch.setattr(Filter, "share_of", lambda self, rows: share)
+    queries = np.stack([entry.descriptor for entry in entries[::300]])
+    hits, asked = 0, 0
+    for query, matches in zip(queries, gallery.search(queries, 10, where, exact=False), strict=True):
+        want = {row for _, row in brute(entries, query, keep)[:10]}
+        assert [match.rank for match in matches] == list(range(1, len(want) + 1))
+        assert all(keep(entries[int(match.path[1:-4])]) for match in matches)
+        hits += len(want & {match.id for match in matches})
+        asked += len(want)
+    assert hits >= 0.98 * asked
+
+
+def test_a_common_filter_is_not_looked_up_row_by_row(crowd, monkeypatch):
+    gallery, entries = crowd
+    query, asked = np.ones(256, np.float32), []
+    builder = type(gallery.store.table.search(query, vector_column_name="descriptor"))
+    where = builder.where
+
+    def spy(self, condition, prefilter=True):
+        asked.append(prefilter)
+        return where(self, condition, prefilter=prefilter)
+
+    monkeypatch.setattr(builder, "where", spy)
+    for hours, before in ((1, False), (25, False), (49.5, True)):  # of 50
+        asked.clear()
+        gallery.search(query, 10, Filter(after=START + timedelta(hours=hours)), exact=False)
+        assert asked == [before]
+    # Too few of those that the index proposes pass: they are all alike, and left out.
+    asked.clear()
+    monkeypatch.setattr(Filter, "share_of", lambda self, rows: 1.0)
+    gallery.search(entries[0].descriptor, 10, Filter(not_cameras=("0",)), exact=False)
+    assert asked == [False, True]
+
+
+_texts = st.sampled_from(["1", "2", "3"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    where=st.builds(
+        Filter,
+        cameras=st.lists(_texts, max_size=2).map(tuple),
+        not_cameras=st.lists(_texts, max_size=2).map(tuple),
+        after=st.none() | st.integers(0, 1500).map(lambda hours: START + timedelta(hours=hours)),
+        before=st.none() | st.integers(0, 1500).map(lambda hours: START + timedelta(hours=hours)),
+        pids=st.lists(_texts, max_size=2).map(tuple),
+        source=st.none() | st.sampled_from(["yard", "hall"]),
+    )
+)
+def test_the_estimate_of_a_filters_share_is_its_share_of_the_rows_looked_at(gallery, where):
+    table = gallery.store.table
+    rows = table.search().select(["camid", "time", "pid", "source"]).to_arrow()
+    assert where.share_of(rows) == table.count_rows(where.sql()) / len(rows)
+    assert where.share_of(rows.slice(0, 0)) == 0
+
+
+@pytest.fixture(scope="module")
 def nasty(tmp_path_factory):
     """A gallery whose names try to break out of a condition; and what is in it."""
     gallery = Gallery.create(tmp_path_factory.mktemp("nasty") / "g", DescriptorKind("ab" * 32, "p1", 4, True))

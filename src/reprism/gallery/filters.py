@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from reprism.gallery.rows import as_utc
+
+FILTERED = ("camid", "time", "pid", "source")
+"""Columns that a filter looks at."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,21 @@ class Filter:
         if self.source is not None:
             conditions.append(f"source = {text(self.source)}")
         return " AND ".join(conditions) or None
+
+    def share_of(self, rows: pa.Table) -> float:
+        """Return the share of rows that pass, 0 … 1 (of no rows: 0); they have the columns ``FILTERED``."""
+        passes = pa.array([True] * len(rows), pa.bool_())
+        for wanted, found in (
+            (self.cameras, lambda: pc.is_in(rows["camid"], pa.array(self.cameras))),
+            (self.not_cameras, lambda: pc.invert(pc.is_in(rows["camid"], pa.array(self.not_cameras)))),
+            (self.after, lambda: pc.greater_equal(rows["time"], self.after)),
+            (self.before, lambda: pc.less(rows["time"], self.before)),
+            (self.pids, lambda: pc.is_in(rows["pid"], pa.array(self.pids))),
+            (self.source, lambda: pc.equal(rows["source"], self.source)),
+        ):
+            if wanted not in ((), None):
+                passes = pc.and_(passes, pc.fill_null(found(), False))
+        return (pc.sum(passes).as_py() or 0) / max(1, len(rows))
 
 
 def one_of(column: str, values: Iterable[str]) -> str:

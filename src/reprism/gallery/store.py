@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,7 +27,7 @@ from reprism.gallery.database import (
     local,
 )
 from reprism.gallery.durability import LOCK, Disk, recover
-from reprism.gallery.filters import one_of
+from reprism.gallery.filters import FILTERED, one_of
 from reprism.gallery.rows import Storage, counts
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from reprism.evaluation.part_scale import PartScale
 
 _BLOCK = 2**25  # bytes of descriptors at a time when the table is read through
+_SAMPLED, _SAMPLE_SECONDS = 1_000, 60.0
 
 
 class Store:
@@ -57,6 +60,7 @@ class Store:
         self.disk = Disk(local(uri))
         self.part_scale: tuple[int, PartScale | None] | None = None
         self._projections: dict[str, Projection] = {}
+        self._sample: tuple[float, pa.Table] | None = None
 
     @classmethod
     def create(cls, uri: str | PathLike[str], info: GalleryInfo) -> Store:
@@ -183,6 +187,15 @@ class Store:
             "descriptor_dim": info.kind.dim,
             "erasing": has_table(self.connection, ERASING),
         }
+
+    def sample(self) -> pa.Table:
+        """Return what filters look at, of up to 1,000 rows taken at random. For estimates: it may be a minute old."""
+        now = time.monotonic()
+        if self._sample is None or now - self._sample[0] > _SAMPLE_SECONDS:
+            # Evenly spaced ones might all be of one camera, where cameras take turns.
+            rows = np.unique(np.random.default_rng(0).integers(0, max(1, len(self)), _SAMPLED))
+            self._sample = now, self.table.take_offsets(rows.tolist()).select(list(FILTERED)).to_arrow()
+        return self._sample[1]
 
     def fetch(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
         """Return some columns of the rows with these ids, in no particular order; absent rows are left out."""
