@@ -1,6 +1,6 @@
 """Fine-tune an earlier model on one's own data: trunk frozen, epoch chosen by training people set aside.
 
-python examples/fine_tune.py     draws people of two sites; a minute on two cores
+python examples/fine_tune.py     draws people of two sites; half a minute on two cores
 """
 
 import tempfile
@@ -27,7 +27,7 @@ def main() -> None:
             render_market1501(folder / f"site{seed}", train_identities=24, test_identities=12, size=(96, 48), seed=seed)
             for seed in (1, 2)
         ]
-        first = recipe_of("first", sites[0], optimizer={"epochs": 10, "milestones": ()}, trainer={"evaluate_every": 0})
+        first = recipe_of("first", sites[0], optimizer={"epochs": 5, "milestones": ()}, trainer={"evaluate_every": 0})
         earlier = reprism.train(first, folder / "first").folder / "model.safetensors"
         tuned = recipe_of(
             "tuned",
@@ -35,8 +35,8 @@ def main() -> None:
             # Some training people choose the epoch; the people tested with take no part in that.
             data={"root": sites[1], "validation": 0.25},
             model={"pretrained": earlier, "freeze": "trunk"},
-            optimizer={"epochs": 6, "lr": 1e-3, "factors": {"branches": 0.3}},
-            trainer={"evaluate_every": 1, "patience": 4},
+            optimizer={"epochs": 3, "lr": 1e-3, "factors": {"branches": 0.3}},
+            trainer={"evaluate_every": 1, "patience": 2},
         )
         result = reprism.train(tuned, folder / "tuned")
         before = reprism.evaluate_model(earlier, reprism.open_dataset("market1501", sites[1])).metrics

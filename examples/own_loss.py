@@ -36,7 +36,7 @@ def main() -> None:
         root = render_market1501(Path(folder) / "people", train_identities=24, test_identities=12, size=(96, 48))
         dataset = reprism.open_dataset("market1501", root)
         recipe = RECIPES["cpu-minutes"]
-        short = recipe.optimizer.model_copy(update={"epochs": 10})
+        short = recipe.optimizer.model_copy(update={"epochs": 4})
         quiet = recipe.trainer.model_copy(update={"evaluate_every": 0})
         recipe = recipe.model_copy(update={"optimizer": short, "trainer": quiet})
         circle = EachPart(CircleLoss(), recipe.model.partition, kinds=("global",))

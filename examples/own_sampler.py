@@ -54,6 +54,6 @@ if __name__ == "__main__":
         root = render_market1501(Path(folder) / "people", train_identities=24, test_identities=12, size=(96, 48))
         dataset = reprism.open_dataset("market1501", root)
         recipe = RECIPES["cpu-minutes"]
-        recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"epochs": 10})})
+        recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"epochs": 4})})
         run = reprism.train(recipe, Path(folder) / "run", dataset=dataset, adapt=adapt)
         print(reprism.evaluate_model(run.model, dataset))
