@@ -1,0 +1,303 @@
+"""Frames from a video file, decoded by PyAV."""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, time_at
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "mjpeg",
+    "mpjpeg", "flv", "asf", "ogg", "mxf", "ivf", "obu", "nut", "dv", "dhav",
+)  # fmt: skip
+"""Formats of files that are read, by FFmpeg's names. Playlists (``hls``, ``concat``, ``dash``, ``sdp``) are not among
+them: they make FFmpeg open what they name."""
+
+_THREADS = 8
+_REORDERED = 64  # packets, by which a decoder puts frames in another order than the file: 16 at most
+_LAST_SECONDS = 0.5  # that a container's own length may be wrong by
+
+
+def read(
+    path: Path,
+    start: datetime | None,
+    every: int,
+    start_at: int,
+    max_pixels: int,
+    report: Report,
+) -> Iterator[Frame]:
+    """Yield a file's frames (:func:`reprism.cameras.read_frames`)."""
+    with opened(f"file:{path.absolute()}", str(path), local=True) as container:
+        stream = video_stream(container, str(path), max_pixels)
+        begin = start or _creation_time(container, stream)
+        origin = stream.start_time
+        index = _go_to(container, stream, start_at) if start_at and origin is not None else 0
+        if index is None:
+            report(f"{path}: has no frame {start_at}")
+            return
+        decoder, last = Decoder(stream, index), 0.0
+        for frame in decoder.frames(container):
+            number = decoder.count - 1
+            if origin is None:
+                origin = frame.pts
+            if frame.pts is not None and origin is not None:
+                last = max(last, float((frame.pts - origin) * Fraction(stream.time_base or 0)))
+            elif stream.average_rate:
+                last = max(last, float(number / stream.average_rate))
+            if number >= start_at and number % every == 0:
+                yield Frame(upright(frame), number, last, time_at(begin, last))
+        if said := _shortfall(stream, decoder, last):
+            report(f"{path}: {said}")
+
+
+def describe(path: Path, max_pixels: int) -> SourceFacts:
+    """Read what a file's header says.
+
+    Raises:
+        SourceError: It cannot be opened, or is no video.
+    """
+    with opened(f"file:{path.absolute()}", str(path), local=True) as container:
+        stream = video_stream(container, str(path), max_pixels)
+        seconds = _length(stream) or (container.duration / 1e6 if container.duration else None)
+        rate = float(stream.average_rate) if stream.average_rate else None
+        context = stream.codec_context
+        size = (context.height, context.width)
+        # Whether the frames are turned is written beside each: the first one is decoded for it.
+        first = next(Decoder(stream).frames(container), None)
+        if first is not None and first.rotation % 180:
+            size = size[::-1]
+        return SourceFacts(
+            str(path), "file", stream.frames or None, seconds, rate, size, _creation_time(container, stream)
+        )
+
+
+@contextmanager
+def opened(
+    url: str,
+    name: str,
+    *,
+    local: bool,
+    form: str | None = None,
+    timeout: tuple[float, float] | None = None,
+    options: dict[str, str] | None = None,
+) -> Iterator[InputContainer]:
+    """Open a container of video, and close it.
+
+    Args:
+        url: As FFmpeg takes it.
+        name: Its name for messages.
+        local: It is a file, of a format of :data:`FORMATS`, which may open no other file and no connection.
+        form: FFmpeg's name of the format; devices need it.
+        timeout: Seconds to wait for the connection, and for each read.
+        options: Further options of FFmpeg.
+
+    Raises:
+        SourceError: It cannot be opened; gives the reason and the remedy.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise SourceError(f"{name}: video needs the package {error.name}: pip install 'reprism[video]'") from error
+    options = dict(options or {})
+    if local:
+        options |= {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+        if os.stat(url.removeprefix("file:")).st_size == 0:  # noqa: PTH116 - of a path that FFmpeg takes
+            raise SourceError(f"{name} is empty (0 bytes): its recording failed, or its copy was cut off")
+    try:
+        container = av.open(url, options=options, format=form, timeout=timeout, metadata_errors="replace")
+    except av.error.PermissionError as error:
+        raise SourceError(f"{name} may not be read: give this user the permission to") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        if not local:
+            raise SourceError(f"{name} cannot be opened: {one_line(error, url, name)}") from error
+        raise SourceError(
+            f"{name} is no video that is read: it is damaged, cut off, or of another format than MP4, MKV, AVI and the "
+            f"like; playlists are refused. Convert it: ffmpeg -i IN out.mp4 ({one_line(error, url, name)})"
+        ) from error
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def video_stream(container: InputContainer, name: str, max_pixels: int, *, live: bool = False) -> VideoStream:
+    """Return the container's video, ready to decode.
+
+    Raises:
+        SourceError: It has none, none that can be decoded, or its frames are too large.
+    """
+    if not container.streams.video:
+        kinds = sorted({stream.type for stream in container.streams})
+        reason = f"only {', '.join(kinds)}" if kinds else "it was cut off before its index was written, or is damaged"
+        raise SourceError(f"{name} holds no video stream ({reason}): give a whole video")
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    if context is None:
+        raise SourceError(
+            f"{name} is coded in a way that this PyAV has no decoder for. Convert it to H.264: ffmpeg -i IN out.mp4"
+        )
+    if not 0 < context.width * context.height <= max_pixels:
+        raise SourceError(
+            f"{name} has frames of {context.width}×{context.height} pixels; expected 1 … {max_pixels:,} pixels. Make "
+            "it smaller: ffmpeg -i IN -vf scale=1920:-2 out.mp4"
+        )
+    # A stream may change its size later; FFmpeg then holds to this.
+    context.options = {"max_pixels": str(max_pixels)}
+    # Threads by frames hold several frames back, which a live view has no time for.
+    context.thread_type = "SLICE" if live else "AUTO"
+    context.thread_count = min(_THREADS, os.cpu_count() or 1)
+    return stream
+
+
+class Decoder:
+    """Decodes a stream as far as it can be decoded.
+
+    Args:
+        stream: Stream of an open container.
+        index: Index of the first frame that will be decoded.
+
+    Attributes:
+        count: Number of the source's frames so far, with those that could not be decoded: each has lost one.
+        lost: Number of packets that could not be decoded.
+        first_lost: Index of the frame that the first of them is taken for.
+        discarded: Number of packets that the file says not to show.
+        ended: Reason for ending early, of FFmpeg. A connection that was silent for too long has "Immediate exit
+            requested".
+    """
+
+    def __init__(self, stream: VideoStream, index: int = 0) -> None:
+        self.stream, self.count = stream, index
+        self.lost, self.first_lost, self.discarded = 0, 0, 0
+        self.ended = ""
+
+    def frames(self, container: InputContainer) -> Iterator[VideoFrame]:
+        """Yield the frames that can be decoded, in the order in which they are shown."""
+        import av
+
+        try:
+            for packet in container.demux(self.stream):
+                self.discarded += packet.is_discard
+                try:
+                    decoded = packet.decode()
+                except av.error.MemoryError:
+                    raise
+                except av.error.FFmpegError:
+                    self.first_lost = self.first_lost if self.lost else self.count
+                    self.lost += 1
+                    self.count += 1
+                    continue
+                for frame in decoded:
+                    self.count += 1
+                    yield frame  # type: ignore[misc]
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            self.ended = one_line(error)
+
+
+def upright(frame: VideoFrame) -> np.ndarray:
+    """Return a decoded frame as H×W×3 uint8 RGB, turned as its recording asks."""
+    image = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def one_line(error: Exception, url: str = "", name: str = "") -> str:
+    """Return FFmpeg's reason for a message of one line, without its number and with the source's name for its URL."""
+    text = " ".join(str(error).split())
+    if url:
+        text = text.replace(url, name)
+    return re.sub(r"^\[Errno -?\d+\] ", "", text)[:300] or type(error).__name__
+
+
+def _go_to(container: InputContainer, stream: VideoStream, start_at: int) -> int | None:
+    """Make the next frames that are decoded those from an index on, or from earlier.
+
+    Where the frames are is found out by reading, not decoding, the file up to there. The second keyframe before is
+    decoded from: frames shown just after a keyframe may be made of what was before it.
+
+    Returns:
+        Index of the next frame that is decoded: 0 if the file does not say when each of its frames is shown. None if
+        the file has no frame of that index.
+    """
+    wanted = start_at + _REORDERED
+    packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+    shown, keys, count = array("q"), [], 0  # a day of video has two million frames
+    for packet in islice(packets, wanted):
+        count += 1
+        if packet.pts is not None:
+            shown.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+    if count <= start_at:
+        return None
+    times = np.sort(np.frombuffer(shown, np.int64))
+    unsure = len(times) < count or bool((np.diff(times) == 0).any())
+    keys = [] if unsure else sorted(pts for pts in keys if pts <= times[start_at])
+    unsure = len(keys) < 2
+    target = int(stream.start_time or 0) if unsure else keys[-2]
+    container.seek(target, stream=stream, backward=True)
+    if unsure:
+        return 0
+    # The frame that comes first tells where the seek landed; then it is done once more.
+    first = next(Decoder(stream).frames(container), None)
+    pts = None if first is None else first.pts
+    known = pts is not None and pts <= times[start_at] and pts in times
+    container.seek(target if known else int(stream.start_time or 0), stream=stream, backward=True)
+    return int(np.searchsorted(times, pts)) if known and pts is not None else 0
+
+
+def _shortfall(stream: VideoStream, decoder: Decoder, last: float) -> str:
+    """Say what is missing of a file whose end was reached; empty if nothing is."""
+    said = []
+    if decoder.lost:
+        said.append(f"{decoder.lost} of its frames could not be decoded, the first at frame {decoder.first_lost}")
+    announced, length = stream.frames, _length(stream)
+    if announced and decoder.count + decoder.discarded < announced:
+        said.append(f"it ends after {decoder.count} of the {announced} frames that it announces")
+    elif not announced and length is not None and last + _LAST_SECONDS < length:
+        said.append(f"it ends after {decoder.count} frames at {last:.1f} s, and announces {length:.1f} s")
+    if said:
+        said.append("it is damaged or was cut off")
+    return "; ".join(said)
+
+
+def _length(stream: VideoStream) -> float | None:
+    """Return the seconds of a stream as its container has them: Matroska writes them as a text."""
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:
+        hours, minutes, seconds = tag.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    if stream.duration is None or stream.time_base is None or not stream.frames:
+        return None
+    return float(stream.duration * Fraction(stream.time_base))
+
+
+def _creation_time(container: InputContainer, stream: Any) -> datetime | None:
+    """Return when a file was recorded; None for the dates of clocks that nobody had set."""
+    names = ("com.apple.quicktime.creationdate", "creation_time")
+    for metadata in (container.metadata, stream.metadata):
+        for name in names:
+            try:
+                found = datetime.fromisoformat(metadata.get(name, ""))
+            except ValueError:
+                continue
+            if found.tzinfo is not None and found.year > 1970:
+                return found.astimezone(UTC)
+    return None
