@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ class Boxes:
     """
 
     xyxy: np.ndarray
-    scores: np.ndarray = field(default=None)  # type: ignore[assignment]
+    scores: np.ndarray = None  # type: ignore[assignment]
     dropped: int = 0
 
     def __post_init__(self) -> None:

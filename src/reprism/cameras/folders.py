@@ -68,10 +68,10 @@ def images_in(folder: Path) -> list[Path]:
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not paths:
         raise SourceError(f"{folder} holds no images: expected files of {', '.join(SUFFIXES)}, or give a video file")
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=lambda path: natural_order(path.name))
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Order runs of digits by their number, and equal ones (``1``, ``01``) by the name."""
-    pieces = re.split(r"([0-9]+)", path.name)
-    return [(int(piece), "") if number % 2 else (0, piece) for number, piece in enumerate(pieces)], path.name
+def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Return a key that orders names by the numbers in them, and equal ones (``1``, ``01``) as texts."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [(int(piece), "") if number % 2 else (0, piece) for number, piece in enumerate(pieces)], name

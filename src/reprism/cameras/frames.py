@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-
-
 from reprism.cameras import folders, streams, videos
-from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, Timeouts
+from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, SourceKind, Timeouts
 
 Source: TypeAlias = str | PathLike[str] | int
 """A video file, a folder of frames, an address (``rtsp://…``, ``http://…``), or a device (``/dev/video0``, ``0``)."""
@@ -79,8 +77,8 @@ def read_frames(
             raise ValueError(f"start_at={start_at}: {name} is live, and has no frames to go back to")
         return streams.read(str(source), name, kind == "device", start, every, max_pixels, timeouts, tell)
     if kind == "folder":
-        return folders.read(Path(source), start, fps, every, start_at, max_pixels, tell)  # type: ignore[arg-type]
-    return videos.read(Path(source), start, every, start_at, max_pixels, tell)  # type: ignore[arg-type]
+        return folders.read(Path(str(source)), start, fps, every, start_at, max_pixels, tell)
+    return videos.read(Path(str(source)), start, every, start_at, max_pixels, tell)
 
 
 def describe_source(source: Source, *, fps: float | None = None) -> SourceFacts:
@@ -97,8 +95,8 @@ def describe_source(source: Source, *, fps: float | None = None) -> SourceFacts:
     if kind in ("stream", "device"):
         return SourceFacts(name, kind, None, None, None, None, None)
     if kind == "folder":
-        return folders.describe(Path(source), fps)  # type: ignore[arg-type]
-    return videos.describe(Path(source), MAX_PIXELS)  # type: ignore[arg-type]
+        return folders.describe(Path(str(source)), fps)
+    return videos.describe(Path(str(source)), MAX_PIXELS)
 
 
 def start_time(source: Source, start: datetime | None = None) -> datetime | None:
@@ -122,7 +120,7 @@ def start_time(source: Source, start: datetime | None = None) -> datetime | None
     return facts.start
 
 
-def kind_of(source: Source) -> str:
+def kind_of(source: Source) -> SourceKind:
     """Return ``file``, ``folder``, ``stream`` or ``device``.
 
     Raises:

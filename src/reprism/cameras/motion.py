@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from reprism.cameras.boxes import Boxes
-from reprism.cameras.records import Frame, SourceError
+from reprism.cameras.records import DetectorError, Frame
 
 _WORKING_HEIGHT = 360  # pixels, to which larger frames are reduced: people are found as well, in a fraction of the time
 _SHADOW = 127  # OpenCV's mark of a shadow
@@ -52,7 +52,7 @@ def motion_detector(
 
     Raises:
         ValueError: An argument is out of range.
-        SourceError: OpenCV is not installed.
+        DetectorError: OpenCV is not installed.
     """
     low, high = aspect
     if not 0 < min_height <= 1 or not 0 < low < high:
@@ -62,7 +62,9 @@ def motion_detector(
     try:
         import cv2
     except ImportError as error:
-        raise SourceError(f"the detector motion needs the package {error.name}: pip install 'reprism[video]'") from error
+        raise DetectorError(
+            f"the detector motion needs the package {error.name}: pip install 'reprism[video]'"
+        ) from error
 
     background, size, seen = None, (0, 0), 0
 
@@ -111,7 +113,7 @@ def find_people(
     reach = max(3, round(_WITHIN * height)) | 1
     within = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((reach, 3), np.uint8))
     above = cv2.dilate(mask, np.ones((max(2, round(least / 2)), 1), np.uint8), anchor=(0, 0))
-    mask |= cv2.medianBlur(shadow.astype(np.uint8), 3) & (within | above)
+    mask = np.bitwise_or(mask, cv2.medianBlur(shadow.astype(np.uint8), 3) & np.bitwise_or(within, above))
     joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8))
     _, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     specks = stats[:, cv2.CC_STAT_AREA] < _SPECK * least * least

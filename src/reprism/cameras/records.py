@@ -94,3 +94,7 @@ class Timeouts:
 def time_at(start: datetime | None, seconds: float) -> datetime | None:
     """Return the time so many seconds after the start, if that is known."""
     return None if start is None else start + timedelta(seconds=seconds)
+
+
+class DetectorError(ValueError):
+    """A detector cannot be opened; the message names it, the reason and the remedy."""

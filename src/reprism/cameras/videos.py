@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import re
 from array import array
@@ -173,9 +174,9 @@ class Decoder:
         index: Index of the first frame that will be decoded.
 
     Attributes:
-        count: Number of the source's frames so far, with those that could not be decoded: each has lost one.
-        lost: Number of packets that could not be decoded.
-        first_lost: Index of the frame that the first of them is taken for.
+        count: Number of the source's frames so far, with those that could not be decoded.
+        lost: Number of frames that could not be decoded.
+        first_lost: Index of the first of them.
         discarded: Number of packets that the file says not to show.
         ended: Reason for ending early, of FFmpeg. A connection that was silent for too long has "Immediate exit
             requested".
@@ -185,6 +186,8 @@ class Decoder:
         self.stream, self.count = stream, index
         self.lost, self.first_lost, self.discarded = 0, 0, 0
         self.ended = ""
+        self._errors = 0  # not yet counted as lost frames
+        self._due: list[int] = []  # when the frames of the packets so far are to be shown
 
     def frames(self, container: InputContainer) -> Iterator[VideoFrame]:
         """Yield the frames that can be decoded, in the order in which they are shown."""
@@ -193,22 +196,45 @@ class Decoder:
         try:
             for packet in container.demux(self.stream):
                 self.discarded += packet.is_discard
+                if packet.pts is not None and not packet.is_discard:
+                    bisect.insort(self._due, packet.pts)
+                    del self._due[:-_REORDERED]
                 try:
                     decoded = packet.decode()
                 except av.error.MemoryError:
                     raise
                 except av.error.FFmpegError:
-                    self.first_lost = self.first_lost if self.lost else self.count
-                    self.lost += 1
-                    self.count += 1
+                    self._errors += 1
                     continue
                 for frame in decoded:
-                    self.count += 1
-                    yield frame  # type: ignore[misc]
+                    self._count(frame.pts)
+                    yield frame
+            self._lose(self._errors)
         except av.error.MemoryError:
             raise
         except av.error.FFmpegError as error:
             self.ended = one_line(error)
+
+    def _count(self, pts: int | None) -> None:
+        """Count a frame, and those lost before it.
+
+        A decoder of several threads tells of some errors only, and late. So once there was one, the packets that are
+        due before the frame have lost theirs.
+        """
+        place = bisect.bisect_left(self._due, pts) if pts is not None else 0
+        is_due = place < len(self._due) and self._due[place] == pts
+        if self._errors:
+            self._lose(place if is_due else self._errors)
+        if is_due:
+            del self._due[: place + 1]
+        self.count += 1
+
+    def _lose(self, frames: int) -> None:
+        if frames:
+            self.first_lost = self.first_lost if self.lost else self.count
+            self.lost += frames
+            self.count += frames
+            self._errors = 0
 
 
 def upright(frame: VideoFrame) -> np.ndarray:
@@ -255,12 +281,13 @@ def _go_to(container: InputContainer, stream: VideoStream, start_at: int) -> int
     container.seek(target, stream=stream, backward=True)
     if unsure:
         return 0
-    # The frame that comes first tells where the seek landed; then it is done once more.
-    first = next(Decoder(stream).frames(container), None)
-    pts = None if first is None else first.pts
-    known = pts is not None and pts <= times[start_at] and pts in times
+    # The frames that come first tell where the seek landed, and whether each packet makes a frame (fields do not); then
+    # it is done once more.
+    shown_next = [frame.pts for frame in islice(Decoder(stream).frames(container), 2) if frame.pts is not None]
+    index = int(np.searchsorted(times, shown_next[0])) if len(shown_next) == 2 else len(times)
+    known = index <= start_at and np.array_equal(times[index : index + 2], shown_next)
     container.seek(target if known else int(stream.start_time or 0), stream=stream, backward=True)
-    return int(np.searchsorted(times, pts)) if known and pts is not None else 0
+    return index if known else 0
 
 
 def _shortfall(stream: VideoStream, decoder: Decoder, last: float) -> str:
@@ -268,10 +295,12 @@ def _shortfall(stream: VideoStream, decoder: Decoder, last: float) -> str:
     said = []
     if decoder.lost:
         said.append(f"{decoder.lost} of its frames could not be decoded, the first at frame {decoder.first_lost}")
-    announced, length = stream.frames, _length(stream)
-    if announced and decoder.count + decoder.discarded < announced:
+    # Only MP4 counts frames: AVI counts the gaps between them too.
+    is_mp4 = (stream.container.format.name or "").startswith("mov")
+    announced, length = stream.frames if is_mp4 else 0, _length(stream)
+    if decoder.count + decoder.discarded < announced:
         said.append(f"it ends after {decoder.count} of the {announced} frames that it announces")
-    elif not announced and length is not None and last + _LAST_SECONDS < length:
+    elif not is_mp4 and length is not None and last + _LAST_SECONDS < length:
         said.append(f"it ends after {decoder.count} frames at {last:.1f} s, and announces {length:.1f} s")
     if said:
         said.append("it is damaged or was cut off")
@@ -284,7 +313,7 @@ def _length(stream: VideoStream) -> float | None:
     if tag:
         hours, minutes, seconds = tag.groups()
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    if stream.duration is None or stream.time_base is None or not stream.frames:
+    if stream.duration is None or stream.time_base is None:
         return None
     return float(stream.duration * Fraction(stream.time_base))
 

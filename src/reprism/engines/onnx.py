@@ -56,7 +56,7 @@ def load_onnx(
     """
     path = Path(path)
     given = {"size": size, "mean": mean, "std": std, "interpolation": interpolation, "bgr": bgr}
-    values = _beside(path) | {name: value for name, value in given.items() if value is not None}
+    values = settings_beside(path) | {name: value for name, value in given.items() if value is not None}
     bgr = values.pop("bgr", False)
     network = open_file(path, bgr=bgr, device=device, precision=precision, engine=engine)
     if "size" not in values and None not in network.size:
@@ -95,23 +95,31 @@ def read_preprocessing(given: str | Path) -> dict[str, Any]:
     path = Path(given)
     if not path.is_file():
         raise CheckpointError(f"no preprocessing at {path}: expected a YAML file, or imagenet")
-    return _read(path)
+    return _read(path, _FIELDS)
 
 
-def _beside(path: Path) -> dict[str, Any]:
-    """Return the fields of the YAML file beside a model; none if there is no such file."""
+def settings_beside(path: Path, known: Sequence[str] = _FIELDS) -> dict[str, Any]:
+    """Return the fields of the YAML file beside a model; none if there is no such file.
+
+    Args:
+        path: The model's file.
+        known: Fields that may be in it.
+
+    Raises:
+        CheckpointError: It is no YAML, or has other fields.
+    """
     found = next((file for suffix in (".yaml", ".yml") if (file := path.with_suffix(suffix)).is_file()), None)
-    return {} if found is None else _read(found)
+    return {} if found is None else _read(found, known)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, known: Sequence[str]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise CheckpointError(f"{file} is no YAML: {one_line(error)}") from error
-    if not isinstance(values, dict) or not set(values) <= set(_FIELDS):
-        names = sorted(map(str, set(values) - set(_FIELDS))) if isinstance(values, dict) else [type(values).__name__]
-        raise CheckpointError(f"{file}: expected the fields {', '.join(_FIELDS)}, got {', '.join(names)}")
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        names = sorted(map(str, set(values) - set(known))) if isinstance(values, dict) else [type(values).__name__]
+        raise CheckpointError(f"{file}: expected the fields {', '.join(known)}, got {', '.join(names)}")
     if not isinstance(values.get("bgr", False), bool):
         raise CheckpointError(f"{file}: expected bgr: true or bgr: false, got {values['bgr']!r}")
     return values

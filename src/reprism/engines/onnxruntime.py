@@ -51,6 +51,7 @@ class OnnxRuntimeSession:
         if len(given) != 1 or given[0].type not in _TYPES:
             raise CheckpointError(f"{path} takes {self.inputs}; expected one input, B×3×H×W floating-point numbers")
         self._input = given[0].name
+        self.outputs = tuple(one.name for one in self._session.get_outputs())
         self.shape = tuple(side if isinstance(side, int) and side > 0 else None for side in given[0].shape)
         self.precision, kind = _TYPES[given[0].type]
         self.dtype = np.dtype(kind)
@@ -59,4 +60,8 @@ class OnnxRuntimeSession:
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the first output for a batch."""
-        return np.asarray(self._session.run(None, {self._input: pixels})[0])
+        return self.run_all(pixels)[0]
+
+    def run_all(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return every output for a batch."""
+        return [np.asarray(output) for output in self._session.run(None, {self._input: pixels})]

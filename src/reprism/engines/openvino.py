@@ -53,6 +53,7 @@ class OpenVinoSession:
         if len(compiled.inputs) != 1 or compiled.inputs[0].get_partial_shape().rank.is_dynamic:
             raise CheckpointError(f"{name} takes {self.inputs}; expected one input, B×3×H×W floating-point numbers")
         (given,) = compiled.inputs
+        self.outputs = tuple(one.get_any_name() if one.names else "" for one in compiled.outputs)
         self.shape = tuple(None if side.is_dynamic else side.get_length() for side in given.get_partial_shape())
         self.dtype = np.dtype(given.get_element_type().to_dtype())
         self.precision: NumberFormat = "bf16" if asked == "bf16" else "fp32"
@@ -65,6 +66,12 @@ class OpenVinoSession:
         with self._lock:
             outputs = self._request.infer({0: pixels}, share_inputs=True)
             return np.array(outputs[0])
+
+    def run_all(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return every output for a batch."""
+        with self._lock:
+            outputs = self._request.infer({0: pixels}, share_inputs=True)
+            return [np.array(outputs[number]) for number in range(len(self.outputs))]
 
 
 @cache

@@ -25,6 +25,7 @@ class Session(Protocol):
     Attributes:
         engine: The engine's name.
         inputs: What its inputs are called, with their shapes, for messages.
+        outputs: Names of its outputs, in their order.
         shape: Batch size, channels, height and width of its input; None for those that are open.
         dtype: Number format of its input.
         precision: Number format that it computes in.
@@ -33,6 +34,7 @@ class Session(Protocol):
 
     engine: Engine
     inputs: str
+    outputs: tuple[str, ...]
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     precision: NumberFormat
@@ -40,6 +42,10 @@ class Session(Protocol):
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the first output for a batch. Threads may call it at the same time."""
+        ...
+
+    def run_all(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return every output for a batch, in the order of ``outputs``. Threads may call it at the same time."""
         ...
 
 

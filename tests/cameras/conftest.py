@@ -1,11 +1,12 @@
-"""Drawn people who walk past a fixed camera, and videos of them, for the tests of this folder."""
+"""Drawn people who walk past a fixed camera, and videos of them: the fixtures are functions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 
 from reprism.drawn.people import draw_figure, person
@@ -15,7 +16,7 @@ from reprism.drawn.solids import NEUTRAL, Stage
 FPS = 10
 
 
-def walks(
+def _walks(
     frames: int, people: int = 1, size: tuple[int, int] = (180, 320), seed: int = 0, first: int = 0, noise: float = 3.0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield H×W×3 uint8 RGB frames, and the boxes (N×4, xyxy) around the pixels that each person covers.
@@ -42,7 +43,7 @@ def walks(
         yield np.clip(seen, 0, 255).astype(np.uint8), np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def write_video(
+def _write_video(
     path: Path,
     images: Sequence[np.ndarray],
     *,
@@ -58,7 +59,7 @@ def write_video(
         file.metadata.update(metadata or {})
         stream = file.add_stream(codec, rate=FPS, options=options or {})
         stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         if rotation is not None:
             stream.set_display_rotation(rotation)
@@ -71,8 +72,8 @@ def write_video(
     return path
 
 
-def counted(frames: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
-    """Return frames that tell their number: a bright column, one step further to the right in each, and a red corner."""
+def _counted(frames: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+    """Return frames that tell their number: a bright column that steps to the right, and a red corner."""
     images = []
     for number in range(frames):
         image = np.full((*size, 3), 40, np.uint8)
@@ -82,10 +83,30 @@ def counted(frames: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
     return images
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
     """Return the intersection over union of two boxes, by counting."""
     left, top = np.maximum(one[:2], other[:2])
     right, bottom = np.minimum(one[2:], other[2:])
     both = max(0.0, right - left) * max(0.0, bottom - top)
     area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
     return float(both / (sum(area) - both))
+
+
+@pytest.fixture
+def walks() -> Callable[..., Iterator[tuple[np.ndarray, np.ndarray]]]:
+    return _walks
+
+
+@pytest.fixture
+def write_video() -> Callable[..., Path]:
+    return _write_video
+
+
+@pytest.fixture
+def counted() -> Callable[..., list[np.ndarray]]:
+    return _counted
+
+
+@pytest.fixture
+def overlap() -> Callable[[np.ndarray, np.ndarray], float]:
+    return _overlap
