@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 from reprism.cameras.records import Frame, Report, SourceError, Timeouts, time_at
-from reprism.cameras.videos import Decoder, opened, upright, video_stream
+from reprism.cameras.videos import Decoder, one_line, opened, upright, video_stream
 
 _PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtsps,rtp,srtp,udp"
 """Protocols that an address may lead to: never ``file``, or a camera's playlist could name files of this machine."""
@@ -89,6 +90,8 @@ def _connection(
     url: str, name: str, is_device: bool, every: int, max_pixels: int, timeouts: Timeouts, progress: _Progress
 ) -> Iterator[Frame]:
     """Yield the frames of one connection, until it ends, stalls or breaks."""
+    import av
+
     address, form = _device(url) if is_device else (url, None)
     options = {} if is_device else {"protocol_whitelist": _PROTOCOLS, "rtsp_transport": "tcp"}
     limits = None if is_device else (timeouts.opening, timeouts.reading)
@@ -98,7 +101,7 @@ def _connection(
         decoder = Decoder(stream)
         base, origin, previous = datetime.now(UTC), 0.0, None
         for decoded in decoder.frames(container):
-            clock = None if decoded.pts is None else float(decoded.pts * (decoded.time_base or 0))
+            clock = None if decoded.pts is None else float(decoded.pts * Fraction(stream.time_base or 0))
             is_jump = clock is None or previous is None or not 0 <= clock - previous < _JUMP
             if is_jump and not (length and previous is not None):
                 base, origin = datetime.now(UTC), clock or 0.0
@@ -116,8 +119,10 @@ def _connection(
                 progress.heard = time.monotonic()  # again: while its caller works, a generator stands still
         if length and stream.average_rate and not decoder.ended:
             progress.finished = progress.recorded + 2 / float(stream.average_rate) >= length
-        silent = "Immediate exit" in decoder.ended
-        progress.problem = f"no data for {timeouts.reading:g} s" if silent else decoder.ended or "it ended"
+        if isinstance(decoder.ended, av.error.ExitError):  # how PyAV ends what takes longer than its limit
+            progress.problem = f"no data for {timeouts.reading:g} s"
+        else:
+            progress.problem = "it ended" if decoder.ended is None else one_line(decoder.ended, address, name)
 
 
 def _device(url: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ import numpy as np
 from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, time_at
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -178,14 +178,13 @@ class Decoder:
         lost: Number of frames that could not be decoded.
         first_lost: Index of the first of them.
         discarded: Number of packets that the file says not to show.
-        ended: Reason for ending early, of FFmpeg. A connection that was silent for too long has "Immediate exit
-            requested".
+        ended: FFmpeg's error, if the packets ended early.
     """
 
     def __init__(self, stream: VideoStream, index: int = 0) -> None:
         self.stream, self.count = stream, index
         self.lost, self.first_lost, self.discarded = 0, 0, 0
-        self.ended = ""
+        self.ended: Exception | None = None
         self._errors = 0  # not yet counted as lost frames
         self._due: list[int] = []  # when the frames of the packets so far are to be shown
 
@@ -193,27 +192,35 @@ class Decoder:
         """Yield the frames that can be decoded, in the order in which they are shown."""
         import av
 
+        for packet in self._packets(container):
+            if packet is not None and packet.is_discard:
+                self.discarded += 1
+            elif packet is not None and packet.pts is not None:
+                bisect.insort(self._due, packet.pts)
+                del self._due[:-_REORDERED]
+            try:
+                decoded = self.stream.decode(packet)
+            except av.error.MemoryError:
+                raise
+            except av.error.FFmpegError:
+                self._errors += 1
+                continue
+            for frame in decoded:
+                self._count(frame.pts)
+                yield frame
+        self._lose(self._errors)
+
+    def _packets(self, container: InputContainer) -> Iterator[Packet | None]:
+        """Yield the packets until the end; None after an error, to make the decoder give what it holds back."""
+        import av
+
         try:
-            for packet in container.demux(self.stream):
-                self.discarded += packet.is_discard
-                if packet.pts is not None and not packet.is_discard:
-                    bisect.insort(self._due, packet.pts)
-                    del self._due[:-_REORDERED]
-                try:
-                    decoded = packet.decode()
-                except av.error.MemoryError:
-                    raise
-                except av.error.FFmpegError:
-                    self._errors += 1
-                    continue
-                for frame in decoded:
-                    self._count(frame.pts)
-                    yield frame
-            self._lose(self._errors)
+            yield from container.demux(self.stream)
         except av.error.MemoryError:
             raise
         except av.error.FFmpegError as error:
-            self.ended = one_line(error)
+            self.ended = error
+            yield None
 
     def _count(self, pts: int | None) -> None:
         """Count a frame, and those lost before it.
@@ -249,6 +256,7 @@ def one_line(error: Exception, url: str = "", name: str = "") -> str:
     text = " ".join(str(error).split())
     if url:
         text = text.replace(url, name)
+    text = re.sub(r"://[^/@\s]*@", "://", text)  # of an address that FFmpeg has changed: user and password
     return re.sub(r"^\[Errno -?\d+\] ", "", text)[:300] or type(error).__name__
 
 
