@@ -129,15 +129,16 @@ def test_waits_double_until_the_stream_is_given_up(tmp_path, write_video, noise)
         else:
             send(handler, content, "video/mp2t")
 
-    limits = Timeouts(opening=30, reading=30, first_wait=0.01, longest_wait=0.04, give_up=0.4)
+    limits = Timeouts(opening=30, reading=30, first_wait=0.01, longest_wait=0.04, give_up=1)
     with served(answer) as (address, _):
         frames = read_frames(address, timeouts=limits, report=told.append)
         assert len(list(islice(frames, 20))) == 20
-        with pytest.raises(SourceError, match=r"/live was given up after 0.4 s without a frame") as raised:
+        with pytest.raises(SourceError, match=r"/live was given up after 1 s without a frame") as raised:
             list(frames)
     assert "secret" not in str(raised.value)
     waits = [float(line.rsplit("in ", 1)[1].removesuffix(" s")) for line in told]
-    assert waits[:4] == [0.01, 0.02, 0.04, 0.04]
+    assert len(waits) >= 2
+    assert waits == [0.01, 0.02, *[0.04] * len(waits)][: len(waits)]
     assert "secret" not in " ".join(told)
 
 
