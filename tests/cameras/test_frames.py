@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -58,9 +59,11 @@ def test_a_start_that_is_given_goes_before_the_files(tmp_path, write_video, coun
 
 @pytest.mark.parametrize("written", [None, "1904-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
 def test_a_start_that_nothing_says_is_asked_for(tmp_path, write_video, counted, written):
-    path = write_video(tmp_path / "a.mp4", counted(3), metadata={"creation_time": written} if written else None)
+    path = write_video(tmp_path / "a.mkv", counted(3), metadata={"creation_time": written} if written else None)
+    with av.open(str(path)) as file:
+        assert ("creation_time" in file.metadata) == (written is not None)
     assert next(read_frames(path)).time is None
-    with pytest.raises(SourceError, match=r"a\.mp4: its start time is not known.*--start"):
+    with pytest.raises(SourceError, match=r"a\.mkv: its start time is not known.*--start"):
         start_time(path)
     assert start_time("rtsp://camera/1") is None
 
@@ -73,9 +76,17 @@ def test_a_variable_frame_rate_is_kept(tmp_path, write_video, counted):
 
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("start_at", [1, 29, 30, 31, 47, 58, 59])
-@pytest.mark.parametrize("options", [{"g": "10", "bf": "3"}, {"g": "12", "x264-params": "open-gop=1:bframes=4"}])
-def test_going_on_gives_the_very_same_frames(tmp_path, write_video, counted, start_at, options, every):
-    path = write_video(tmp_path / "a.mp4", counted(60, (64, 144)), options=options)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", {"g": "10", "bf": "3"}),
+        # Frames that are shown before a keyframe and come after it are made of the frames before.
+        ("a.mkv", {"g": "12", "keyint_min": "12", "x264-params": "open-gop=1:bframes=4:b-adapt=0:scenecut=0"}),
+        ("a.ts", {"g": "12", "keyint_min": "12", "x264-params": "open-gop=1:bframes=4:b-adapt=0:scenecut=0"}),
+    ],
+)
+def test_going_on_gives_the_very_same_frames(tmp_path, write_video, counted, start_at, name, options, every):
+    path = write_video(tmp_path / name, counted(60, (64, 144)), options=options)
     whole = [frame for frame in read_frames(path, every=every) if frame.index >= start_at]
     rest = list(read_frames(path, start_at=start_at, every=every))
     assert [(frame.index, frame.seconds) for frame in rest] == [(frame.index, frame.seconds) for frame in whole]
@@ -156,6 +167,23 @@ def test_damage_in_the_middle_is_listed_once(tmp_path, write_video, warnings):
     assert [frame.seconds for frame in frames] == pytest.approx([frame.index / 10 for frame in frames])
     assert len(warnings) == 1
     assert "2 of its frames could not be decoded, the first at frame 5" in warnings[0]
+
+
+def test_frames_are_counted_right_where_the_decoder_tells_of_one_error_only_and_late():
+    class Stream:  # shows the frames of packets 0, 1, 4, 5 of six; of 2 and 3 it says something once, after 4
+        given = iter([[], [0], [1], av.error.InvalidDataError(0, "damaged"), [4], [5]])
+
+        def decode(self, packet):
+            answer = next(self.given)
+            if isinstance(answer, Exception):
+                raise answer
+            return [SimpleNamespace(pts=pts) for pts in answer]
+
+    packets = [SimpleNamespace(pts=pts, is_discard=False) for pts in range(6)]
+    decoder = videos.Decoder(Stream())
+    counts = [decoder.count for _ in decoder.frames(SimpleNamespace(demux=lambda stream: packets))]
+    assert counts == [1, 2, 5, 6]  # one more than the frame's index
+    assert (decoder.lost, decoder.first_lost) == (2, 2)
 
 
 def test_what_is_no_video_is_refused_with_the_reason(tmp_path, write_video, counted):

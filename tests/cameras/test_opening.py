@@ -1,5 +1,6 @@
 """Detectors by their names, and those of other packages, which are stood in for: their weights are downloads."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -121,6 +122,13 @@ def test_torchvision_from_a_file(tmp_path, monkeypatch):
     assert found.scores == pytest.approx(expected["scores"][people].numpy())
 
 
+class Harmful:
+    """What would end the tests if it were unpickled."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
 def test_torchvision_without_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
@@ -132,7 +140,8 @@ def test_torchvision_without_weights(tmp_path, monkeypatch):
     with pytest.raises(DetectorError, match=place):
         open_detector(f"torchvision:{SMALL}")
     (tmp_path / "a.pth").write_bytes(b"no weights")
-    for name in ("a.pth", "none.pth"):
+    torch.save({"a": Harmful()}, tmp_path / "harmful.pth")
+    for name in ("a.pth", "none.pth", "harmful.pth"):
         with pytest.raises(DetectorError, match="its weights cannot be loaded"):
             open_detector(f"torchvision:{SMALL}:{tmp_path / name}")
 

@@ -96,6 +96,17 @@ def test_a_live_stream_that_ends_is_opened_again(tmp_path, write_video, noise):
     assert len(requests) >= 3
 
 
+def test_times_go_on_where_a_cameras_clock_is_set_back(tmp_path, write_video, noise):
+    content = live(write_video(tmp_path / "a.ts", noise[:20]))
+    with served(lambda handler, number: send(handler, 2 * content, "video/mp2t")) as (address, requests):
+        frames = list(islice(read_frames(address, timeouts=QUICK, report=lambda _: None), 40))
+    assert len(requests) == 1 or len(frames) == 40
+    steps = np.diff([frame.seconds for frame in frames])
+    assert (steps > 0).all()
+    assert steps[:17] == pytest.approx(0.1, abs=1e-4)
+    assert steps[22:38] == pytest.approx(0.1, abs=1e-4)
+
+
 def test_every_nth_frame_of_a_stream(tmp_path, write_video, noise):
     content = live(write_video(tmp_path / "a.ts", noise))
     with served(lambda handler, number: send(handler, content, "video/mp2t")) as (address, _):

@@ -12,6 +12,7 @@ from reprism.cameras.records import DetectorError, Frame
 _WORKING_HEIGHT = 360  # pixels, to which larger frames are reduced: people are found as well, in a fraction of the time
 _SHADOW = 127  # OpenCV's mark of a shadow
 _EVERYTHING = 0.6  # share of the frame, beyond which not people move but the light or the camera has changed
+_BACKGROUND = 0.7  # share of the time that a pixel is seen without people, at least
 _USUAL_WIDTH = 0.42  # of a walking person, in heights
 _WITHIN = 0.3  # height of a shadow with something that moves above and below, as a share of the frame's
 _GAP = 0.3  # between the pieces of a person, in heights of the larger
@@ -25,7 +26,7 @@ def motion_detector(
     *,
     min_height: float = 0.1,
     aspect: tuple[float, float] = (1.4, 6.0),
-    history: int = 300,
+    history: int = 500,
     threshold: float = 16.0,
     warm_up: int = 10,
 ) -> Callable[[Frame], Boxes]:
@@ -35,15 +36,16 @@ def motion_detector(
     differs from it, shadows aside, is joined to blobs; those of a person's height and shape are kept, and wide ones are
     cut into people who walk side by side.
 
-    It does not know what a person is: a car or a dog is cut into boxes as well, if it has the size. People who stand
-    still disappear into the background after ``history`` frames, those who are there from the start are found once they
-    move, and people in a crowd share boxes.
+    It does not know what a person is: a car or a dog is cut into boxes as well, if it has the size. Who stands
+    still disappears into the background after a third of ``history`` frames; where somebody leaves who was there from
+    the start, an empty box stays for as long. People in a crowd share boxes.
 
     Args:
         min_height: Minimum height of a person as a share of the frame's height, 0 … 1.
         aspect: Minimum and maximum height of a box in its widths; wider blobs are cut.
         history: Number of frames by which the background is learned.
-        threshold: Squared distance of a pixel to its background, in standard deviations, beyond which it moves.
+        threshold: Square of the distance between a pixel and its background, in standard deviations, beyond which it
+            moves.
         warm_up: Number of frames at the start, and after a change of the whole frame, that only teach the background.
 
     Returns:
@@ -72,17 +74,22 @@ def motion_detector(
         nonlocal background, size, seen
         height, width = frame.image.shape[:2]
         if size != (height, width):
-            background = cv2.createBackgroundSubtractorMOG2(history, threshold, detectShadows=True)
             size, seen = (height, width), 0
+        if seen == 0:
+            background = cv2.createBackgroundSubtractorMOG2(history, threshold, detectShadows=True)
+            background.setBackgroundRatio(_BACKGROUND)
         scale = min(1.0, _WORKING_HEIGHT / height)
         small = frame.image
         if scale < 1:
             small = cv2.resize(small, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-        marks = background.apply(small)  # type: ignore[union-attr]
+        # OpenCV's own rate would take somebody for background after three frames, early on.
+        rate = -1 if seen < warm_up else 1 / history
+        marks = background.apply(small, learningRate=rate)  # type: ignore[union-attr]
         seen += 1
+        if seen <= max(1, warm_up):
+            return Boxes(np.empty((0, 4)))
         if (marks > _SHADOW).mean() > _EVERYTHING:
             seen = 0
-        if seen <= warm_up:
             return Boxes(np.empty((0, 4)))
         found, scores = find_people(marks > _SHADOW, marks == _SHADOW, min_height, aspect)
         sides = np.array([width / marks.shape[1], height / marks.shape[0]] * 2, np.float32)

@@ -16,6 +16,7 @@ _PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtsps,rtp,srtp,udp"
 """Protocols that an address may lead to: never ``file``, or a camera's playlist could name files of this machine."""
 
 _JUMP = 10.0  # seconds between two frames' own times, beyond which the camera's clock has been set
+_USUAL_RATE = 25  # frames per second
 _SLICE = 0.2  # seconds that a wait takes at a time, so that Ctrl+C is heard
 
 
@@ -100,11 +101,14 @@ def _connection(
         length = 0.0 if is_device or not container.duration else container.duration / 1e6
         decoder = Decoder(stream)
         base, origin, previous = datetime.now(UTC), 0.0, None
+        interval = 1 / float(stream.average_rate or _USUAL_RATE)
         for decoded in decoder.frames(container):
             clock = None if decoded.pts is None else float(decoded.pts * Fraction(stream.time_base or 0))
             is_jump = clock is None or previous is None or not 0 <= clock - previous < _JUMP
             if is_jump and not (length and previous is not None):
                 base, origin = datetime.now(UTC), clock or 0.0
+                if progress.first is not None:  # frames that were held up on their way come in a rush
+                    base = max(base, progress.first + timedelta(seconds=progress.last + interval))
             elapsed = 0.0 if clock is None else clock - origin
             previous = clock
             if length:  # a recording, which a new connection begins anew

@@ -44,14 +44,19 @@ def read(
     report: Report,
 ) -> Iterator[Frame]:
     """Yield a file's frames (:func:`reprism.cameras.read_frames`)."""
+    begin_at = _before(path, start_at, max_pixels) if start_at else (None, 0)
+    if begin_at is None:
+        report(f"{path}: has no frame {start_at}")
+        return
+    target, index = begin_at
     with opened(f"file:{path.absolute()}", str(path), local=True) as container:
         stream = video_stream(container, str(path), max_pixels)
         begin = start or _creation_time(container, stream)
         origin = stream.start_time
-        index = _go_to(container, stream, start_at) if start_at and origin is not None else 0
-        if index is None:
-            report(f"{path}: has no frame {start_at}")
-            return
+        if target is not None and origin is not None:
+            container.seek(target, stream=stream, backward=True)
+        else:
+            index = 0
         decoder, last = Decoder(stream, index), 0.0
         for frame in decoder.frames(container):
             number = decoder.count - 1
@@ -260,42 +265,42 @@ def one_line(error: Exception, url: str = "", name: str = "") -> str:
     return re.sub(r"^\[Errno -?\d+\] ", "", text)[:300] or type(error).__name__
 
 
-def _go_to(container: InputContainer, stream: VideoStream, start_at: int) -> int | None:
-    """Make the next frames that are decoded those from an index on, or from earlier.
+def _before(path: Path, start_at: int, max_pixels: int) -> tuple[int | None, int] | None:
+    """Find where to begin decoding, to come to the frame of an index.
 
     Where the frames are is found out by reading, not decoding, the file up to there. The second keyframe before is
-    decoded from: frames shown just after a keyframe may be made of what was before it.
+    chosen: frames shown just before a keyframe may come after it, and be made of what was before.
 
     Returns:
-        Index of the next frame that is decoded: 0 if the file does not say when each of its frames is shown. None if
-        the file has no frame of that index.
+        Where to seek, in the stream's own times, and the index of the frame that is decoded first; None and 0 to decode
+        from the start, where the file does not say when each of its frames is shown. None if it has no such frame.
     """
-    wanted = start_at + _REORDERED
-    packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
-    shown, keys, count = array("q"), [], 0  # a day of video has two million frames
-    for packet in islice(packets, wanted):
-        count += 1
-        if packet.pts is not None:
-            shown.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-    if count <= start_at:
-        return None
-    times = np.sort(np.frombuffer(shown, np.int64))
-    unsure = len(times) < count or bool((np.diff(times) == 0).any())
-    keys = [] if unsure else sorted(pts for pts in keys if pts <= times[start_at])
-    unsure = len(keys) < 2
-    target = int(stream.start_time or 0) if unsure else keys[-2]
-    container.seek(target, stream=stream, backward=True)
-    if unsure:
-        return 0
-    # The frames that come first tell where the seek landed, and whether each packet makes a frame (fields do not); then
-    # it is done once more.
-    shown_next = [frame.pts for frame in islice(Decoder(stream).frames(container), 2) if frame.pts is not None]
-    index = int(np.searchsorted(times, shown_next[0])) if len(shown_next) == 2 else len(times)
-    known = index <= start_at and np.array_equal(times[index : index + 2], shown_next)
-    container.seek(target if known else int(stream.start_time or 0), stream=stream, backward=True)
-    return index if known else 0
+    with opened(f"file:{path.absolute()}", str(path), local=True) as container:
+        stream = video_stream(container, str(path), max_pixels)
+        packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        shown, keys, count = array("q"), [], 0  # a day of video has two million frames
+        for packet in islice(packets, start_at + _REORDERED):
+            count += 1
+            if packet.pts is not None:
+                shown.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+        if count <= start_at:
+            return None
+        times = np.sort(np.frombuffer(shown, np.int64))
+        if len(times) < count or (np.diff(times) == 0).any():
+            return None, 0
+        keys = sorted(pts for pts in keys if pts <= times[start_at])
+        if len(keys) < 2:
+            return None, 0
+        container.seek(keys[-2], stream=stream, backward=True)
+        # Where that led to, and whether each packet makes a frame: fields do not.
+        following = [frame.pts for frame in islice(Decoder(stream).frames(container), 2)]
+        if None in following or len(following) < 2:
+            return None, 0
+        index = int(np.searchsorted(times, following[0]))
+        known = index <= start_at and np.array_equal(times[index : index + 2], following)
+        return (keys[-2], index) if known else (None, 0)
 
 
 def _shortfall(stream: VideoStream, decoder: Decoder, last: float) -> str:
