@@ -243,6 +243,30 @@ def test_a_4k_frame_is_read_and_a_larger_one_than_allowed_is_not(tmp_path, write
         next(read_frames(path, max_pixels=1_000_000))
 
 
+@pytest.mark.parametrize("starts", [(0, 0), (0, 50), (100_000, 0)])
+def test_recordings_one_behind_the_other_and_a_size_that_grows(tmp_path, write_video, counted, warnings, starts):
+    first, second = (
+        write_video(
+            tmp_path / "a.ts",
+            counted(12, (size, 64)),
+            milliseconds=[start + 100 * number for number in range(12)],
+            options={"g": "4"},
+        ).read_bytes()
+        for start, size in zip(starts, (48, 96), strict=True)
+    )
+    path = tmp_path / "both.ts"
+    path.write_bytes(first + second)
+    frames = list(read_frames(path, report=warnings.append))
+    assert [frame.image.shape[0] for frame in frames] == [48] * 12 + [96] * 12
+    assert np.diff([frame.seconds for frame in frames]) == pytest.approx(0.1, abs=0.061)
+    assert warnings == []
+    rest = list(read_frames(path, start_at=15))
+    assert [(frame.index, frame.seconds) for frame in rest] == [(frame.index, frame.seconds) for frame in frames[15:]]
+    small = list(read_frames(path, max_pixels=64 * 48, report=warnings.append))
+    assert {frame.image.shape for frame in small} == {(48, 64, 3)}
+    assert len(warnings) == 1
+
+
 def test_a_folder_of_images_in_natural_order(tmp_path, counted, warnings):
     for number, image in enumerate(counted(12)):
         Image.fromarray(image).save(tmp_path / f"frame{number}.png")

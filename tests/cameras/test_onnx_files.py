@@ -14,6 +14,9 @@ from PIL import Image
 from reprism.cameras import Frame, detect, open_detector
 from reprism.cameras.heads import Head, decode_yolox, recognize
 from reprism.cameras.onnx_files import onnx_detector, prepare, suppress
+from reprism.engines.files import open_session
+from reprism.engines.openvino import OpenVinoSession
+from reprism.engines.session import UnsuitableError
 from reprism.models.checkpoint import CheckpointError
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -256,6 +259,19 @@ def test_boxes_that_are_no_numbers_do_no_harm(tmp_path):
     found = detect(onnx_detector(write(tmp_path / "a.onnx", output=output), engine="onnxruntime"), frame())
     assert np.isfinite(found.xyxy).all()
     assert len(found) >= 1
+
+
+def test_openvino_runs_a_file_only_if_all_its_outputs_are_those_of_onnx_runtime(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.onnx", dets=np.full((1, 3, 4), 0.5), labels=np.full((1, 3, 91), -3.0))
+    assert open_session(path, (64, 64)).engine == "openvino"
+    assert open_session(path, (64, 64), engine="onnxruntime").outputs == ("dets", "labels")
+    assert open_session(path, (64, 64), engine="openvino").outputs == ("dets", "labels")
+    right = OpenVinoSession.run_all
+    for wrong in (lambda one, other: [one, -other], lambda one, other: [one, other * np.nan], lambda one, _: [one]):
+        monkeypatch.setattr(OpenVinoSession, "run_all", lambda self, pixels, wrong=wrong: wrong(*right(self, pixels)))
+        assert open_session(path, (64, 64)).engine == "onnxruntime"
+    with pytest.raises(UnsuitableError, match="the engine torch does not run"):
+        open_session(path, (64, 64), engine="torch")
 
 
 def test_files_that_are_no_detectors(tmp_path):

@@ -61,7 +61,8 @@ def read_frames(
 
     Raises:
         ValueError: An argument is out of range.
-        SourceError: While iterating: the source cannot be opened, or is no video; names it, the reason and the remedy.
+        SourceError: At once or while iterating: the source cannot be opened, or is no video; names it, the reason and
+            the remedy.
     """
     for name, value, least in (("every", every, 1), ("start_at", start_at, 0), ("max_pixels", max_pixels, 1)):
         if value < least:
@@ -82,7 +83,9 @@ def read_frames(
 
 
 def describe_source(source: Source, *, fps: float | None = None) -> SourceFacts:
-    """Look at a source without decoding it. A stream or a device is not opened: only its name and kind are known.
+    """Look at a source, of which the first frame is decoded at most.
+
+    A stream or a device is not opened: only its name and kind are known.
 
     Args:
         source: See :data:`Source`.

@@ -32,6 +32,8 @@ them: they make FFmpeg open what they name."""
 
 _THREADS = 8
 _REORDERED = 64  # packets, by which a decoder puts frames in another order than the file: 16 at most
+_SET_BACK = 0.5  # seconds that a frame is before the last one, from which on a file's clock begins anew
+_USUAL_RATE = 25  # frames per second, where a file does not say
 _LAST_SECONDS = 0.5  # that a container's own length may be wrong by
 
 
@@ -57,13 +59,17 @@ def read(
             container.seek(target, stream=stream, backward=True)
         else:
             index = 0
-        decoder, last = Decoder(stream, index), 0.0
+        decoder, last, shift = Decoder(stream, index), 0.0, 0.0
         for frame in decoder.frames(container):
             number = decoder.count - 1
             if origin is None:
                 origin = frame.pts
             if frame.pts is not None and origin is not None:
-                last = max(last, float((frame.pts - origin) * Fraction(stream.time_base or 0)))
+                seconds = float((frame.pts - origin) * Fraction(stream.time_base or 0)) + shift
+                if seconds < last - _SET_BACK:  # recordings that were put one behind the other
+                    shift += last + 1 / float(stream.average_rate or _USUAL_RATE) - seconds
+                    seconds = last + 1 / float(stream.average_rate or _USUAL_RATE)
+                last = max(last, seconds)
             elif stream.average_rate:
                 last = max(last, float(number / stream.average_rate))
             if number >= start_at and number % every == 0:
@@ -287,16 +293,20 @@ def _before(path: Path, start_at: int, max_pixels: int) -> tuple[int | None, int
                     keys.append(packet.pts)
         if count <= start_at:
             return None
-        times = np.sort(np.frombuffer(shown, np.int64))
-        if len(times) < count or (np.diff(times) == 0).any():
+        coded = np.array(shown, np.int64)
+        times = np.sort(coded)
+        # How far the clock goes back: a little where frames are coded in another order, else it was set.
+        back = float((np.maximum.accumulate(coded) - coded).max(initial=0) * Fraction(stream.time_base or 0))
+        if len(times) < count or (np.diff(times) == 0).any() or back > _SET_BACK:
             return None, 0
         keys = sorted(pts for pts in keys if pts <= times[start_at])
         if len(keys) < 2:
             return None, 0
         container.seek(keys[-2], stream=stream, backward=True)
         # Where that led to, and whether each packet makes a frame: fields do not.
-        following = [frame.pts for frame in islice(Decoder(stream).frames(container), 2)]
-        if None in following or len(following) < 2:
+        frames = islice(Decoder(stream).frames(container), 2)
+        following = [frame.pts for frame in frames if frame.pts is not None]
+        if len(following) < 2:
             return None, 0
         index = int(np.searchsorted(times, following[0]))
         known = index <= start_at and np.array_equal(times[index : index + 2], following)
