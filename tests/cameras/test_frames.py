@@ -243,7 +243,7 @@ def test_a_4k_frame_is_read_and_a_larger_one_than_allowed_is_not(tmp_path, write
         next(read_frames(path, max_pixels=1_000_000))
 
 
-@pytest.mark.parametrize("starts", [(0, 0), (0, 50), (100_000, 0)])
+@pytest.mark.parametrize("starts", [(0, 0), (0, 50)])
 def test_recordings_one_behind_the_other_and_a_size_that_grows(tmp_path, write_video, counted, warnings, starts):
     first, second = (
         write_video(
