@@ -1,9 +1,11 @@
 """``reprism data``."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +50,10 @@ class Check:
 
 @dataclass
 class Render:
-    """Draw a data set of people, to try everything without a photograph of anyone."""
+    """Draw a data set of people, to try everything without a photograph of anyone.
+
+    Video of several cameras: `reprism data render cameras --help`.
+    """
 
     layout: tyro.conf.Positional[Literal["market1501", "cuhk03", "cuhk03-np", "mars"]]
     """Layout to write: cuhk03 is the file cuhk-03.mat, cuhk03-np the folders made from it."""
@@ -62,6 +67,44 @@ class Render:
     """Height of the images in pixels; they are half as wide."""
     seed: int = 0
     """Random seed: the same seed draws the same people."""
+
+
+@dataclass
+class RenderCameras:
+    """Draw video of people on a site of several cameras, with the exact truth about everybody in it.
+
+    Writes an MP4 file for each camera, MOT-challenge's gt.txt beside it, the tables truth.csv and tracks.csv, and
+    site.json. Cameras 1 and 2 see the same place from opposite sides, cameras 3 and 4 each a place of their own.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder to write. It must not exist yet, or be empty."""
+    cameras: int = 4
+    """Number of cameras, 1 to 12."""
+    people: int = 12
+    """Number of people; each visits the site once or twice."""
+    seconds: float = 120.0
+    """Length of the recording."""
+    fps: int = 10
+    """Frames per second."""
+    size: tuple[int, int] = (360, 640)
+    """Height and width of the frames in pixels."""
+    returning: float = 0.25
+    """Share of the people who come back, some soon and some late."""
+    crowd: float = 0.0
+    """Share of the people who walk in groups, and hide each other."""
+    uniforms: int = 0
+    """Number of people in the same clothes."""
+    clock_offsets: tuple[str, ...] = ()
+    """Cameras whose clock is wrong, as CAMERA=SECONDS: 2=45 is ahead, 2=-45 behind."""
+    dropouts: tuple[str, ...] = ()
+    """When a camera records nothing, as CAMERA=FROM-TO in seconds: 3=40-70. It leaves two files, cam3-1 and cam3-2."""
+    noise: float = 1.0
+    """Factor of the cameras' noise; 0 for none."""
+    start: str = "2026-01-05T09:00:00+00:00"
+    """True time of the first frame."""
+    seed: int = 0
+    """Random seed: the same seed draws the same people, walks and frames."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -148,7 +191,9 @@ def _print_check(found: dict[str, Any]) -> None:
 
 
 def _render(argv: Sequence[str]) -> int:
-    """Draw a data set of drawn people, in the layout of a real one."""
+    """Draw a data set of drawn people in the layout of a real one, or video of several cameras."""
+    if argv[:1] == ["cameras"]:
+        return _render_cameras(argv[1:])
     arguments = parse(
         Render,
         argv,
@@ -177,3 +222,49 @@ def _render(argv: Sequence[str]) -> int:
         )
     print(root)
     return 0
+
+
+def _render_cameras(argv: Sequence[str]) -> int:
+    arguments = parse(
+        RenderCameras,
+        argv,
+        "reprism data render cameras",
+        example="reprism data render cameras site --people 20 --uniforms 4 --clock-offsets 2=45 --dropouts 3=40-70",
+        main=("cameras", "people", "seconds", "crowd", "uniforms", "seed"),
+    )
+
+    from reprism.drawn.cameras import render_cameras
+
+    offsets = [_numbers("--clock-offsets", "2=45", r"(\d+)=([+-]?\d+)", text) for text in arguments.clock_offsets]
+    dropouts = [_numbers("--dropouts", "3=40-70", r"(\d+)=(\d+)-(\d+)", text) for text in arguments.dropouts]
+    try:
+        start = datetime.fromisoformat(arguments.start)
+    except ValueError as error:
+        raise ValueError(f"expected --start as a time such as 2026-01-05T09:00:00Z, got {arguments.start!r}") from error
+    with progress_bars() as progress:
+        root = render_cameras(
+            arguments.folder,
+            cameras=arguments.cameras,
+            people=arguments.people,
+            seconds=arguments.seconds,
+            fps=arguments.fps,
+            size=arguments.size,
+            returning=arguments.returning,
+            crowd=arguments.crowd,
+            uniforms=arguments.uniforms,
+            clock_offsets={numbers[0]: numbers[1] for numbers in offsets},
+            dropouts=[(numbers[0], numbers[1], numbers[2]) for numbers in dropouts],
+            noise=arguments.noise,
+            start=start,
+            seed=arguments.seed,
+            progress=step(progress, "drawing"),
+        )
+    print(root)
+    return 0
+
+
+def _numbers(option: str, example: str, pattern: str, text: str) -> tuple[int, ...]:
+    match = re.fullmatch(pattern, text)
+    if match is None:
+        raise ValueError(f"expected {option} in the form {example}, got {text!r}")
+    return tuple(map(int, match.groups()))

@@ -17,14 +17,32 @@ def scene(kind: str, seed: int, height: int, width: int) -> Image.Image:
     kind is one of `SCENES`. The picture is shared between calls: crop from it, do not paint on it.
     """
     rng = np.random.default_rng(seed)
-    unit = float(height)
-    picture = Image.new("RGB", (3 * width, round(1.25 * height)))
-    draw = ImageDraw.Draw(picture)
-    wide, tall = picture.size
+    wide, tall = 3 * width, round(1.25 * height)
     ground = rng.uniform(0.62, 0.78) * tall
-    _GROUNDS[kind](draw, rng, (wide, tall), ground, unit)
-    _BACKDROPS[kind](draw, rng, (wide, tall), ground, unit)
-    picture = picture.filter(ImageFilter.GaussianBlur(0.004 * height))
+    return _painted(kind, rng, (wide, tall), ground, float(height))
+
+
+def backdrop(kind: str, seed: int, size: tuple[int, int], ground: float, unit: float) -> Image.Image:
+    """Draw what a fixed camera has before it.
+
+    Args:
+        kind: One of `SCENES`.
+        seed: Random seed.
+        size: Height and width in pixels.
+        ground: Row at which the ground ends and the wall behind it begins.
+        unit: Height in pixels of a person's box in front of that wall.
+    """
+    return _painted(kind, np.random.default_rng(seed), size[::-1], ground, unit)
+
+
+def _painted(kind: str, rng: np.random.Generator, size: tuple[int, int], ground: float, unit: float) -> Image.Image:
+    """Paint ground, wall and light on a picture of (width, height) pixels."""
+    wide, tall = size
+    picture = Image.new("RGB", size)
+    draw = ImageDraw.Draw(picture)
+    _GROUNDS[kind](draw, rng, size, ground, unit)
+    _BACKDROPS[kind](draw, rng, size, ground, unit)
+    picture = picture.filter(ImageFilter.GaussianBlur(0.004 * unit))
     # Stains and light spots: smooth noise, and a fine grain over it.
     coarse = Image.fromarray(rng.integers(0, 256, (9, 14), dtype=np.uint8)).resize(
         picture.size, Image.Resampling.BICUBIC

@@ -32,6 +32,7 @@ __all__ = [
     "draw_person",
     "draw_shot",
     "generator",
+    "graded",
     "person",
     "take_shot",
 ]
@@ -238,14 +239,19 @@ def _draw_occluder(picture: Image.Image, shade: Image.Image, shot: Shot, light: 
         draw_furniture(picture, shade, shot.occluder, shot.occluder_x, light, rng)
 
 
-def _through_lens(pixels: np.ndarray, camera: Camera, gain: float, rng: np.random.Generator) -> np.ndarray:
-    """H×W×3 float colours (0 to 255) as the camera records them, uint8."""
-    height, width = pixels.shape[:2]
+def graded(pixels: np.ndarray, camera: Camera, gain: float = 1.0) -> np.ndarray:
+    """Return H×W×3 float colours (0 to 255) in the camera's cast, contrast and brightness, uint8."""
     gray = pixels.mean(axis=2, keepdims=True)
     colors = gray + camera.saturation * (pixels - gray)
     colors = np.clip(colors * np.asarray(camera.gains, np.float32) / 255, 0, 1) ** camera.gamma
     colors = ((colors - 0.45) * camera.contrast + 0.45) * (camera.brightness * gain)
-    image = Image.fromarray((np.clip(colors, 0, 1) * 255).astype(np.uint8))
+    return (np.clip(colors, 0, 1) * 255).astype(np.uint8)
+
+
+def _through_lens(pixels: np.ndarray, camera: Camera, gain: float, rng: np.random.Generator) -> np.ndarray:
+    """H×W×3 float colours (0 to 255) as the camera records them, uint8."""
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(graded(pixels, camera, gain))
     sensor = (max(4, round(width * camera.resolution)), max(8, round(height * camera.resolution)))
     image = image.resize(sensor, Image.Resampling.BOX)
     # Noise arises in the sensor, before its picture is enlarged: hence the blotches of surveillance images.
