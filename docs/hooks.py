@@ -29,9 +29,9 @@ def commands() -> str:
     sections = []
     for name, summary in COMMANDS.items():
         text = shown([name])
-        actions = re.findall(r"^  (\w+) +(.+)$", text.partition("\nactions:\n")[2], re.MULTILINE)
+        actions = re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", text.partition("\nactions:\n")[2], re.MULTILINE)
         sections.append(section(name, summary, text))
-        sections += [section(f"{name} {action}", line, shown([name, action])) for action, line in actions]
+        sections += [section(f"{name} {action}", line, shown([name, *action.split()])) for action, line in actions]
     return "\n\n".join(sections)
 
 

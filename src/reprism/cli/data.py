@@ -52,7 +52,7 @@ class Check:
 class Render:
     """Draw a data set of people, to try everything without a photograph of anyone.
 
-    Video of several cameras: `reprism data render cameras --help`.
+    Video of a site of several cameras is drawn by reprism data render cameras, which has options of its own (--help).
     """
 
     layout: tyro.conf.Positional[Literal["market1501", "cuhk03", "cuhk03-np", "mars"]]
@@ -109,9 +109,11 @@ class RenderCameras:
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism data ACTION``; returns the exit status."""
-    actions = {"check": _check, "render": _render}
+    actions = {"check": _check, "render": _render, "render cameras": _render_cameras}
+    if " ".join(argv[:2]) in actions:
+        return actions[" ".join(argv[:2])](argv[2:])
     if not argv or argv[0] not in actions:
-        lines = (f"  {name:<8} {(action.__doc__ or '').splitlines()[0]}" for name, action in actions.items())
+        lines = (f"  {name:<15} {(action.__doc__ or '').splitlines()[0]}" for name, action in actions.items())
         text = "usage: reprism data ACTION [OPTIONS]\n\nactions:\n" + "\n".join(lines)
         asked = bool(argv) and argv[0] in ("-h", "--help")
         if argv and not asked:
@@ -191,9 +193,7 @@ def _print_check(found: dict[str, Any]) -> None:
 
 
 def _render(argv: Sequence[str]) -> int:
-    """Draw a data set of drawn people in the layout of a real one, or video of several cameras."""
-    if argv[:1] == ["cameras"]:
-        return _render_cameras(argv[1:])
+    """Draw a data set of drawn people, in the layout of a real one."""
     arguments = parse(
         Render,
         argv,
@@ -225,6 +225,7 @@ def _render(argv: Sequence[str]) -> int:
 
 
 def _render_cameras(argv: Sequence[str]) -> int:
+    """Draw video of people on a site of several cameras, with the truth about everybody in it."""
     arguments = parse(
         RenderCameras,
         argv,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from reprism.drawn.footage import Sight, film
+from reprism.drawn.footage import Sight, film, scenery
 from reprism.drawn.output import check_range, counter, mark_drawn
 from reprism.drawn.people import Person, generator
 from reprism.drawn.sites import Site, SiteCamera, draw_site, shared_area
@@ -109,6 +109,7 @@ def render_cameras(
         mark_drawn(folder, seed)
         for table, columns in (("truth.csv", TRUTH), ("tracks.csv", TRACKS)):
             _append(folder / table, [columns])
+        empty = {camera.name: scenery(site, camera, size) for camera in site.cameras}
         tracks = {camera.name: 0 for camera in site.cameras}
         for recording in recordings:
             camera = recording.camera
@@ -116,7 +117,7 @@ def render_cameras(
             seen: list[list[Sight]] = []
             write_video(
                 folder / f"{recording.name}.mp4",
-                _frames(film(site, camera, looks, visits, times, size), seen, count),
+                _frames(film(empty[camera.name], camera, looks, visits, times), seen, count),
                 fps=fps,
                 size=size,
                 start=recording.clock,

@@ -102,27 +102,21 @@ def scenery(site: Site, camera: SiteCamera, size: tuple[int, int]) -> Scenery:
 
 
 def film(
-    site: Site,
-    camera: SiteCamera,
-    people: Mapping[int, Person],
-    visits: Sequence[Visit],
-    times: Iterable[float],
-    size: tuple[int, int],
+    empty: Scenery, camera: SiteCamera, people: Mapping[int, Person], visits: Sequence[Visit], times: Iterable[float]
 ) -> Iterator[tuple[np.ndarray, list[Sight]]]:
     """Draw what a camera records.
 
     Args:
-        site: The plan.
-        camera: One of its cameras.
+        empty: What the camera sees without people.
+        camera: The camera.
         people: Looks by pid.
         visits: Who walks where; at most one visit of a person at a time.
         times: Moments of the frames, in seconds after the start.
-        size: Height and width of the frames in pixels.
 
     Yields:
         A frame, H×W×3 uint8 RGB without noise, and the people in it, in the order of their pids.
     """
-    empty = scenery(site, camera, size)
+    size = (empty.picture.shape[0], empty.picture.shape[1])
     for time in times:
         figures = [
             (visit, at, figure)
@@ -151,7 +145,7 @@ def film(
                     top=figure.rows.start,
                     right=figure.columns.stop,
                     bottom=figure.rows.stop,
-                    visibility=int(shows) / np.count_nonzero(figure.sprite.alpha),
+                    visibility=float(shows / np.count_nonzero(figure.sprite.alpha)),
                     x=at.x,
                     y=at.y,
                 )

@@ -13,8 +13,8 @@ from reprism.drawn.shots import Camera, graded
 from reprism.drawn.sites import Obstacle
 from reprism.drawn.solids import NEUTRAL, Stage, jittered, shaded
 
-_TURNS = 24  # directions in which a person is drawn
-_PHASES = 12  # moments of the walking cycle
+_TURNS = 16  # directions in which a person is drawn
+_PHASES = 8  # moments of the walking cycle
 _ROOM = (1.2, 1.1)  # height and width of the canvas, in body heights
 _LEAST_COVER = 64  # of 255: a pixel of which a person covers less than a quarter is not the person's
 
@@ -68,10 +68,10 @@ def pose(person: Person, yaw: float, walked: float | None) -> Pose:
 def cut_out(person: Person, pose: Pose, look: Camera, height: int) -> Sprite | None:
     """Draw a person whose body is that many pixels tall; None if nothing is to be seen, being too small."""
     # Drawn larger in a few sizes, then brought to the size asked for, which averages the jagged edges away.
-    large = 96
+    large = 256
     while large < 1.5 * height:
         large *= 2
-    canvas, shade, (left, top) = _drawn(person, pose, look.light, large)
+    canvas, shade, (left, top) = _drawn(person, pose, math.copysign(0.7, look.light), large)
     scale = height / large
     first = (math.floor(left * scale), math.floor(top * scale))
     size = (math.ceil(canvas.width * scale), math.ceil(canvas.height * scale))
@@ -80,7 +80,7 @@ def cut_out(person: Person, pose: Pose, look: Camera, height: int) -> Sprite | N
     return _trimmed(_lit(small, dark, look), *first)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def _drawn(person: Person, pose: Pose, light: float, height: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
     """Draw a person on a transparent canvas, cut out.
 

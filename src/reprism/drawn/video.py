@@ -41,6 +41,7 @@ def write_video(
         noise: What is added to the brightness of every pixel.
     """
     import av
+    from av.video.reformatter import VideoReformatter
 
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         container.metadata["creation_time"] = start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -49,8 +50,9 @@ def write_video(
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
+        reformatter = VideoReformatter()  # one for all frames: it keeps what it prepares
         for number, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            frame = reformatter.reformat(av.VideoFrame.from_ndarray(pixels, format="rgb24"), format="yuv420p")
             plane = frame.planes[0]
             luma = np.frombuffer(memoryview(plane), np.uint8).reshape(size[0], plane.line_size)[:, : size[1]]
             noise.add_to(luma)
