@@ -215,8 +215,8 @@ def _frames(
 
 def _noise(recording: Recording, size: tuple[int, int], factor: float, seed: int) -> Noise:
     look = recording.camera.look
-    # A third of what a still picture has: most of a surveillance camera's noise is lost in its own compression.
-    sd = factor * look.noise / 3
+    # Half of what the still pictures of drawn data sets have: those are of worse cameras.
+    sd = factor * look.noise / 2
     return Noise(sd, look.resolution, size, generator(seed, f"noise of {recording.name}"))
 
 

@@ -172,7 +172,8 @@ def _figure(camera: SiteCamera, person: Person, at: Stance, size: tuple[int, int
 
 
 def _laid(sprite: Sprite, column: float, row: float, distance: float, size: tuple[int, int]) -> _Figure | None:
-    left, top = math.floor(column) + sprite.left, math.floor(row) + sprite.top
+    # Feet stand on the edge between two pixels that is nearest.
+    left, top = math.floor(column + 0.5) + sprite.left, math.floor(row + 0.5) + sprite.top
     tall, wide = sprite.alpha.shape
     rows, columns = slice(max(top, 0), min(top + tall, size[0])), slice(max(left, 0), min(left + wide, size[1]))
     if rows.start >= rows.stop or columns.start >= columns.stop:

@@ -26,7 +26,7 @@ class Sprite:
     Attributes:
         colors: H×W×3 uint8.
         alpha: H×W uint8, 0 where the sprite leaves the frame as it is; no row and no column at an edge is all 0.
-        left, top: Where its upper left pixel goes, from the pixel on which the feet stand.
+        left, top: Its upper left corner in pixels, from the point on which the feet stand.
     """
 
     colors: np.ndarray
@@ -71,23 +71,23 @@ def cut_out(person: Person, pose: Pose, look: Camera, height: int) -> Sprite | N
     large = 256
     while large < 1.5 * height:
         large *= 2
-    canvas, shade, (left, top) = _drawn(person, pose, math.copysign(0.7, look.light), large)
+    canvas, (left, top) = _drawn(person, pose, math.copysign(0.7, look.light), large)
     scale = height / large
+    # The pixels of the frame that the canvas reaches, and where their edges lie on the canvas.
     first = (math.floor(left * scale), math.floor(top * scale))
-    size = (math.ceil(canvas.width * scale), math.ceil(canvas.height * scale))
-    whole = (0, 0, canvas.width, canvas.height)
-    small, dark = (each.resize(size, Image.Resampling.BOX, whole) for each in (canvas, shade))
-    return _trimmed(_lit(small, dark, look), *first)
+    end = (math.ceil((left + canvas.width) * scale), math.ceil((top + canvas.height) * scale))
+    edges = (first[0] / scale - left, first[1] / scale - top, end[0] / scale - left, end[1] / scale - top)
+    x, y = math.floor(edges[0]), math.floor(edges[1])
+    around = canvas.crop((x, y, math.ceil(edges[2]), math.ceil(edges[3])))
+    within = (edges[0] - x, edges[1] - y, edges[2] - x, edges[3] - y)
+    small = around.resize((end[0] - first[0], end[1] - first[1]), Image.Resampling.BOX, within)
+    return _trimmed(_graded(small, look), *first)
 
 
 @lru_cache(maxsize=2048)
-def _drawn(person: Person, pose: Pose, light: float, height: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
-    """Draw a person on a transparent canvas, cut out.
-
-    Returns:
-        Colours, shade, and where their upper left corner is, from the feet.
-    """
-    canvas = Image.new("RGBA", (round(_ROOM[1] * height), round(_ROOM[0] * height)))
+def _drawn(person: Person, pose: Pose, light: float, height: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Draw a person on a transparent canvas, cut out; returns it and its upper left corner, from the feet."""
+    canvas = Image.new("RGBA", (2 * round(_ROOM[1] * height / 2), round(_ROOM[0] * height)))
     shade = Image.new("L", canvas.size, NEUTRAL)
     stage = Stage(canvas, shade, yaw=pose.yaw, zoom=_ROOM[0], shift=(0.0, 0.0), stretch=1.0, light=light)
     folds = np.random.default_rng(round(1e4 * person.height)).uniform(-1, 1, (6, 3))
@@ -97,7 +97,7 @@ def _drawn(person: Person, pose: Pose, light: float, height: int) -> tuple[Image
         draw_figure(stage, person, 2 * math.pi * pose.phase / _PHASES, folds)
     box = canvas.getchannel("A").getbbox() or (0, 0, 1, 1)
     shade = shade.filter(ImageFilter.BoxBlur(height / 128))
-    return canvas.crop(box), shade.crop(box), (box[0] - round(stage.x), box[1] - round(stage.y))
+    return _shaded(canvas.crop(box), shade.crop(box)), (box[0] - canvas.width // 2, box[1] - round(stage.y))
 
 
 def obstacle_sprite(obstacle: Obstacle, look: Camera, pixels_per_metre: float) -> Sprite | None:
@@ -111,8 +111,8 @@ def obstacle_sprite(obstacle: Obstacle, look: Camera, pixels_per_metre: float) -
         _draw_bush(ImageDraw.Draw(canvas), canvas.size, rng)
     else:
         draw_furniture(canvas, shade, obstacle.kind, 0.0, look.light, rng)
-    canvas, shade = canvas.reduce(fine), shade.reduce(fine)
-    return _trimmed(_lit(canvas, shade, look), -(canvas.width // 2), -canvas.height)
+    small = _shaded(canvas, shade).reduce(fine)
+    return _trimmed(_graded(small, look), -(small.width // 2), -small.height)
 
 
 def _draw_bush(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator) -> None:
@@ -126,11 +126,16 @@ def _draw_bush(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.
         draw.ellipse(around, fill=shaded(leaf, float(rng.uniform(0.6, 1.25))))
 
 
-def _lit(canvas: Image.Image, shade: Image.Image, look: Camera) -> Image.Image:
-    pixels = np.asarray(canvas)
+def _shaded(canvas: Image.Image, shade: Image.Image) -> Image.Image:
+    pixels = np.array(canvas)
     light = np.asarray(shade, np.float32)[:, :, None] / NEUTRAL
-    colors = graded(pixels[:, :, :3] * light, look)
-    return Image.fromarray(np.dstack([colors, pixels[:, :, 3]]))
+    pixels[:, :, :3] = np.minimum(pixels[:, :, :3] * light, 255)
+    return Image.fromarray(pixels)
+
+
+def _graded(canvas: Image.Image, look: Camera) -> Image.Image:
+    pixels = np.asarray(canvas)
+    return Image.fromarray(np.dstack([graded(pixels[:, :, :3].astype(np.float32), look), pixels[:, :, 3]]))
 
 
 def _trimmed(canvas: Image.Image, left: int, top: int) -> Sprite | None:
