@@ -1,11 +1,13 @@
-"""Make the README's pictures of the report and of the search page, with drawn people only.
+"""Make the pictures of the report, of the search page and of drawn cameras, with drawn people only.
 
-pip install '.[serve]' playwright, and a Chromium; then, with the run and the people of the README:
+pip install '.[serve,video]' playwright, and a Chromium; then, with the run and the people of the README:
 
 python docs/pictures.py runs/cpu-minutes people
 """
 
+import csv
 import io
+import itertools
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+import av
+from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
 
 from reprism.data import open_dataset
@@ -70,14 +73,50 @@ def keep(name: str, *shots: bytes) -> None:
     whole.save(IMAGES / f"{name}.webp", quality=75, method=6)
 
 
+def cameras() -> None:
+    """Store a moment of four drawn cameras, with the boxes of the truth; a person's boxes have one colour."""
+    with tempfile.TemporaryDirectory() as temporary:
+        site = Path(temporary) / "site"
+        asked = {"people": 24, "seconds": 60, "crowd": 0.5, "uniforms": 6, "seed": 7}
+        options = [word for name, value in asked.items() for word in (f"--{name}", value)]
+        subprocess.run(reprism("data", "render", "cameras", site, *options), check=True)
+        with (site / "truth.csv").open() as table:
+            rows = [row for row in csv.DictReader(table) if float(row["visibility"]) > 0.3]
+        moments = {row["frame"] for row in rows}
+        seen = {(row["frame"], row["camera"]) for row in rows}
+        # The moment at which most cameras see somebody, and then most people are seen.
+        frame = max(
+            moments, key=lambda at: (sum(key[0] == at for key in seen), sum(row["frame"] == at for row in rows))
+        )
+        views = []
+        for path in sorted(site.glob("cam*.mp4")):
+            with av.open(str(path)) as video:
+                view = next(itertools.islice(video.decode(video=0), int(frame) - 1, None)).to_image()
+            draw = ImageDraw.Draw(view)
+            for row in rows:
+                if (row["file"], row["frame"]) == (path.name, frame):
+                    corners = [int(row[side]) for side in ("left", "top", "right", "bottom")]
+                    color = f"hsl({int(row['pid']) * 137 % 360}, 100%, 60%)"
+                    draw.rectangle(corners, outline=color, width=2)
+                    draw.text((corners[0] + 2, max(corners[1] - 12, 0)), row["pid"], fill=color)
+            views.append(view)
+        sheet = Image.new("RGB", (2 * views[0].width, 2 * views[0].height))
+        for number, view in enumerate(views):
+            sheet.paste(view, (number % 2 * view.width, number // 2 * view.height))
+        shot = io.BytesIO()
+        sheet.save(shot, "PNG")
+        keep("cameras", shot.getvalue())
+
+
 def part(page: Page, top: float, height: float) -> bytes:
     """Return a screenshot of a page from ``top`` on, in CSS pixels."""
     return page.screenshot(full_page=True, clip={"x": 0, "y": top, "width": 1200, "height": height})
 
 
 def main() -> None:
-    """Draw both pictures."""
+    """Draw all pictures."""
     run, people = map(Path, sys.argv[1:])
+    cameras()
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
         subprocess.run(reprism("report", run, "--out", folder / "report.html"), check=True)

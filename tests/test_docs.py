@@ -41,6 +41,8 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
 
 # What makes a command short. An option that is given twice counts as given last.
 SMALL_PEOPLE = ["--train-identities", "16", "--test-identities", "8", "--height", "64"]
+RENDER_CAMERAS = ["data", "render", "cameras"]
+SMALL_SITE = ["--fps", "2", "--size", "96", "128"]
 SHORT_RUN = [
     *("--optimizer.epochs", "1", "--optimizer.milestones", "--optimizer.warmup", "0"),
     *("--trainer.evaluate-every", "0", "--trainer.precision", "fp32", "--data.workers", "0"),
@@ -109,7 +111,8 @@ def assert_there_is(words: list[str]) -> None:
         known += [f"--{no}{name.replace('_', '-')}" for name in fields for no in ("", "no-")]
         assert given <= set(known), words
     elif words[0] == "reprism":
-        command = words[1:3] if words[1] == "data" else words[1:2]
+        deep = 4 if words[1:4] == RENDER_CAMERAS else 3 if words[1] == "data" else 2
+        command = words[1:deep]
         assert command[0] in COMMANDS, words
         assert given <= options(*command) | {"--trust"}, words
     else:
@@ -137,7 +140,9 @@ def run_reprism(command: list[str]) -> None:
         command = [*command, *SHORT_RUN, *(SMALL_NETWORK if command[1].startswith("scr") else [])]
         if "--data.validation" in command:  # which needs evaluations
             command += ["--trainer.evaluate-every", "1"]
-    if command[:2] == ["data", "render"]:
+    if command[:3] == RENDER_CAMERAS:
+        command = [*command, *SMALL_SITE]
+    elif command[:2] == ["data", "render"]:
         command = [*command, *SMALL_PEOPLE]
     assert main(command) == 0, command
 
@@ -330,7 +335,7 @@ def test_every_command_is_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> N
     text = hooks.commands()
     assert os.environ["COLUMNS"] == "100"
     sections = dict(re.findall(r"^## reprism ([\w ]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    assert set(sections) >= {*COMMANDS, "data check", "data render"}
+    assert set(sections) >= {*COMMANDS, "data check", "data render", "data render cameras"}
     for name, section in sections.items():
         if name in COMMANDS:
             assert COMMANDS[name] in section

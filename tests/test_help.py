@@ -9,7 +9,13 @@ from reprism.cli import COMMANDS as TABLE
 from reprism.cli import main
 
 COMMANDS = [[name] for name in TABLE if name not in ("data", "train")]
-COMMANDS += [["data", "check"], ["data", "render"], ["data", "render", "cameras"], ["train"], ["train", "scr-market1501-released"]]
+COMMANDS += [
+    ["data", "check"],
+    ["data", "render"],
+    ["data", "render", "cameras"],
+    ["train"],
+    ["train", "scr-market1501-released"],
+]
 _MOST = 6  # options before those that matter less, --help included
 
 
