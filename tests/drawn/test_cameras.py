@@ -1,12 +1,11 @@
 """Drawn cameras: the truth that is written is the truth of the pixels, and the files are as their readers want them."""
 
 import csv
-import itertools
 import json
 import math
+import subprocess
 import sys
-from collections import Counter, defaultdict
-from dataclasses import replace
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,10 @@ from hypothesis import strategies as st
 
 from reprism.cli import main
 from reprism.drawn.cameras import plan_recordings, render_cameras
-from reprism.drawn.footage import Scenery, Sight, film, scenery
+from reprism.drawn.footage import Sight, scenery
 from reprism.drawn.output import DRAWN_MARK
-from reprism.drawn.people import person
-from reprism.drawn.shots import Camera, camera
-from reprism.drawn.sites import SiteCamera, draw_site, focal, project, shared_area
-from reprism.drawn.sprites import _ROOM, Pose, _drawn, obstacle_sprite, pose
+from reprism.drawn.sites import draw_site
 from reprism.drawn.truth import number_tracks
-from reprism.drawn.walks import Visit, dress, plan_visits, stance, wearers
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -75,355 +70,6 @@ def decoded(path: Path) -> list[np.ndarray]:
 def box(row: dict[str, str]) -> tuple[slice, slice]:
     left, top, right, bottom = (int(row[side]) for side in ("left", "top", "right", "bottom"))
     return slice(top, bottom), slice(left, right)
-
-
-def plain(size: tuple[int, int], value: int, things: tuple[tuple[float, np.ndarray], ...] = ()) -> Scenery:
-    return Scenery(np.full((*size, 3), value, np.uint8), things)
-
-
-def changed(camera: SiteCamera, who: Any, visits: list[Visit], time: float, size: tuple[int, int]) -> np.ndarray:
-    """The pixels that people change: what neither a black nor a white background shows as it is."""
-    on_black, on_white = (next(film(plain(size, value), camera, who, visits, [time]))[0] for value in (0, 255))
-    return (on_black != 0).any(axis=2) | (on_white != 255).any(axis=2)
-
-
-# The geometry
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.tuples(*[st.floats(-20, 20)] * 2),
-    st.floats(2, 5),
-    st.floats(0, 360),
-    st.floats(30, 100),
-    st.floats(0, 0.5),
-    st.tuples(*[st.floats(-20, 20)] * 2),
-)
-def test_projection_is_a_pinholes(
-    where: tuple[float, float],
-    height: float,
-    heading: float,
-    field: float,
-    horizon: float,
-    point: tuple[float, float],
-) -> None:
-    """The product of the matrices K and [R | t] of any textbook, with the principal point on the horizon."""
-    seen_by = SiteCamera("cam1", *where, height, heading, field, horizon, camera(0, 1))
-    tall, wide = SIZE
-    focus = wide / 2 / math.tan(math.radians(field / 2))
-    inner = np.array([[focus, 0, wide / 2], [0, focus, horizon * tall], [0, 0, 1]])
-    cos, sin = math.cos(math.radians(heading)), math.sin(math.radians(heading))
-    turn = np.array([[sin, -cos, 0], [0, 0, -1], [cos, sin, 0]])  # rows: right, down, ahead
-    outer = np.column_stack([turn, -turn @ [*where, height]])
-    feet, head = (inner @ outer @ [*point, z, 1] for z in (0.0, 1.7))
-    column, row, distance = project(seen_by, *point, SIZE)
-    assert distance == pytest.approx(feet[2], abs=1e-9)
-    if distance > 0.5:
-        assert (column, row) == pytest.approx((feet[0] / feet[2], feet[1] / feet[2]))
-        # Upright things stay upright, and shrink with the distance.
-        assert head[0] / head[2] == pytest.approx(column)
-        assert row - head[1] / head[2] == pytest.approx(focal(seen_by, SIZE) * 1.7 / distance)
-
-
-@pytest.mark.parametrize("cameras", [1, 2, 3, 4, 7])
-def test_twins_overlap_and_no_others(cameras: int) -> None:
-    plan = draw_site(cameras, 3)
-    assert [each.name for each in plan.cameras] == [f"cam{number + 1}" for number in range(cameras)]
-    overlapping = {
-        (first.name, second.name)
-        for first, second in itertools.combinations(plan.cameras, 2)
-        if shared_area(plan, first, second, SIZE)
-    }
-    assert overlapping == {("cam1", "cam2"), ("cam5", "cam6")} & set(
-        itertools.combinations([each.name for each in plan.cameras], 2)
-    )
-
-
-@pytest.mark.parametrize("cameras", [1, 2, 4, 8])
-def test_nobody_is_seen_to_appear(cameras: int) -> None:
-    for seed in range(12):
-        plan = draw_site(cameras, seed)
-        who = dress(8, 0, seed)
-        visits = plan_visits(plan, people=8, seconds=60, returning=0.5, crowd=0.5, seed=seed)
-        for visit, place in itertools.product(visits, plan.cameras):
-            ends = (visit.times[0], math.nextafter(visit.times[-1], -math.inf))
-            assert all(not seen for _, seen in film(plain(SIZE, 0), place, who, [visit], ends))
-
-
-# The walks
-
-
-def test_walks_are_steady_and_stay_on_the_lanes() -> None:
-    plan = draw_site(4, 1)
-    gates = {gate.name: (gate.x, gate.y) for gate in plan.gates}
-    visits = plan_visits(plan, people=40, seconds=120, returning=0.25, crowd=0, seed=1)
-    assert {visit.pid for visit in visits} == set(range(1, 41))
-    for visit in visits:
-        assert [visit.points[0], visit.points[-1]] == [
-            pytest.approx((gates[end][0] + dx, gates[end][1]))
-            for end in (visit.entry, visit.exit)
-            for dx in [visit.points[0][0] - gates[visit.entry][0]]
-        ]
-        speeds = [
-            math.dist(a, b) / (to - since)
-            for (a, b), (since, to) in zip(
-                itertools.pairwise(visit.points), itertools.pairwise(visit.times), strict=True
-            )
-        ]
-        walking = [speed for speed in speeds if speed]
-        assert min(walking) == pytest.approx(max(walking))
-        assert 1.0 <= walking[0] <= 1.6
-        assert all(4 <= y <= 12 for _, y in visit.points)
-        middle = [stance(visit, time) for time in np.linspace(visit.times[0], visit.times[-1], 200)[:-1].tolist()]
-        assert None not in middle
-        step = (visit.times[-1] - visit.times[0]) / 199
-        for one, next_one in itertools.pairwise(middle):
-            assert one is not None
-            assert next_one is not None
-            assert math.dist((one.x, one.y), (next_one.x, next_one.y)) <= walking[0] * step + 1e-9
-        assert stance(visit, visit.times[0] - 1e-6) is stance(visit, visit.times[-1]) is None
-
-
-def test_stance_between_corners_by_hand() -> None:
-    visit = Visit(1, 1, None, "a", "b", (10, 12, 15, 17), ((0, 0), (0, 2), (0, 2), (4, 2)))
-    at = stance(visit, 11)
-    assert at is not None
-    assert (at.x, at.y, at.heading, at.walked, at.standing) == pytest.approx((0, 1, 90, 1, False))
-    at = stance(visit, 14)
-    assert at is not None
-    assert (at.x, at.y, at.heading, at.walked, at.standing) == pytest.approx((0, 2, 90, 2, True))
-    at = stance(visit, 16.5)
-    assert at is not None
-    assert (at.x, at.y, at.heading, at.walked, at.standing) == pytest.approx((3, 2, 0, 5, False))
-
-
-def test_some_come_back_soon_and_some_late() -> None:
-    plan = draw_site(4, 0)
-    visits = plan_visits(plan, people=40, seconds=300, returning=0.5, crowd=0, seed=0)
-    by_pid = defaultdict(list)
-    for visit in visits:
-        by_pid[visit.pid].append(visit)
-    gaps = [second.times[0] - first.times[-1] for first, second in (each for each in by_pid.values() if len(each) > 1)]
-    assert len(gaps) == 20
-    soon, late = [gap for gap in gaps if gap <= 15], [gap for gap in gaps if gap > 120]
-    assert len(soon) == len(late) == 10
-    assert min(soon) >= 5
-    assert {visit.number for visit in visits} == {1, 2}
-
-
-def test_a_crowd_walks_together() -> None:
-    plan = draw_site(3, 0)
-    visits = plan_visits(plan, people=30, seconds=60, returning=0, crowd=0.6, seed=4)
-    groups = defaultdict(list)
-    for visit in visits:
-        groups[visit.group].append(visit)
-    assert sum(len(members) for group, members in groups.items() if group is not None) == 18
-    for group, members in groups.items():
-        if group is not None:
-            assert 2 <= len(members) <= 6
-            assert len({member.times for member in members}) == 1
-            for one, other in itertools.combinations(members, 2):
-                gaps = [math.dist(a, b) for a, b in zip(one.points, other.points, strict=True)]
-                assert 0.5 < min(gaps) < 4
-                assert min(gaps) == pytest.approx(max(gaps))
-
-
-@pytest.mark.parametrize("people", range(1, 12))
-@pytest.mark.parametrize("crowd", [0.0, 0.3, 1.0])
-def test_everybody_walks_once_whatever_the_crowd(people: int, crowd: float) -> None:
-    visits = plan_visits(draw_site(1, 0), people=people, seconds=60, returning=0, crowd=crowd, seed=people)
-    assert [visit.pid for visit in visits] == list(range(1, people + 1))
-    assert 1 not in Counter(visit.group for visit in visits if visit.group is not None).values()
-
-
-def test_uniforms_are_the_same_clothes_on_different_people() -> None:
-    who = dress(10, 4, 0)
-    chosen = wearers(10, 4, 0)
-    assert len(chosen) == 4
-    clothes = {pid: (look.upper, look.lower, look.shoes, look.hat) for pid, look in who.items()}
-    assert len({clothes[pid] for pid in chosen}) == 1
-    assert len(set(clothes.values())) == 7
-    assert len({look.height for look in who.values()}) == 10
-    assert dress(10, 0, 0) == {pid: person(0, pid) for pid in range(1, 11)}
-
-
-# The pixels
-
-
-def test_no_pose_is_cut_by_its_canvas() -> None:
-    for pid, turn, phase in itertools.product(range(12), range(0, 16, 2), (None, 0, 2, 5)):
-        picture, (left, top) = _drawn(person(7, pid), Pose(turn, phase), 0.7, 128)
-        assert left > -round(_ROOM[1] * 128) // 2
-        assert left + picture.width < round(_ROOM[1] * 128) // 2
-        assert -round((_ROOM[0] + 1) / 2 * 128) < top
-        assert top + picture.height < round((_ROOM[0] - 1) / 2 * 128)
-
-
-def test_poses_follow_the_way() -> None:
-    somebody = person(0, 1)
-    assert pose(somebody, 359, None) == pose(somebody, 0, None) == Pose(0, None)
-    assert pose(somebody, -90, 0.0).yaw == 270
-    phases = [pose(somebody, 0, walked).phase for walked in np.arange(0, 3, 0.02).tolist()]
-    turns = sum(one == 7 and after == 0 for one, after in itertools.pairwise(phases))
-    # Two steps of about 0.4 body heights a cycle.
-    assert 3 / (2 * 0.6 * somebody.height) < turns + 1 < 1 + 3 / (2 * 0.25 * somebody.height)
-
-
-def looking_north(look: Camera, tall: int, wide: int, margin: int = 0) -> SiteCamera:
-    """The same pinhole, its picture larger by a margin on every side."""
-    focus = wide / 2 / math.tan(math.radians(60) / 2)
-    angle = 2 * math.degrees(math.atan((wide / 2 + margin) / focus))
-    return SiteCamera("cam1", 14, -2, 3, 90, angle, (0.1 * tall + margin) / (tall + 2 * margin), look)
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000))
-def test_boxes_and_visibilities_are_those_of_counted_pixels(seed: int) -> None:
-    """Each person alone on black and white, in a picture with a margin: the pixels are counted one by one."""
-    rng = np.random.default_rng(seed)
-    tall, wide, margin = 120, 200, 110
-    who = {pid: person(seed, pid) for pid in range(1, 6)}
-    visits = [
-        Visit(pid, 1, None, "a", "b", (0.0, 5.0, 9.0), tuple((float(x), float(y)) for x, y in ends))
-        for pid in who
-        for ends in [np.column_stack([rng.uniform(8, 20, 3), rng.uniform(2, 9, 3)])]
-    ]
-    things = []
-    for distance in sorted(rng.uniform(4, 10, 2).tolist()):
-        mask = np.zeros((tall, wide), bool)
-        top, left = rng.integers(0, (tall, wide))
-        mask[top : top + 50, left : left + 40] = True
-        things.append((distance, mask))
-    time = float(rng.uniform(0, 9))
-    look = camera(seed, 1)
-    narrow, large = looking_north(look, tall, wide), looking_north(look, tall, wide, margin)
-    [(_, sights)] = film(plain((tall, wide), 0, tuple(things)), narrow, who, visits, [time])
-    places = {visit.pid: stance(visit, time) for visit in visits}
-    whole = {visit.pid: changed(large, who, [visit], time, (tall + 2 * margin, wide + 2 * margin)) for visit in visits}
-    inside = {pid: mask[margin:-margin, margin:-margin] for pid, mask in whole.items()}
-    assert [sight.pid for sight in sights] == [pid for pid in who if inside[pid].any()]
-    for sight in sights:
-        at = places[sight.pid]
-        assert at is not None
-        assert (sight.x, sight.y) == (at.x, at.y)
-        lines, columns = (np.flatnonzero(whole[sight.pid].any(axis=axis)) - margin for axis in (1, 0))
-        assert (sight.left, sight.right) == (max(columns[0], 0), min(columns[-1] + 1, wide))
-        assert (sight.top, sight.bottom) == (max(lines[0], 0), min(lines[-1] + 1, tall))
-        hidden = np.zeros((tall, wide), bool)
-        for pid, other in places.items():
-            assert other is not None
-            if other.y < at.y:
-                hidden |= inside[pid]
-        for distance, mask in things:
-            if distance < at.y + 2:
-                hidden |= mask
-        shown = np.count_nonzero(inside[sight.pid] & ~hidden)
-        assert sight.visibility == pytest.approx(shown / np.count_nonzero(whole[sight.pid]))
-
-
-def test_figures_are_as_tall_as_the_pinhole_says() -> None:
-    look = camera(0, 1)
-    seen_by = looking_north(look, 360, 640)
-    aside = []
-    for pid in range(1, 8):
-        somebody = replace(person(0, pid), hat="none", hair="short", bag="none")
-        # Standing, after steps towards the camera.
-        visit = Visit(
-            pid, 1, None, "a", "b", (0.0, 1.0, 9.0), ((14, 8 + pid / 4), (14, 6 + pid / 4), (14, 6 + pid / 4))
-        )
-        [(_, [sight])] = film(plain((360, 640), 0), seen_by, {pid: somebody}, [visit], [5.0])
-        expected = 320 / math.tan(math.radians(30)) * somebody.height / (8 + pid / 4)
-        assert sight.bottom - sight.top == pytest.approx(expected, rel=0.05)
-        aside.append((sight.left + sight.right) / 2 - 320)
-        assert sight.bottom == pytest.approx(36 + 3 * 320 / math.tan(math.radians(30)) / (8 + pid / 4), abs=4)
-    # Seen from the front, both halves are alike.
-    assert np.mean(aside) == pytest.approx(0, abs=0.6)
-    assert max(map(abs, aside)) < 3
-
-
-def test_frames_are_the_background_outside_the_boxes_and_not_inside() -> None:
-    plan = draw_site(4, 2)
-    who = dress(10, 0, 2)
-    visits = plan_visits(plan, people=10, seconds=60, returning=0, crowd=0.5, seed=2)
-    boxes = 0
-    for place in plan.cameras:
-        empty = scenery(plan, place, SIZE)
-        for frame, sights in film(empty, place, who, visits, np.arange(0, 60, 1.0).tolist()):
-            differs = (frame != empty.picture).any(axis=2)
-            outside = differs.copy()
-            for sight in sights:
-                inside = differs[sight.top : sight.bottom, sight.left : sight.right]
-                boxes += 1
-                if sight.visibility > 0.5:
-                    assert inside.mean() > 0.15
-                if sight.visibility == 1:
-                    assert inside[0].any()
-                    assert inside[-1].any()
-                outside[sight.top : sight.bottom, sight.left : sight.right] = False
-            assert not outside.any()
-    assert boxes > 50
-
-
-def test_obstacles_stand_where_the_plan_has_them() -> None:
-    plan = draw_site(2, 0)
-    for place in plan.cameras:
-        with_things, without = (scenery(each, place, (360, 640)) for each in (plan, replace(plan, obstacles=())))
-        differs = (with_things.picture != without.picture).any(axis=2)
-        masks = np.logical_or.reduce([mask for _, mask in with_things.things])
-        assert not (differs & ~masks).any()
-        assert differs[masks].mean() > 0.9
-        distances = [distance for distance, _ in with_things.things]
-        assert distances == sorted(distances)
-        placed = [project(place, thing.x, thing.y, (360, 640)) for thing in plan.obstacles]
-        assert sorted(distances) == pytest.approx(sorted(each[2] for each in placed))
-        for (column, row, distance), thing in zip(placed, plan.obstacles, strict=True):
-            mask = next(mask for each, mask in with_things.things if each == pytest.approx(distance))
-            sprite = obstacle_sprite(thing, place.look, focal(place, (360, 640)) / distance)
-            assert sprite is not None
-            columns = np.flatnonzero(mask.any(axis=0))
-            assert columns.mean() == pytest.approx(column, abs=0.08 * focal(place, (360, 640)) / distance + 1)
-            assert np.flatnonzero(mask.any(axis=1))[-1] == pytest.approx(min(row, 359), abs=2)
-
-
-def test_who_is_behind_is_painted_behind() -> None:
-    look = camera(3, 1)
-    seen_by = looking_north(look, 180, 320)
-    who = {1: person(1, 1), 2: person(1, 2)}
-    ways = {1: ((12.0, 5.0), (16.0, 5.0)), 2: ((16.0, 5.5), (12.0, 5.5))}
-    visits = [Visit(pid, 1, None, "a", "b", (0.0, 4.0), way) for pid, way in ways.items()]
-    near_only, far_only, both = (
-        next(film(plain((180, 320), 0), seen_by, who, some, [2.0])) for some in (visits[:1], visits[1:], visits)
-    )
-    near = changed(seen_by, who, visits[:1], 2.0, (180, 320))
-    solid = near & (near_only[0].max(axis=2) > 40)
-    assert [sight.pid for sight in both[1]] == [1, 2]
-    assert both[1][0].visibility == 1
-    assert both[1][1].visibility < 0.5
-    assert (both[0][~near] == far_only[0][~near]).all()
-    assert (both[0][solid] == near_only[0][solid]).mean() > 0.9
-
-
-@pytest.mark.parametrize(("camera_y", "heading"), [(-2.0, 90.0), (18.0, 270.0)])
-@pytest.mark.parametrize("east", [False, True])
-def test_a_backpack_is_carried_behind(camera_y: float, heading: float, east: bool) -> None:
-    """Who walks to the right in the picture has the backpack on the left, in the cameras of both sides."""
-    look = replace(camera(0, 1), gains=(1.0, 1.0, 1.0), saturation=1.0, contrast=1.0, brightness=1.0, gamma=1.0)
-    seen_by = SiteCamera("cam1", 14, camera_y, 3, heading, 60, 0.1, look)
-    somebody = replace(person(0, 1), bag="backpack", bag_color=(255, 0, 255), skin=(90, 90, 90), hat="none")
-    somebody = replace(
-        somebody,
-        upper=replace(somebody.upper, kind="coat", color=(90, 90, 90)),
-        lower=replace(somebody.lower, kind="trousers", color=(90, 90, 90)),
-    )
-    ends = ((12.0, 8.0), (16.0, 8.0)) if east else ((16.0, 8.0), (12.0, 8.0))
-    visit = Visit(1, 1, None, "a", "b", (0.0, 4.0), ends)
-    [(frame, [sight])] = film(plain((360, 640), 0), seen_by, {1: somebody}, [visit], [2.0])
-    pink = np.flatnonzero((frame[:, :, 0].astype(int) - frame[:, :, 1] > 100).any(axis=0))
-    to_the_right = east == (heading == 90)
-    assert (pink.mean() < (sight.left + sight.right) / 2) == to_the_right
-
-
-# The tables and the files
 
 
 @settings(max_examples=60, deadline=None)
@@ -705,6 +351,11 @@ def test_without_pyav_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ValueError, match=r"needs PyAV. Install it: pip install 'reprism\[video\]'"):
         render_cameras(tmp_path / "site", **SMALL)
+
+
+def test_pyav_is_imported_only_to_draw() -> None:
+    look = "import sys, reprism.cli.data, reprism.drawn.cameras; print('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 
 from reprism.drawn.people import Person
 from reprism.drawn.scenes import backdrop
@@ -84,21 +84,20 @@ def scenery(site: Site, camera: SiteCamera, size: tuple[int, int]) -> Scenery:
         look.scene_kind, look.scene_seed, (fine * height, fine * width), fine * ground, fine * 1.9 * scale / far
     ).reduce(fine)
     blurred = wide.filter(ImageFilter.GaussianBlur(look.blur * height / 360))
-    picture = Image.fromarray(graded(np.asarray(blurred, np.float32), look))
+    picture = graded(np.asarray(blurred, np.float32), look)
     things: list[tuple[float, np.ndarray]] = []
     placed = ((project(camera, thing.x, thing.y, size), thing) for thing in site.obstacles)
     for (column, row, distance), thing in sorted(placed, key=lambda each: each[0][2], reverse=True):
         sprite = obstacle_sprite(thing, look, scale / distance) if distance > _NEAREST else None
-        figure = sprite and _laid(sprite, column, row, distance, size)
-        if not figure:
+        figure = _laid(sprite, column, row, distance, size) if sprite else None
+        if figure is None:
             continue
-        frame = np.array(picture)
+        alpha = figure.sprite.alpha[figure.part]
+        _paint(picture, figure, alpha)
         mask = np.zeros(size, bool)
-        _paint(frame, figure, figure.sprite.alpha[figure.part])
-        mask[figure.rows, figure.columns] = figure.sprite.alpha[figure.part] > 0
-        picture = Image.fromarray(frame)
+        mask[figure.rows, figure.columns] = alpha > 0
         things.insert(0, (distance, mask))
-    return Scenery(np.array(picture), tuple(things))
+    return Scenery(picture, tuple(things))
 
 
 def film(
