@@ -3,10 +3,13 @@
     python benchmarks/search.py                                10 and 100 thousand rows
     python benchmarks/search.py --rows 1000000                 a million
     python benchmarks/search.py --rows 1000000 --no-hnsw       without FAISS's graph, which takes long to build
+    python benchmarks/search.py --like people.parquet          descriptors with the spread of these
 
-Descriptors are 512 wide, random with identity structure: a centre for each person of some 20 rows, and noise; every row
-has a camera (of 8), a time and an identity. Queries are further rows of the same people. Each library searches in a
-process of its own, one query after the other, as a service would; recall@10 is against exact search.
+Descriptors are 512 wide, random with identity structure: a centre for each person of some 20 rows, and noise. Both
+spread alike in all directions, which is hard for an index; --like takes their covariances from a table that
+`reprism extract` wrote of people whose identities are known. Every row has a camera (of 8), a time and an identity.
+Queries are further rows of the same people. Each library searches in a process of its own, one query after the other,
+as a service would; recall@10 is against exact search.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ class Arguments:
     noise: float = 0.9
     """How far descriptors lie from their person's centre, in its own length. At 0.9 those of one person are 0.95 apart
     and those of different people 1.41: as the cpu-hour network's are on photographs (reprism calibrate)."""
+    like: Path | None = None
+    """Table of descriptors, with identities, whose mean and covariances between and within people the rows take."""
     hnsw: bool = True
     """Whether to build FAISS's HNSW graph too."""
     at: Path | None = None
@@ -76,7 +81,8 @@ def main() -> None:
 def benchmark(arguments: Arguments, rows: int, folder: Path) -> None:
     """One size."""
     print(f"\n{rows:,} rows of {DIM} columns")
-    everything = draw(rows + arguments.queries, arguments.noise)
+    spread = equal_spread(arguments.noise) if arguments.like is None else spread_of(arguments.like)
+    everything = draw(rows + arguments.queries, spread)
     gallery, queries = everything[:rows], everything[rows:]
     np.save(folder / "gallery.npy", gallery)
     np.save(folder / "queries.npy", queries)
@@ -98,6 +104,8 @@ def benchmark(arguments: Arguments, rows: int, folder: Path) -> None:
         "": Filter(),
         ", 2 of 8 cameras": Filter(cameras=("1", "2")),
         ", last quarter of the time": Filter(after=moment(int(rows * 0.75))),
+        ", all but the first tenth of it": Filter(after=moment(rows // 10)),
+        ", an hour": Filter(after=moment(rows // 2), before=moment(rows // 2 + 3600)),
     }
     for name, where in filters.items():
         passing = np.flatnonzero(passes(where, rows))
@@ -109,15 +117,55 @@ def benchmark(arguments: Arguments, rows: int, folder: Path) -> None:
         report(f"FAISS {kind}", alone(search_faiss, kind, folder), wanted)
 
 
-def draw(rows: int, noise: float) -> np.ndarray:
+class Spread(NamedTuple):
+    """How descriptors lie: about a mean, people's centres and each one's rows by matrices that make them of noise."""
+
+    mean: np.ndarray
+    between: np.ndarray  # DIM×DIM
+    within: np.ndarray
+
+
+def equal_spread(noise: float) -> Spread:
+    """In all directions alike."""
+    unit = np.eye(DIM, dtype=np.float32)
+    return Spread(np.zeros(DIM, np.float32), unit, noise * unit)
+
+
+def spread_of(path: Path) -> Spread:
+    """As a table's, by the usual estimates of the covariances between and within groups."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["pid", "descriptor"]).drop_null()
+    rows = np.stack(table["descriptor"].to_numpy()).astype(np.float64)
+    if rows.shape[1] != DIM:
+        raise SystemExit(f"{path} has descriptors of {rows.shape[1]} columns; expected {DIM}")
+    _, people, counts = np.unique(table["pid"].to_numpy(), return_inverse=True, return_counts=True)
+    centers = np.zeros((len(counts), DIM))
+    np.add.at(centers, people, rows)
+    centers /= counts[:, None]
+    apart = rows - centers[people]
+    within = apart.T @ apart / (len(rows) - len(counts))
+    return Spread(
+        centers.mean(0).astype(np.float32), root(np.cov(centers.T) - within * (1 / counts).mean()), root(within)
+    )
+
+
+def root(covariance: np.ndarray) -> np.ndarray:
+    """The matrix that gives noise a covariance. Where that is negative, as only chance makes it, it counts as 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    return ((vectors * np.sqrt(values.clip(0))) @ vectors.T).astype(np.float32)
+
+
+def draw(rows: int, spread: Spread) -> np.ndarray:
     """Rows of length 1, in random order of people."""
     rng = np.random.default_rng(0)
     people = rng.integers(0, max(1, rows // PER_PERSON), rows)
-    centers = rng.standard_normal((people.max() + 1, DIM), np.float32)
+    centers = spread.mean + rng.standard_normal((people.max() + 1, DIM), np.float32) @ spread.between
     out = np.empty((rows, DIM), np.float32)
     for start in range(0, rows, AT_A_TIME):
         some = people[start : start + AT_A_TIME]
-        out[start : start + len(some)] = centers[some] + noise * rng.standard_normal((len(some), DIM), np.float32)
+        noise = rng.standard_normal((len(some), DIM), np.float32) @ spread.within
+        out[start : start + len(some)] = centers[some] + noise
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     return out
 
@@ -142,6 +190,8 @@ def passes(where: Filter, rows: int) -> np.ndarray:
         out &= np.isin((row % CAMERAS).astype(str), where.cameras)
     if where.after is not None:
         out &= row >= (where.after - BEGINNING).total_seconds()
+    if where.before is not None:
+        out &= row < (where.before - BEGINNING).total_seconds()
     return out
 
 
