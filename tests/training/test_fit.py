@@ -288,3 +288,42 @@ def test_old_runs_without_these_settings_are_read(uninterrupted: Path, tmp_path:
         del values[section][field]
     (tmp_path / "recipe.json").write_text(json.dumps(values))
     assert find_recipe(str(tmp_path)) == find_recipe(str(uninterrupted))
+
+
+# ---- a compiled step -------------------------------------------------------------------------------------------------
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "csv" / "version_0" / "metrics.csv").open() as file:
+        return [float(row["loss/total"]) for row in csv.DictReader(file) if row["loss/total"]]
+
+
+def test_a_compiled_step_trains_the_same_network(
+    people: Path, recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes, called, compiled = [], [], torch.compile
+
+    def without_a_compiler(function: Callable[..., Any], *, mode: str, dynamic: bool) -> Callable[..., Any]:
+        # The same tracing and gradients, and no minutes of C++.
+        modes.append(mode)
+        step = compiled(function, backend="aot_eager", dynamic=dynamic)
+        return lambda images: called.append(images.shape) or step(images)
+
+    monkeypatch.setattr(torch, "compile", without_a_compiler)
+    settings = {"precision": "fp32", "evaluate_every": 0}  # in bfloat16 the order of roundings soon tells
+    train(recipe_of(people, trainer={**settings, "compile": "reduce-overhead"}), tmp_path / "compiled")
+    assert modes == ["reduce-overhead"]
+    assert called == [(8, 3, 32, 16)] * 9  # training steps alone
+    train(recipe_of(people, trainer=settings), tmp_path / "eager")
+    ours, theirs = weights(tmp_path / "compiled"), weights(tmp_path / "eager")
+    assert ours.keys() == theirs.keys()
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-2)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    people: Path, recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RecipeError, match=r"trainer\.compile needs a C\+\+ compiler.*apt-get install g\+\+"):
+        train(recipe_of(people, trainer={"compile": "default"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

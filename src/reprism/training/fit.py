@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import platform
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from reprism.models.depthwise import speed_up_depthwise
 from reprism.models.network import PartNet
 from reprism.precision import fastest_precision
 from reprism.training.ingredients import Ingredients
+from reprism.training.memory import keep_freed_memory
 from reprism.training.module import FitSettings, ReIDModule
 from reprism.training.progress import TrainingProgress
 from reprism.training.recipes import LoggerName, RecipeError
@@ -224,9 +226,16 @@ def make_trainer(
             f"{gpus or 'no'} GPU{'s' * (gpus > 1)} here (python -m torch.utils.collect_env says why): give "
             + (f"--trainer.devices {gpus}" if gpus else "--trainer.accelerator cpu")
         )
+    if accelerator == "cpu":
+        keep_freed_memory()
     processes = options.devices * options.num_nodes
     if options.sync_batchnorm and processes > 1 and accelerator != "gpu":
         raise RecipeError("trainer.sync_batchnorm needs GPUs: PyTorch joins batch statistics on those alone")
+    if options.compile != "no" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        raise RecipeError(
+            "trainer.compile needs a C++ compiler, and none is on the PATH: install one (apt-get install g++), or give "
+            "--trainer.compile no"
+        )
     precision = options.precision
     if precision == "auto":
         precision = fastest_precision({"gpu": "cuda"}.get(accelerator, accelerator))

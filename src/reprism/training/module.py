@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -22,7 +23,7 @@ from reprism.data.transforms import eval_transform
 from reprism.data.video import VideoSettings
 from reprism.embedding import describe, pool_segments
 from reprism.evaluation.items import evaluate_items
-from reprism.models.network import PartNet
+from reprism.models.network import PartNet, PartOutput
 from reprism.training.averaging import average_of
 from reprism.training.ingredients import EpochSampler, Ingredients, build_optimizer, frozen_modules, loss_terms
 from reprism.training.recipes import RecipeError, TrainerSettings
@@ -71,6 +72,11 @@ class ReIDModule(pl.LightningModule):
         self.made = made
         self.model = made.model
         self.loss = made.loss
+        self._run: Callable[[Tensor], PartOutput] = self.model.__call__
+        if (mode := settings.trainer.compile) != "no":
+            # A function, unlike a compiled module, adds no second set of names to checkpoints, and leaves evaluation,
+            # whose batches differ in size, as it is.
+            self._run = torch.compile(self._run, mode=mode, dynamic=False)
         self.average: AveragedModel | None = average_of(made.model, settings.ema) if settings.ema else None
         self.settings = settings
         self.evaluate_on(evaluated, "test")
@@ -191,7 +197,7 @@ class ReIDModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the total loss of one batch."""
         images, labels = batch
-        output = self.model(images.contiguous(memory_format=torch.channels_last))
+        output = self._run(images.contiguous(memory_format=torch.channels_last))
         terms = loss_terms(self.loss(output, labels))
         for name, value in terms.items():
             self.log(f"loss/{name}", value.detach(), prog_bar=True)

@@ -207,6 +207,9 @@ class TrainerSettings(_Settings):
     """Batch statistics over the batches of all devices together; on GPUs."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the feature maps (heads and losses stay float32); auto takes the fastest the hardware has."""
+    compile: Annotated[Literal["no", "default", "reduce-overhead", "max-autotune"], CameLater] = "no"
+    """Mode of torch.compile for the training step: the first step takes minutes. Meant for GPUs, where reduce-overhead
+    replays CUDA graphs; on a CPU it does not pay."""
     accumulate: Positive = 1
     """Batches whose gradients are added up for one step."""
     evaluate_every: NotNegative = 50
