@@ -1,6 +1,7 @@
-"""From cameras to people: frames out of videos and streams, and the boxes of the people in them.
+"""From cameras to people: frames out of videos and streams, the people in them, and their tracklets.
 
-Nothing here imports torch, OpenCV or PyAV until a detector or a source that needs it is opened.
+:mod:`reprism.cameras.watching` puts tracklets into a gallery. Nothing else here
+imports torch, OpenCV or PyAV until a detector or a source that needs it is opened.
 """
 
 from reprism.cameras.box_files import BoxTable, read_boxes
@@ -8,23 +9,33 @@ from reprism.cameras.boxes import Boxes, Detector, detect
 from reprism.cameras.frames import Source, describe_source, read_frames, start_time
 from reprism.cameras.motion import motion_detector
 from reprism.cameras.opening import open_detector
-from reprism.cameras.records import DetectorError, Frame, SourceError, SourceFacts, Timeouts
+from reprism.cameras.records import DetectorError, Frame, SourceError, SourceFacts, Timeouts, TrackerError
+from reprism.cameras.tracklets import Crop, Sight, Tracklet, find_tracklets
+from reprism.cameras.tracks import Tracker, open_tracker, track
 
 __all__ = [
     "BoxTable",
     "Boxes",
+    "Crop",
     "Detector",
     "DetectorError",
     "Frame",
+    "Sight",
     "Source",
     "SourceError",
     "SourceFacts",
     "Timeouts",
+    "Tracker",
+    "TrackerError",
+    "Tracklet",
     "describe_source",
     "detect",
+    "find_tracklets",
     "motion_detector",
     "open_detector",
+    "open_tracker",
     "read_boxes",
     "read_frames",
     "start_time",
+    "track",
 ]

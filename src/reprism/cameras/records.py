@@ -98,3 +98,7 @@ def time_at(start: datetime | None, seconds: float) -> datetime | None:
 
 class DetectorError(ValueError):
     """A detector cannot be opened; the message names it, the reason and the remedy."""
+
+
+class TrackerError(ValueError):
+    """A tracker cannot be opened; the message names it, the reason and the remedy."""

@@ -1,0 +1,177 @@
+"""From the frames of one camera to tracklets: each is one person from coming into view to leaving it, with crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from reprism.cameras.boxes import Boxes, Detector, detect
+from reprism.cameras.crops import BestOverTime, covered, crop_score, cut, edges_cut
+from reprism.cameras.records import Frame
+from reprism.cameras.tracks import UNTRACKED, Tracker, track
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """Where and when a camera saw somebody.
+
+    Attributes:
+        index, seconds, time: Of the frame, as of :class:`reprism.cameras.Frame`.
+        box: Left, top, right and bottom in pixels, 4 float32.
+        size: Height and width of the frame in pixels.
+    """
+
+    index: int
+    seconds: float
+    time: datetime | None
+    box: np.ndarray
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Crop(Generic[T]):
+    """A crop that was chosen.
+
+    Attributes:
+        sight: Where and when it was seen.
+        score: How much it is worth describing (:func:`reprism.cameras.crops.crop_score`).
+        picture: What was kept of its pixels.
+    """
+
+    sight: Sight
+    score: float
+    picture: T
+
+
+@dataclass(eq=False)
+class Tracklet(Generic[T]):
+    """One person, from coming into view to leaving it.
+
+    Attributes:
+        number: Number of the track, as the tracker has it.
+        rank: Number among the tracklets that begin in the same frame, from 0, in the order of the boxes. With the index
+            of that frame it names a tracklet, whatever numbers the tracker gives.
+        first, last: First and last sight.
+        boxes: Number of frames in which the person was seen.
+        best: The crops.
+        is_open: The frames ended while the person was in view.
+    """
+
+    number: int
+    rank: int
+    first: Sight
+    last: Sight
+    boxes: int
+    best: BestOverTime[Crop[T]] = field(repr=False)
+    is_open: bool = False
+
+    @property
+    def crops(self) -> list[Crop[T]]:
+        """The chosen crops, in the order of time; at least one."""
+        return self.best.kept()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the first to the last sight."""
+        return self.last.seconds - self.first.seconds
+
+
+@dataclass
+class Counts:
+    """What was seen so far, for those who watch the progress.
+
+    Attributes:
+        frames: Number of frames.
+        boxes: Number of boxes of people in them.
+        open: Number of people in view.
+        tracklets: Number of tracklets that have ended.
+        index: Index of the last frame.
+        seconds: Seconds from the source's first frame to the last one.
+    """
+
+    frames: int = 0
+    boxes: int = 0
+    open: int = 0
+    tracklets: int = 0
+    index: int = -1
+    seconds: float = 0.0
+
+
+def find_tracklets(
+    frames: Iterable[Frame],
+    detector: Detector,
+    tracker: Tracker,
+    keep: Callable[[np.ndarray], T],
+    *,
+    crops: int = 15,
+    lost_seconds: float = 1.0,
+    counts: Counts | None = None,
+) -> Iterator[Tracklet[T]]:
+    """Yield the tracklets of one camera as they end. Memory holds the people in view alone, some crops of each.
+
+    A tracklet ends when its track has had no box for ``lost_seconds``, or with the last frame.
+
+    Args:
+        frames: Frames of one camera, in order.
+        detector: Finds people (:func:`reprism.cameras.open_detector`).
+        tracker: Numbers them (:func:`reprism.cameras.open_tracker`).
+        keep: Makes what is kept of the pixels of a crop (H×W×3 uint8 RGB, a view of the frame): a copy, of a size that
+            is fixed, bounds the memory.
+        crops: Maximum number of crops of a tracklet; at least half as many where it has so many frames.
+        lost_seconds: Seconds without a box, after which a tracklet has ended.
+        counts: Kept up to date.
+
+    Raises:
+        ValueError: The detector or the tracker returned something else than they should.
+    """
+    counts = counts if counts is not None else Counts()
+    in_view: dict[int, Tracklet[T]] = {}
+    for frame in frames:
+        for number in [key for key, one in in_view.items() if frame.seconds - one.last.seconds > lost_seconds]:
+            counts.tracklets += 1
+            yield in_view.pop(number)
+        boxes = detect(detector, frame)
+        _see(frame, boxes, track(tracker, frame, boxes), in_view, keep, crops)
+        counts.frames, counts.boxes, counts.open = counts.frames + 1, counts.boxes + len(boxes), len(in_view)
+        counts.index, counts.seconds = frame.index, frame.seconds
+    counts.open = 0
+    for one in in_view.values():
+        counts.tracklets += 1
+        one.is_open = True
+        yield one
+
+
+def _see(
+    frame: Frame,
+    boxes: Boxes,
+    numbers: np.ndarray,
+    in_view: dict[int, Tracklet[T]],
+    keep: Callable[[np.ndarray], T],
+    crops: int,
+) -> None:
+    """Add a frame's boxes to the tracklets in view; new numbers begin new ones."""
+    height, width = frame.image.shape[:2]
+    edges, shares = edges_cut(boxes.xyxy, height, width), covered(boxes.xyxy)
+    new = 0
+    for row in np.flatnonzero(numbers != UNTRACKED):
+        number, box = int(numbers[row]), boxes.xyxy[row].copy()
+        sight = Sight(frame.index, frame.seconds, frame.time, box, (height, width))
+        if number not in in_view:
+            in_view[number] = Tracklet(number, new, sight, sight, 0, BestOverTime(crops))
+            new += 1
+        one = in_view[number]
+        one.last, one.boxes = sight, one.boxes + 1
+        pixels = cut(frame.image, box)
+        score = crop_score(pixels, int(edges[row]), float(shares[row]))
+        moment = frame.index - one.first.index
+        one.best.offer(moment, score, _maker(sight, score, pixels, keep))
+
+
+def _maker(sight: Sight, score: float, pixels: np.ndarray, keep: Callable[[np.ndarray], T]) -> Callable[[], Crop[T]]:
+    return lambda: Crop(sight, score, keep(pixels))
