@@ -36,6 +36,7 @@ COMMANDS = {
     "export": "Export a network to ONNX, and prove that it describes as before.",
     "extract": "Write descriptors of images and tracks to a Parquet table.",
     "index": "Put images and tracks into a gallery on disk.",
+    "watch": "Watch videos and cameras, and put the people in them into a gallery.",
     "search": "Find the people of some pictures in a gallery.",
     "optimize": "Build or refresh a gallery's search index.",
     "compress": "Make a gallery's descriptors narrower, and say what that costs.",

@@ -84,7 +84,7 @@ def index_images(
     start = time.monotonic()
     decode = Decoder(embedder.resize, frames, thumbnails)
     done = outcome.already
-    with _Writer(gallery) as writer:
+    with Writer(gallery) as writer:
         for batch in _decoded(batches_of(todo, embedder.batch_size, frames), decode, threads):
             outcome.unreadable += [bad for one in batch for bad in one.unreadable]
             for entry in entries_of(embedder, [one for one in batch if one.frames]):
@@ -208,8 +208,12 @@ def entries_of(embedder: Embedder, batch: Sequence[Decoded]) -> Iterator[Entry]:
 # ---- writing, in a thread of its own ---------------------------------------------------------------------
 
 
-class _Writer:
-    """Adds entries to a gallery, many at a time, while the next are made."""
+class Writer:
+    """Adds entries to a gallery, many at a time, while the next are made. What was put in is written on leaving.
+
+    Attributes:
+        added: Number of rows that came in by now.
+    """
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
@@ -220,13 +224,18 @@ class _Writer:
         self.writes = 0
         self.last = time.monotonic()
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Writer:
         return self
 
     def put(self, entry: Entry) -> None:
         """Take an entry; an error of an earlier write is raised here, or on leaving."""
         self.entries.append(entry)
-        if len(self.entries) >= _WRITTEN_AT_ONCE or time.monotonic() > self.last + _WRITTEN_AFTER:
+        self.write_if_due()
+
+    def write_if_due(self) -> None:
+        """Write what was put in, if it is much or has waited long; an error of an earlier write is raised here."""
+        is_long_ago = time.monotonic() > self.last + _WRITTEN_AFTER
+        if len(self.entries) >= _WRITTEN_AT_ONCE or (self.entries and is_long_ago):
             self._write()
 
     def __exit__(self, *error: object) -> None:

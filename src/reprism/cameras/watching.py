@@ -1,0 +1,410 @@
+"""Watch cameras: find the people in their frames, and put a row for each tracklet into a gallery."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprism.cameras.boxes import Detector
+from reprism.cameras.frames import Source, describe_source, kind_of, read_frames, shown, start_time
+from reprism.cameras.opening import open_detector
+from reprism.cameras.pace import keep_up
+from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, Timeouts
+from reprism.cameras.tracklet_lines import TrackletLines
+from reprism.cameras.tracklets import Counts, Tracklet, find_tracklets
+from reprism.cameras.tracks import open_tracker
+from reprism.embedding import Embedder
+from reprism.gallery.indexing import Decoded, Writer, entries_of, make_thumbnail
+from reprism.gallery.inputs import IndexItem
+from reprism.gallery.rows import row_id
+from reprism.gallery.table import Gallery
+
+_USUAL_RATE = 25.0  # frames per second, where a source does not say
+_WAITING = 16  # tracklets that may wait to be described, before those who find them wait as well
+_TICK = 0.2  # seconds between two looks at whether there is something to do
+_SOON = 5.0  # seconds that a tracklet waits for others to be described with it
+_TIMEOUTS = Timeouts(longest_wait=10)  # so that a stream that is away hears soon that it is to stop
+
+
+@dataclass(frozen=True)
+class View:
+    """A source to watch.
+
+    Attributes:
+        source: A video file, a folder of frames, a stream or a device (:data:`reprism.cameras.Source`).
+        camera: Name of the camera, ``camid`` of its rows.
+        start: Time of the first frame, with a time zone (default: the file's metadata; for what is live the clock).
+        detector: As :func:`reprism.cameras.open_detector` takes it.
+        fps: Frames per second of a folder of images.
+    """
+
+    source: Source
+    camera: str
+    start: datetime | None = None
+    detector: str | Detector = "motion"
+    fps: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the source, for messages and rows: without passwords."""
+        return shown(self.source)
+
+
+@dataclass(eq=False)
+class Watched:
+    """What became of a source, kept up to date while it is watched.
+
+    Attributes:
+        view: The source.
+        facts: What was known of it before.
+        counts: Frames, boxes and tracklets so far.
+        dropped: Number of frames of a live source that were dropped, for the machine was behind.
+        short: Number of tracklets that were too short to keep.
+        added: Number of tracklets that were described.
+        already: Number of tracklets that were in the gallery.
+        is_done: Nothing more comes of it.
+        error: Why it ended early, if it did.
+    """
+
+    view: View
+    facts: SourceFacts
+    counts: Counts = field(default_factory=Counts)
+    dropped: int = 0
+    short: int = 0
+    added: int = 0
+    already: int = 0
+    is_done: bool = False
+    error: str | None = None
+
+
+class Kept(NamedTuple):
+    """Pixels of a crop: of the network's size (uint8), and a small JPEG."""
+
+    pixels: Tensor
+    thumbnail: bytes | None
+
+
+_Found: TypeAlias = tuple[Watched, Tracklet[Kept]]
+
+
+def watch(
+    gallery: Gallery,
+    embedder: Embedder,
+    views: Sequence[View],
+    *,
+    tracker: str | Callable[[], Any] = "bytetrack",
+    every: int = 1,
+    crops: int = 15,
+    min_seconds: float = 0.5,
+    lost_seconds: float = 1.0,
+    score: float = 0.1,
+    sure: float | None = None,
+    at_once: int = 1,
+    thumbnails: bool = True,
+    lines: str | PathLike[str] | None = None,
+    stop: threading.Event | None = None,
+    progress: Callable[[Sequence[Watched]], object] | None = None,
+    report: Report | None = None,
+) -> list[Watched]:
+    """Put a row into a gallery for each tracklet that some sources show.
+
+    A tracklet is one person from coming into view to leaving it. Its row has the time of the first sight, the camera,
+    a picture, and the mean of its best crops' descriptors, brought to length 1. Files are read from their start; what
+    is in the gallery already is not described again, so that the same call goes on where a process was killed, and
+    every tracklet is in once. Memory holds the people in view and a few tracklets that wait, however long a stream is.
+
+    Args:
+        gallery: Gallery to add to.
+        embedder: Embedder with the gallery's model and settings.
+        views: Sources, of which each is named once.
+        tracker: A name, or a class or function without arguments that makes a tracker for each source
+            (:func:`reprism.cameras.open_tracker`).
+        every: Look at each frame whose index is a multiple of this.
+        crops: Maximum number of crops to describe of a tracklet.
+        min_seconds: Tracklets that are shorter are left out.
+        lost_seconds: Seconds without a box, after which a tracklet has ended.
+        score: Minimum score of a box, 0 … 1, of detectors that are networks.
+        sure: Minimum score of a box that begins a track (default: 0.5; of ``motion`` and ``boxes`` any).
+        at_once: Number of files and folders to watch at the same time. Live sources are all watched at once.
+        thumbnails: Keep a small picture of each tracklet.
+        lines: File to append to, of a line of JSON for each tracklet: first and last sight with time and box, and the
+            crops (default: none).
+        stop: Set it to end early. Of live sources the tracklets of people in view are written; those of files are left
+            to the next run, which sees them whole.
+        progress: Called several times a second with what became of each source so far.
+        report: Called with a line of text for everything that the user should know of (default: a warning of the
+            logger ``reprism``).
+
+    Returns:
+        What became of each source. One that ended early has its ``error``; the others go on.
+
+    Raises:
+        GalleryError: The embedder is of another model or of other settings than the gallery.
+        SourceError: A source is not there, or its start time is not known.
+        DetectorError, TrackerError, CheckpointError: The detector or the tracker cannot be opened.
+        ValueError: A number is out of range, or a source is given twice.
+    """
+    for name, value, least in (("every", every, 1), ("crops", crops, 1), ("at_once", at_once, 1)):
+        if value < least:
+            raise ValueError(f"{name}={value}: expected {least} or more")
+    if min_seconds < 0:
+        raise ValueError(f"min_seconds={min_seconds}: expected 0 or more")
+    gallery.check(embedder)
+    told = _told_once(report)
+    watched = [_look_at(view) for view in views]
+    _refuse_twins([one.view for one in watched])
+    keep = _keeper(embedder, thumbnails)
+    stop, abandoned = stop or threading.Event(), threading.Event()
+    found: queue.Queue[_Found | BaseException] = queue.Queue(_WAITING)
+    device = embedder.device.type
+    openers = [partial(open_detector, one.view.detector, score=score, device=device) for one in watched]
+    # Some are opened here, so that a mistake in a name ends the call at once.
+    ready = {0: openers[0]()} if openers else {}
+    open_tracker(tracker if isinstance(tracker, str) else tracker(), lost_seconds=lost_seconds, sure=sure or 0)
+
+    def is_over() -> bool:
+        return stop.is_set() or abandoned.is_set()
+
+    def hand_over(one: _Found | BaseException) -> None:
+        while not abandoned.is_set():
+            try:
+                found.put(one, timeout=_TICK)
+            except queue.Full:
+                continue
+            return
+
+    def follow(number: int) -> None:
+        one = watched[number]
+        fps = (one.facts.fps or _USUAL_RATE) / every
+        certain = sure if sure is not None else _sure_of(one.view.detector)
+        kind = tracker if isinstance(tracker, str) else tracker()
+        following = open_tracker(kind, fps=fps, lost_seconds=lost_seconds, sure=certain)
+        detector = ready.pop(number, None) or openers[number]()
+        frames = _frames(one, every, is_over, told)
+        for tracklet in find_tracklets(
+            frames, detector, following, keep, crops=crops, lost_seconds=lost_seconds, counts=one.counts
+        ):
+            if tracklet.is_open and is_over() and not one.facts.is_live:
+                continue
+            if tracklet.seconds < min_seconds:
+                one.short += 1
+                continue
+            hand_over((one, tracklet))
+
+    with ExitStack() as opening:
+        log = opening.enter_context(TrackletLines(lines)) if lines is not None else None
+        writer = opening.enter_context(Writer(gallery))
+        threads = _start(watched, follow, hand_over, is_over, at_once)
+        opening.callback(_end, threads, abandoned)  # whatever ends this
+        waiting: list[_Found] = []
+        since = time.monotonic()
+        while any(thread.is_alive() for thread in threads) or not found.empty():
+            try:
+                one = found.get(timeout=_TICK)
+            except queue.Empty:
+                writer.write_if_due()
+            else:
+                if isinstance(one, BaseException):
+                    raise one
+                since = since if waiting else time.monotonic()
+                waiting.append(one)
+            frames_waiting = sum(len(tracklet.crops) for _, tracklet in waiting)
+            if frames_waiting >= embedder.batch_size or (waiting and time.monotonic() - since > _SOON):
+                _describe(gallery, embedder, writer, log, waiting)
+                waiting.clear()
+            if progress is not None:
+                progress(watched)
+        _describe(gallery, embedder, writer, log, waiting)
+    gallery.optimize(build=False)
+    if progress is not None:
+        progress(watched)
+    return watched
+
+
+# ---- before ----------------------------------------------------------------------------------------------
+
+
+def _look_at(view: View) -> Watched:
+    if not view.camera:
+        raise ValueError(f"{view.name}: expected a camera's name, got an empty one")
+    if view.start is not None and view.start.tzinfo is None:
+        raise ValueError(f"start={view.start} of {view.name} has no time zone: give one, such as {view.start}+00:00")
+    facts = describe_source(view.source, fps=view.fps)
+    if facts.kind == "folder" and view.fps is None:
+        raise SourceError(
+            f"{view.name} is a folder of images, whose rate is not known: give fps=10, on the command line --fps 10"
+        )
+    return Watched(replace(view, start=start_time(view.source, view.start)), facts)
+
+
+def _refuse_twins(views: Sequence[View]) -> None:
+    named: set[str] = set()
+    for view in views:
+        origin = _origin(view)
+        if origin in named:
+            raise ValueError(f"{view.name} is given twice: name each source once")
+        named.add(origin)
+
+
+def _origin(view: View) -> str:
+    """Return what tells a source from others in keys: the absolute path of what lies on this machine."""
+    is_live = kind_of(view.source) in ("stream", "device")
+    return view.name if is_live else str(Path(str(view.source)).absolute())
+
+
+def _sure_of(detector: str | Detector) -> float:
+    # These two say how much of a box moves, and that the user is sure.
+    return 0.0 if isinstance(detector, str) and detector.partition(":")[0] in ("motion", "boxes") else 0.5
+
+
+def _keeper(embedder: Embedder, thumbnails: bool) -> Callable[[np.ndarray], Kept]:
+    def keep(pixels: np.ndarray) -> Kept:
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+        # A copy even where it has the network's size already: the frame goes.
+        return Kept(embedder.resize(image).clone(), make_thumbnail(image) if thumbnails else None)
+
+    return keep
+
+
+def _told_once(report: Report | None) -> Report:
+    """Return the same report for several threads: one line at a time."""
+    tell, lock = report or logging.getLogger("reprism").warning, threading.Lock()
+
+    def told(line: str) -> None:
+        with lock:
+            tell(line)
+
+    return told
+
+
+# ---- finding, in a thread for each source ----------------------------------------------------------------
+
+
+class _StopError(Exception):
+    """Ends a stream that waits to be connected again."""
+
+
+def _frames(one: Watched, every: int, is_over: Callable[[], bool], told: Report) -> Iterator[Frame]:
+    """Yield a source's frames until it ends or is to stop."""
+    view = one.view
+
+    def tell(line: str) -> None:
+        told(line)
+        if is_over():
+            raise _StopError
+
+    frames = read_frames(view.source, start=view.start, fps=view.fps, every=every, timeouts=_TIMEOUTS, report=tell)
+    if one.facts.is_live:
+
+        def dropped(count: int) -> None:
+            if not one.dropped:
+                told(f"{view.name}: frames come faster than they are looked at; some are dropped. --every 2 looks at "
+                     "every second one")  # fmt: skip
+            one.dropped += count
+
+        frames = keep_up(frames, dropped)
+    try:
+        for frame in frames:
+            yield frame
+            if is_over():
+                return
+    except _StopError:
+        return
+
+
+def _start(
+    watched: Sequence[Watched],
+    follow: Callable[[int], None],
+    hand_over: Callable[[BaseException], None],
+    is_over: Callable[[], bool],
+    at_once: int,
+) -> list[threading.Thread]:
+    """Start the threads that find tracklets: one for each live source, ``at_once`` for all others."""
+    files = deque(number for number, one in enumerate(watched) if not one.facts.is_live)
+    lives = [number for number, one in enumerate(watched) if one.facts.is_live]
+
+    def one_of_them(number: int) -> None:
+        try:
+            follow(number)
+        except (ValueError, OSError) as error:
+            watched[number].error = str(error)
+        except BaseException as error:
+            hand_over(error)
+        finally:
+            watched[number].is_done = True
+
+    def files_in_turn() -> None:
+        while not is_over():
+            try:
+                number = files.popleft()
+            except IndexError:
+                return
+            one_of_them(number)
+
+    threads = [threading.Thread(target=one_of_them, args=(number,), daemon=True) for number in lives]
+    threads += [threading.Thread(target=files_in_turn, daemon=True) for _ in range(min(at_once, len(files)))]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _end(threads: Sequence[threading.Thread], abandoned: threading.Event) -> None:
+    abandoned.set()
+    for thread in threads:
+        thread.join(_TIMEOUTS.reading)
+
+
+# ---- describing ------------------------------------------------------------------------------------------
+
+
+def _describe(
+    gallery: Gallery, embedder: Embedder, writer: Writer, log: TrackletLines | None, waiting: Sequence[_Found]
+) -> None:
+    """Put tracklets into the gallery that are not in it."""
+    items = [_item(one.view, tracklet, is_live=one.facts.is_live) for one, tracklet in waiting]
+    present = gallery.has(item.key for item in items)
+    new = []
+    for item, (one, tracklet) in zip(items, waiting, strict=True):
+        if item.key in present:
+            one.already += 1
+            continue
+        kept = [crop.picture for crop in tracklet.crops]
+        best = max(tracklet.crops, key=lambda crop: crop.score).picture
+        new.append(Decoded(item, [each.pixels for each in kept], best.thumbnail, []))
+        one.added += 1
+    for entry in entries_of(embedder, new):
+        writer.put(entry)
+    if log is not None:
+        for item, (one, tracklet) in zip(items, waiting, strict=True):
+            log.add(row_id(item.key), one.view.camera, one.view.name, tracklet)
+
+
+def _item(view: View, tracklet: Tracklet[Kept], *, is_live: bool) -> IndexItem:
+    """Return what is known of a tracklet. Its key is the same whenever a file is watched in the same way."""
+    first = tracklet.first
+    # A stream counts its frames anew each time.
+    begin = first.time.isoformat() if is_live and first.time is not None else str(first.index)
+    name = f"{begin}.{tracklet.rank}"
+    return IndexItem(
+        key=f"{_origin(view)}/{view.camera}/{name}",
+        paths=tuple(f"{view.name}#t={crop.sight.seconds:.3f}" for crop in tracklet.crops),
+        camid=view.camera,
+        time=first.time,
+        tracklet=name,
+        source=view.name,
+    )
