@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from reprism.cameras.records import Frame
 
-_BEHIND = 1.0  # seconds behind the stream, from which on frames are dropped
-_CAUGHT_UP = 0.2  # seconds behind the stream, at which they are taken again
+_SHARE = 0.8  # of the stream's time, which may be spent on its frames: decoding them needs the rest
+_SAVED = 1.0  # seconds of work at most, which a stream may have saved up for a frame that takes long
+_BEHIND = 10.0  # seconds behind the stream, from which on frames are dropped however little work they are
 _REMEMBERED = 60.0  # seconds, over which the least delay counts as none: clocks of cameras drift by less meanwhile
 
 
@@ -39,23 +40,33 @@ class Delay:
 def keep_up(
     frames: Iterable[Frame], dropped: Callable[[int], object], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Frame]:
-    """Yield a live stream's frames; those that come while the caller is more than a second behind are dropped.
+    """Yield so many of a live stream's frames, evenly, as the caller has time for; the others are dropped.
+
+    What counts is the time that the caller takes for a frame, not when frames arrive: streams that come in bursts are
+    seen whole. A caller that is ten seconds behind all the same, such as where decoding takes long, is caught up.
 
     Args:
         frames: Frames of a stream.
-        dropped: Called with the number of frames that were dropped just now, each time that it has caught up.
+        dropped: Called with the number of frames that were dropped just now, before the next one is yielded.
         clock: Seconds by a clock that is never set.
     """
-    delay, is_behind, count = Delay(), False, 0
+    delay, before, is_behind, count = Delay(), 0.0, False, 0
+    saved, last = _SAVED, None
     for frame in frames:
+        saved = min(_SAVED, saved + _SHARE * (frame.seconds - (frame.seconds if last is None else last)))
+        last = frame.seconds
         late = delay.at(frame.seconds, clock())
-        is_behind = late > (_CAUGHT_UP if is_behind else _BEHIND)
-        if is_behind:
+        # Frames that were waiting come faster than they were taken. Once they do not, none is waiting any more.
+        is_behind = late < before if is_behind else late > _BEHIND
+        before = late
+        if is_behind or saved < 0:
             count += 1
             continue
         if count:
             dropped(count)
             count = 0
+        begun = clock()
         yield frame
+        saved -= clock() - begun
     if count:
         dropped(count)
