@@ -20,6 +20,7 @@ import reprism
 from reprism.cameras import DetectorError, Frame, SourceError, TrackerError, watching
 from reprism.cameras.watching import View, watch
 from reprism.cli import main
+from reprism.cli.watch_display import Rates, lines_of
 from reprism.gallery.table import Gallery
 
 ROOT = Path(__file__).parents[2]
@@ -281,6 +282,39 @@ def test_mistakes_end_it_before_it_begins(street, embedder, tmp_path, options, e
         watch(gallery, embedder, [view(street)], **options)
 
 
+def test_nobody_is_no_error(embedder, tmp_path, write_video, counted):
+    empty = write_video(tmp_path / "empty.mp4", counted(12))
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    (done,) = watch(gallery, embedder, [View(empty, "a", START, lambda frame: [])], lines=tmp_path / "lines.jsonl")
+    assert (done.counts.frames, done.counts.tracklets, done.error, len(gallery)) == (12, 0, None, 0)
+    assert (tmp_path / "lines.jsonl").read_text() == ""
+
+
+def test_another_file_than_of_tracklets_is_refused_and_left(street, embedder, tmp_path):
+    gallery, other = Gallery.create(tmp_path / "g", embedder), tmp_path / "notes.txt"
+    other.write_text("my notes\n")
+    with pytest.raises(ValueError, match=r"notes\.txt:1: expected a tracklet as a line of JSON"):
+        watch(gallery, embedder, [view(street)], lines=other)
+    assert other.read_text() == "my notes\n"
+
+
+def test_the_display_tells_of_each_source_and_of_those_done(street, embedder, tmp_path):
+    """Lines for a terminal, with a rate over the last seconds, whatever came before."""
+    now = [0.0]
+    rates = Rates(lambda: now[0])
+    one, other = watching._look_at(view(street)), watching._look_at(view(street, "yard"))
+    assert lines_of([one], rates) == []
+    for second in range(1, 31):
+        now[0] = float(second)
+        one.counts.frames += 10 if second <= 20 else 50
+        lines_of([one], rates)
+    one.counts.open, one.counts.tracklets, one.counts.seconds, one.added, one.dropped = 2, 7, 4.0, 1200, 3
+    (line,) = lines_of([one, other], rates)
+    assert line == "street: 0:04 of 0:10 · 50.0 frames/s · 2 in view · 7 tracklets · 1,200 rows · 3 dropped"
+    one.is_done = True
+    assert lines_of([one, other], rates) == ["1 of 2 sources done · 7 tracklets · 1,200 rows"]
+
+
 def test_mistakes_in_sources(street, embedder, tmp_path, write_video, counted):
     gallery = Gallery.create(tmp_path / "g", embedder)
     undated = write_video(tmp_path / "undated.mp4", counted(3))
@@ -328,11 +362,13 @@ def test_the_command_fills_a_gallery_that_can_be_searched(street, model, embedde
         (["--start", "noon"], "--start: expected a time such as 2026-03-01T09:30Z, got 'noon'"),
         (["--start", "2026-03-01T09:30"], "has no time zone: give one, such as 2026-03-01T09:30Z"),
         (["--detector", "boxes:nowhere.csv"], "no boxes at nowhere.csv"),
+        (["--tracker", "deepsort"], "unknown tracker 'deepsort'. Did you mean"),
     ],
 )
 def test_the_command_explains_mistakes(street, model, tmp_path, capsys, options, match):
     assert command(model, tmp_path, str(street), *options) == 1
     assert match in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()  # nothing is left of it
 
 
 def test_the_command_tells_cameras_apart(street, model, tmp_path, capsys):
@@ -345,23 +381,24 @@ def test_the_command_tells_cameras_apart(street, model, tmp_path, capsys):
     assert "holds the boxes of one source" in capsys.readouterr().err
 
 
-def test_ctrl_c_writes_what_is_finished_and_says_so(street, model, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_writes_what_is_finished_and_says_so(street, model, tmp_path, capsys, monkeypatch, number, status):
     frames = watching._frames
 
     def interrupted(one, *more):
         for frame in frames(one, *more):
             if frame.index == 70:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
                 while not more[1]():
                     time.sleep(0.01)
             yield frame
 
     monkeypatch.setattr(watching, "_frames", interrupted)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     given = (str(street), "--detector", f"boxes:{street.parent / 'boxes.csv'}")
-    assert command(model, tmp_path, *given) == 130
+    assert command(model, tmp_path, *given) == status
     shown = capsys.readouterr()
     assert "2 added" in shown.out
     assert "the same command begins or goes on again" in shown.err
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert len(Gallery.open(tmp_path / "g")) == 2

@@ -402,7 +402,7 @@ def _item(view: View, tracklet: Tracklet[Kept], *, is_live: bool) -> IndexItem:
     name = f"{begin}.{tracklet.rank}"
     return IndexItem(
         key=f"{_origin(view)}/{view.camera}/{name}",
-        paths=tuple(f"{view.name}#t={crop.sight.seconds:.3f}" for crop in tracklet.crops),
+        paths=tuple(f"{_origin(view)}#t={crop.sight.seconds:.3f}" for crop in tracklet.crops),
         camid=view.camera,
         time=first.time,
         tracklet=name,

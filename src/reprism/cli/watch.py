@@ -95,9 +95,15 @@ def run(argv: Sequence[str]) -> int:
     )
     views = views_of(arguments)
 
+    from reprism.cameras.opening import open_detector
+    from reprism.cameras.tracks import open_tracker
     from reprism.cameras.watching import watch
     from reprism.gallery.table import Gallery
 
+    # Before a gallery is made, which a mistake in a name would leave empty.
+    open_tracker(arguments.tracker, lost_seconds=arguments.lost_seconds, sure=arguments.sure or 0)
+    for detector in dict.fromkeys(view.detector for view in views):
+        open_detector(detector, score=arguments.score)
     exists = Gallery.exists(arguments.gallery)
     flip = Gallery.open(arguments.gallery).flip if exists else arguments.flip
     embedder = load_embedder(arguments.model, arguments.network, batch_size=arguments.batch_size, flip=flip)
@@ -105,7 +111,7 @@ def run(argv: Sequence[str]) -> int:
         gallery = Gallery.open(arguments.gallery, embedder)
     else:
         gallery = Gallery.create(arguments.gallery, embedder, arguments.storage, arguments.model)
-    with stopped_by_signals() as stop, watch_display(shown=arguments.progress) as (progress, report):
+    with stopped_by_signals() as (stop, signals), watch_display(shown=arguments.progress) as (progress, report):
         watched = watch(
             gallery,
             embedder,
@@ -130,9 +136,8 @@ def run(argv: Sequence[str]) -> int:
     failed = [one for one in watched if one.error is not None]
     for one in failed:
         print(f"reprism watch: error: {one.error}", file=sys.stderr)
-    if stop.is_set() and not all(one.facts.is_live for one in watched):
-        # Of files the rest is left to the next run.
-        raise KeyboardInterrupt
+    if signals and not all(one.facts.is_live for one in watched):
+        signal.raise_signal(signals[0])  # of files the rest is left to the next run, which is said as of any command
     return 1 if failed else 0
 
 
@@ -142,8 +147,9 @@ def views_of(given: Arguments) -> "list[View]":
     Raises:
         ValueError: There are more or fewer of them than sources, a time cannot be read or has no zone, or two sources
             would be one camera for having the same name.
+        SourceError: A source is not there, or its start time is not known.
     """
-    from reprism.cameras.frames import kind_of, shown
+    from reprism.cameras.frames import kind_of, shown, start_time
     from reprism.cameras.watching import View
 
     sources = given.sources
@@ -169,7 +175,7 @@ def views_of(given: Arguments) -> "list[View]":
     starts = given.start or ("file",) * len(sources)
     detectors = given.detector * len(sources) if len(given.detector) == 1 else given.detector
     return [
-        View(source, camera, None if start == "file" else time_of(start), detector, given.fps)
+        View(source, camera, start_time(source, None if start == "file" else time_of(start)), detector, given.fps)
         for source, camera, start, detector in zip(sources, cameras, starts, detectors, strict=True)
     ]
 
@@ -202,22 +208,23 @@ def summary(one: "Watched") -> str:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C or SIGTERM sets; the second one interrupts as usual."""
-    stop = threading.Event()
+def stopped_by_signals() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Give an event that the first Ctrl-C or SIGTERM sets, and the signals so far; the second one ends as usual."""
+    stop, signals = threading.Event(), list[int]()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield stop, signals
         return
     before: dict[int, Any] = {}
 
     def ask(signum: int, frame: FrameType | None) -> None:
+        signals.append(signum)
         if stop.is_set() and callable(before[signum]):
             before[signum](signum, frame)
         stop.set()
 
     before.update({number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)})
     try:
-        yield stop
+        yield stop, signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
