@@ -1,4 +1,4 @@
-"""From cameras to people: frames out of videos and streams, the people in them, and their tracklets.
+"""From cameras to people: frames out of videos and streams, the people in them, their tracklets, and how good those are.
 
 :mod:`reprism.cameras.watching` puts tracklets into a gallery. Nothing else here
 imports torch, OpenCV or PyAV until a detector or a source that needs it is opened.
@@ -10,6 +10,8 @@ from reprism.cameras.frames import Source, describe_source, read_frames, start_t
 from reprism.cameras.motion import motion_detector
 from reprism.cameras.opening import open_detector
 from reprism.cameras.records import DetectorError, Frame, SourceError, SourceFacts, Timeouts, TrackerError
+from reprism.cameras.track_files import TracksError, read_tracks
+from reprism.cameras.track_metrics import TrackFigures, TrackMetrics, evaluate_tracks
 from reprism.cameras.tracklets import Crop, Sight, Tracklet, find_tracklets
 from reprism.cameras.tracks import Tracker, open_tracker, track
 
@@ -25,17 +27,22 @@ __all__ = [
     "SourceError",
     "SourceFacts",
     "Timeouts",
+    "TrackFigures",
+    "TrackMetrics",
     "Tracker",
     "TrackerError",
     "Tracklet",
+    "TracksError",
     "describe_source",
     "detect",
+    "evaluate_tracks",
     "find_tracklets",
     "motion_detector",
     "open_detector",
     "open_tracker",
     "read_boxes",
     "read_frames",
+    "read_tracks",
     "start_time",
     "track",
 ]

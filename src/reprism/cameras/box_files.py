@@ -3,11 +3,12 @@
 Frames count from 0, as :attr:`reprism.cameras.Frame.index` does:
 
 - MOT-challenge text (``det.txt``, ``gt.txt``): frame, id, left, top, width, height, score and more, without a header.
-  Its frames count from 1, so that its frame 1 is index 0. Of ``gt.txt`` only pedestrians that count are read.
+  Its frames count from 1, so that its frame 1 is index 0. Of ``gt.txt`` only pedestrians that count are read, unless
+  those that do not are asked for.
 - CVAT XML, for video or for images: ``frame`` of a box, or ``id`` of an image.
 - COCO JSON: the ``frame_id`` or ``frame_index`` of an image, else its rank among the file names in natural order, as in
   a folder of frames; in a bare list of results the ``image_id``.
-- CSV with a header: ``frame,left,top,right,bottom`` and, if wanted, ``score`` and ``id``.
+- CSV with a header: ``frame,left,top,right,bottom`` and, if wanted, ``score``, ``id`` and ``visibility``.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ _PEOPLE = frozenset({"person", "people", "pedestrian", "human", "man", "woman", 
 _COCO_PERSON = 1
 _MOST_BYTES = 2**30
 _LAST_FRAME = 2**40
-_GT_COLUMNS = 9  # of MOT's gt.txt: whether a box counts is its 7th, its class the 8th (1: pedestrian)
+# MOT's gt.txt: whether a box counts is its 7th column, its class the 8th (from 1), its visibility the 9th. Tracks that
+# fill up to as many columns have -1 in the 8th.
+_GT_COLUMNS = 9
+_GT_PEDESTRIAN = 1
+_GT_IGNORED = frozenset({2, 7, 8, 12})  # person on a vehicle, static person, distractor, reflection
 
-Row = tuple[int, float, float, float, float, float, str]
-"""Frame, left, top, right, bottom, score and identity."""
+Row = tuple[int, float, float, float, float, float, str, float, bool]
+"""Frame, left, top, right, bottom, score, identity, visibility, and whether it does not count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +50,23 @@ class BoxTable:
         xyxy: M×4 float32: left, top, right and bottom in pixels, as they are in the file.
         scores: M float32; 1 where the file has none.
         ids: Identity or track of each box; empty where the file has none.
+        visibility: M float32, 0 … 1: share of the person that shows; 1 where the file does not say.
+        ignored: M bool: boxes that evaluation counts neither as missed nor as false; all False unless
+            :func:`read_boxes` was asked for them.
     """
 
     frames: np.ndarray
     xyxy: np.ndarray
     scores: np.ndarray
     ids: tuple[str, ...]
+    visibility: np.ndarray = None  # type: ignore[assignment]
+    ignored: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.visibility is None:
+            object.__setattr__(self, "visibility", np.ones(len(self.frames), np.float32))
+        if self.ignored is None:
+            object.__setattr__(self, "ignored", np.zeros(len(self.frames), bool))
 
     def at(self, index: int) -> Boxes:
         """Return the boxes of a frame."""
@@ -79,11 +95,13 @@ def boxes_detector(path: str | PathLike[str], *, score: float = 0.0) -> Callable
     return boxes_of
 
 
-def read_boxes(path: str | PathLike[str]) -> BoxTable:
+def read_boxes(path: str | PathLike[str], *, ignored: bool = False) -> BoxTable:
     """Read a file of boxes.
 
     Args:
         path: See :mod:`reprism.cameras.box_files`.
+        ignored: Also read what a truth says not to count, as :attr:`BoxTable.ignored`: in MOT's ``gt.txt`` pedestrians
+            marked 0, and people on vehicles, static people, distractors and reflections.
 
     Raises:
         DetectorError: There is no such file, it is empty, of no format that is known, damaged, or has no people in it.
@@ -97,15 +115,21 @@ def read_boxes(path: str | PathLike[str]) -> BoxTable:
         with path.open(encoding="utf-8-sig", newline="") as file:
             start = file.read(4096).lstrip()
             file.seek(0)
-            rows = list(_reader(path, start)(path, file))
+            rows = [row for row in _reader(path, start)(path, file) if ignored or not row[-1]]
     except UnicodeDecodeError as error:
         raise DetectorError(f"{path} is no text: expected MOT text, CVAT XML, COCO JSON or a CSV of boxes") from error
     rows.sort(key=lambda row: row[0])
     if rows and not 0 <= rows[0][0] <= rows[-1][0] < _LAST_FRAME:
         raise DetectorError(f"{path}: expected frames from 0 on, got {rows[0][0]} … {rows[-1][0]}")
     numbers = np.array([row[1:6] for row in rows], np.float32).reshape(-1, 5)
-    frames = np.array([row[0] for row in rows], np.int64)
-    return BoxTable(frames, numbers[:, :4], numbers[:, 4], tuple(row[6] for row in rows))
+    return BoxTable(
+        frames=np.array([row[0] for row in rows], np.int64),
+        xyxy=numbers[:, :4],
+        scores=numbers[:, 4],
+        ids=tuple(row[6] for row in rows),
+        visibility=np.array([row[7] for row in rows], np.float32),
+        ignored=np.array([row[8] for row in rows], bool),
+    )
 
 
 def _reader(path: Path, start: str) -> Callable[[Path, TextIO], Iterable[Row]]:
@@ -128,15 +152,18 @@ def _read_mot(path: Path, file: TextIO) -> Iterator[Row]:
                 f"{path}:{number}: expected frame, id, left, top, width, height and a score, got {line.strip()[:80]!r}"
             )
         values = _floats(path, number, words)
-        if len(values) == _GT_COLUMNS and (values[6] == 0 or values[7] != 1):
+        is_truth = len(values) == _GT_COLUMNS and values[7] > 0
+        if is_truth and values[7] != _GT_PEDESTRIAN and values[7] not in _GT_IGNORED:
             continue
+        counts = not is_truth or (values[7] == _GT_PEDESTRIAN and values[6] != 0)
         frame = _whole(path, number, values[0]) - 1
         if frame < 0:
             raise DetectorError(f"{path}:{number}: MOT's frames count from 1, got {values[0]:g}")
         left, top, wide, high = values[2:6]
-        score = values[6] if len(values) > 6 and len(values) != _GT_COLUMNS else 1.0
+        score = values[6] if len(values) > 6 and not is_truth else 1.0
         identity = "" if values[1] < 0 else words[1]
-        yield frame, left, top, left + wide, top + high, score, identity
+        visibility = values[8] if is_truth else 1.0
+        yield frame, left, top, left + wide, top + high, score, identity, visibility, not counts
 
 
 def _read_csv(path: Path, file: TextIO) -> Iterator[Row]:
@@ -145,21 +172,24 @@ def _read_csv(path: Path, file: TextIO) -> Iterator[Row]:
     wanted = ["frame", "left", "top", "right", "bottom"]
     if missing := [name for name in wanted if name not in names]:
         raise DetectorError(
-            f"{path}: expected the columns frame,left,top,right,bottom and, if wanted, score and id, got "
+            f"{path}: expected the columns frame,left,top,right,bottom and, if wanted, score, id and visibility, got "
             f"{','.join(names)[:200]}: {', '.join(missing)} not among them"
         )
     places = [names.index(name) for name in wanted]
-    score, identity = (names.index(name) if name in names else None for name in ("score", "id"))
+    places += [names.index(name) for name in ("score", "visibility") if name in names]
+    identity = names.index("id") if "id" in names else None
     try:
         for words in reader:
             if not any(words):
                 continue
             if len(words) != len(names):
                 raise DetectorError(f"{path}:{reader.line_num}: expected {len(names)} values, got {len(words)}")
-            values = _floats(path, reader.line_num, [words[place] for place in places])
-            sure = 1.0 if score is None else _floats(path, reader.line_num, [words[score]])[0]
+            frame, *box = _floats(path, reader.line_num, [words[place] for place in places])
+            left, top, right, bottom = box[:4]
+            score = box[4] if "score" in names else 1.0
+            visibility = box[-1] if "visibility" in names else 1.0
             who = "" if identity is None else words[identity].strip()
-            yield _whole(path, reader.line_num, values[0]), values[1], values[2], values[3], values[4], sure, who
+            yield _whole(path, reader.line_num, frame), left, top, right, bottom, score, who, visibility, False
     except csv.Error as error:
         raise DetectorError(f"{path}:{reader.line_num}: {error}") from error
 
@@ -183,7 +213,7 @@ def _read_cvat(path: Path, file: TextIO) -> Iterator[Row]:
                 if values.get("outside", "0") == "0":
                     sides = [values.get(side, "") for side in ("xtl", "ytl", "xbr", "ybr")]
                     index, *corners = _floats(path, 0, [values.get("frame", frame), *sides])
-                    row = (_whole(path, 0, index), *corners, 1.0, identity)
+                    row = (_whole(path, 0, index), *corners, 1.0, identity, 1.0, False)
                     found.append((values.get("label", label), row))  # type: ignore[arg-type]
             elif event == "end" and element.tag in ("track", "image"):
                 element.clear()
@@ -230,7 +260,7 @@ def _coco_row(annotation: dict[str, Any], frames: dict[Any, int] | None) -> Row:
     image = annotation["image_id"]
     index = int(image) if frames is None else frames[image]
     identity = str(annotation.get("track_id", annotation.get("attributes", {}).get("track_id", "")))
-    return index, left, top, left + wide, top + high, float(annotation.get("score", 1.0)), identity
+    return index, left, top, left + wide, top + high, float(annotation.get("score", 1.0)), identity, 1.0, False
 
 
 def _coco_frames(images: list[dict[str, Any]]) -> dict[Any, int]:

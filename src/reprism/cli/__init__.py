@@ -1,8 +1,9 @@
 """The command line: a table of commands, each in a file of its own.
 
-A new command is a file NAME.py here, with ``run(argv) -> int`` that parses its arguments and returns the exit status,
-and a line in ``COMMANDS``. Only the file of the command that was called is imported; it imports what is heavy (torch)
-in ``run``, after the arguments were read. What is wrong with what the user gave is raised, as ValueError or OSError.
+A new command is a file NAME.py here (``_`` for ``-``), with ``run(argv) -> int`` that parses its arguments and returns
+the exit status, and a line in ``COMMANDS``. Only the file of the command that was called is imported; what is heavy
+(torch) it imports in ``run``, after the arguments were read. What is wrong with what the user gave is raised, as
+ValueError or OSError.
 """
 
 import os
@@ -26,6 +27,7 @@ COMMANDS = {
     "demo": "Draw people, train on them, evaluate, and show what came out; five minutes, nothing else needed.",
     "train": "Train a network as a recipe says.",
     "evaluate": "Rank a data set's gallery for its queries with a trained network: mAP, mINP, CMC.",
+    "evaluate-tracks": "Compare tracks of people in video with the truth: HOTA, IDF1, MOTA.",
     "compare": "Show the queries on which two networks differ most, ranked by each.",
     "calibrate": "Find the threshold for a false match rate, and the probability of a match at a distance.",
     "reproduce": "Measure a table of the paper here, beside the published figures.",
@@ -101,7 +103,7 @@ def _run(arguments: list[str]) -> int:
         print(f"reprism {__version__}")
         return 0
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        lines = (f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+        lines = (f"  {name:<15} {summary}" for name, summary in COMMANDS.items())
         print(_HELP.format(commands="\n".join(lines)), end="")
         return 0
     name, *rest = arguments
@@ -113,7 +115,7 @@ def _run(arguments: list[str]) -> int:
         )
         return 2
     rest = _trusting(rest)
-    run: Callable[[Sequence[str]], int] = import_module(f"reprism.cli.{name}").run
+    run: Callable[[Sequence[str]], int] = import_module(f"reprism.cli.{name.replace('-', '_')}").run
     if name == "serve":  # ends in order by itself
         return run(rest)
     with _sigterm_interrupts():

@@ -105,7 +105,7 @@ def _plainly(field: StructFieldSpec) -> StructFieldSpec:
         shown = replace(
             configured,
             help_behavior_hint=_flag_hint if bare is bool else _default_hint,
-            metavar=_metavar(bare, field.default),
+            metavar=configured.metavar or _metavar(bare, field.default),
         )
         kind = Annotated[(bare, *(note for note in notes if note is not configured), shown)]
     return replace(field, type=kind, helptext=lambda: _one_paragraph(field.helptext))
