@@ -48,11 +48,11 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("width", [70, 80, 120])
 def test_the_table_fits(width: int) -> None:
     figures = TrackFigures(0.5, 0.5, 0.5, 0.5, float("nan"), 12_345, 123_456, 123_456, 1_234_567, 10_000, 10_000)
-    found = TrackMetrics(figures, {"entrance-north": figures, "b": figures}, 0.5, 0.0)
+    found = TrackMetrics(figures, {"entrance-10": figures, "b": figures}, 0.5, 0.0)
     console = Console(file=io.StringIO(), width=width)
     console.print(tracks_table(found, width))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
-    row = next(line for line in lines if "entrance-north" in line).split()
+    row = next(line for line in lines if "entrance-10" in line).split()
     assert row[1:7] == ["50.0", "50.0", "50.0", "50.0", "–", "12,345"]
     assert ("1,234,567" in row) == (width > 96)

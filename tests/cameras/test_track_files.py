@@ -91,9 +91,9 @@ def test_frames_are_bounded_by_seqinfo(tmp_path: Path) -> None:
     ("tracks", "complaint"),
     [
         (MOT.replace("5,2", "5,-1"), r"tracks of one: 1 of 4 boxes have no id, the first in frame 4 \(from 0\)"),
-        (MOT + MOT[-29:], r"tracks of one: the id 2 is twice in frame 4 \(from 0\)"),
+        (MOT + "5,2,90,20,30,60,1,-1,-1,-1", r"tracks of one: the id 2 is twice in frame 4 \(from 0\)"),
         (MOT.replace("5,2,90", "5,2,nan"), "tracks of one: expected finite numbers, got a box with others in frame 4"),
-        ("\n".join(f"{frame},1,2,3,4,5,1" for frame in (6, 9)), "expected frames 0 to 4.* got 5 to 8: are they of another"),
+        ("\n".join(f"{frame},1,2,3,4,5,1" for frame in (6, 9)), "expected frames 0 to 4.* got 5 to 8: are"),
         ("0,1,2,3,4,5,1", "frames count from 1, got 0"),
         ("1,1,2,3", r"one\.txt:1: expected frame, id, left"),
     ],
@@ -108,7 +108,7 @@ def test_mistakes_are_told_with_their_place(tracks: str, complaint: str, tmp_pat
 def test_other_cameras_are_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "truth", one_dot_txt=MOT, two_dot_txt=MOT)
     write(tmp_path / "tracks", one_dot_txt=MOT, three_dot_txt=MOT)
-    with pytest.raises(TracksError, match="in the truth but not in the tracks: two; in the tracks but .*: three"):
+    with pytest.raises(TracksError, match=r"in the truth but not in the tracks: two; in the tracks but .*: three"):
         evaluate_tracks(tmp_path / "truth", tmp_path / "tracks")
     # Two folders of one camera each say its name, and mean it.
     write(tmp_path, a__one_dot_txt=MOT, b__two_dot_txt=MOT)
@@ -117,7 +117,7 @@ def test_other_cameras_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_places_without_tracks(tmp_path: Path) -> None:
-    with pytest.raises(TracksError, match="no tracks at .*nowhere"):
+    with pytest.raises(TracksError, match=r"no tracks at .*nowhere"):
         read_tracks(tmp_path / "nowhere")
     (tmp_path / "folder" / "sub.txt").mkdir(parents=True)
     with pytest.raises(TracksError, match=r"holds no tracks: expected CAMERA/gt/gt\.txt"):

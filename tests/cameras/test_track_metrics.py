@@ -118,7 +118,11 @@ def by_motmetrics(true: BoxTable, tracked: BoxTable, iou: float) -> dict[str, fl
                 share = overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap)
                 if share >= iou:
                     distances[row, column] = 1 - share
-        accumulator.update([true.ids[i] for i in ours], [tracked.ids[i] for i in theirs], distances, frameid=int(frame))
+        numbers = [
+            [sorted(set(each.ids)).index(each.ids[row]) for row in rows]
+            for each, rows in ((true, ours), (tracked, theirs))
+        ]
+        accumulator.update(*numbers, distances, frameid=int(frame))
     names = ["idf1", "mota", "num_switches", "num_misses", "num_false_positives"]
     return motmetrics.metrics.create().compute(accumulator, metrics=names, name="c").loc["c"].to_dict()
 
@@ -200,7 +204,7 @@ def test_trackeval_reads_and_ignores_the_same(tmp_path: Path) -> None:
     for camera, length in lengths.items():
         gt, result = [], []
         for person, kind in enumerate((1, 1, 1, 2, 7, 8, 12, 3)):
-            x, y = rng.uniform(0, 250, 2)
+            x, y = rng.uniform(0, 250, 2) + 1000 * (kind == 3)
             for frame in range(1, length + 1):
                 x, y = x + rng.normal(0, 3), y + rng.normal(0, 3)
                 gt.append(f"{frame},{person + 1},{x:.2f},{y:.2f},50,100,{int(kind == 1)},{kind},{rng.random():.3f}")

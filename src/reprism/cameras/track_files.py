@@ -37,8 +37,8 @@ def read_tracks(path: str | PathLike[str], *, ignored: bool = False) -> dict[str
     return {camera: _read(file, ignored) for camera, file in _files(Path(path)).items()}
 
 
-def read_lengths(path: str | PathLike[str]) -> dict[str, int]:
-    """Return the number of frames of each camera whose ``seqinfo.ini`` says it, as MOT-challenge has it.
+def read_lengths(path: str | PathLike[str]) -> dict[str, int | None]:
+    """Return the number of frames of each camera, where a ``seqinfo.ini`` says it, as MOT-challenge has it; or None.
 
     Args:
         path: As in :func:`read_tracks`.
@@ -46,21 +46,19 @@ def read_lengths(path: str | PathLike[str]) -> dict[str, int]:
     Raises:
         TracksError: A ``seqinfo.ini`` is damaged.
     """
-    lengths = {}
-    for camera, file in _files(Path(path)).items():
-        info = file.parent.parent / "seqinfo.ini"
-        if file.parent.name == "gt" and info.is_file():
-            lengths[camera] = _length(info)
-    return lengths
+    return {camera: _length(file) for camera, file in _files(Path(path)).items()}
 
 
-def check_tracks(true: Mapping[str, BoxTable], given: Mapping[str, BoxTable], lengths: Mapping[str, int]) -> None:
+def check_tracks(
+    true: Mapping[str, BoxTable], given: Mapping[str, BoxTable], lengths: Mapping[str, int | None]
+) -> None:
     """Refuse tracks that cannot be compared with a truth. Messages count frames from 0, as tables do.
 
     Args:
         true: Truth by camera.
         given: Tracks by camera.
-        lengths: Number of frames, of the cameras where it is known.
+        lengths: Number of frames by camera, None where it is not known: then truth and tracks must be of the same time.
+            A camera that is not in it is not checked for that.
 
     Raises:
         TracksError: See :func:`reprism.cameras.evaluate_tracks`.
@@ -69,7 +67,8 @@ def check_tracks(true: Mapping[str, BoxTable], given: Mapping[str, BoxTable], le
     for camera, table in true.items():
         _check(table, f"truth of {camera}", lengths.get(camera))
         _check(given[camera], f"tracks of {camera}", lengths.get(camera))
-        _check_overlap(camera, table, given[camera])
+        if camera in lengths and lengths[camera] is None:
+            _check_overlap(camera, table, given[camera])
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -106,7 +105,10 @@ def _read(file: Path, ignored: bool) -> BoxTable:
     return read_boxes(file, ignored=ignored)
 
 
-def _length(info: Path) -> int:
+def _length(file: Path) -> int | None:
+    info = file.absolute().parent.parent / "seqinfo.ini"
+    if file.parent.name != "gt" or not info.is_file():
+        return None
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(info.read_text(encoding="utf-8-sig"))
@@ -156,5 +158,5 @@ def _check_overlap(camera: str, true: BoxTable, given: BoxTable) -> None:
         if first > end or last < start:
             raise TracksError(
                 f"tracks of {camera}: expected frames {start} to {end} (from 0), as in the truth, got {first} to "
-                f"{last}: are they of another recording?"
+                f"{last}: are they of another recording? If not, CAMERA/seqinfo.ini can say how many frames there are"
             )

@@ -172,7 +172,9 @@ def _scorers(iou: float) -> Sequence[Any]:
     return HOTA(), Identity(config), CLEAR(config)
 
 
-def _read(truth: Tracks, tracks: Tracks) -> tuple[Mapping[str, BoxTable], Mapping[str, BoxTable], Mapping[str, int]]:
+def _read(
+    truth: Tracks, tracks: Tracks
+) -> tuple[Mapping[str, BoxTable], Mapping[str, BoxTable], Mapping[str, int | None]]:
     """Return truth and tracks by camera, and numbers of frames."""
     given = tracks if isinstance(tracks, Mapping) else read_tracks(tracks)
     if isinstance(truth, Mapping):
