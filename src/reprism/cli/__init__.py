@@ -40,6 +40,7 @@ COMMANDS = {
     "index": "Put images and tracks into a gallery on disk.",
     "watch": "Watch videos and cameras, and put the people in them into a gallery.",
     "search": "Find the people of some pictures in a gallery.",
+    "cameras": "Show what a gallery holds of each camera: rows, times, rates, gaps, pictures.",
     "optimize": "Build or refresh a gallery's search index.",
     "compress": "Make a gallery's descriptors narrower, and say what that costs.",
     "erase": "Remove people from a gallery, and their bytes from the disk.",

@@ -20,6 +20,7 @@ from reprism.embedding import DescriptorKind, Embedder
 from reprism.evaluation.calibration import FMRS, Calibration
 from reprism.gallery import calibrating, search, upkeep
 from reprism.gallery.calibrating import Queries
+from reprism.gallery.camera_info import CameraInfo, camera_infos
 from reprism.gallery.compression import Projection
 from reprism.gallery.database import (
     ASKED_AT_ONCE,
@@ -322,6 +323,23 @@ class Gallery:
             that it removes were gone).
         """
         return self.store.stats()
+
+    def cameras(self, zone: str = "UTC", *, progress: Count | None = None) -> list[CameraInfo]:
+        """Return what the gallery holds of each camera: rows, tracklets, times, gaps, and how its pictures look.
+
+        The table is read a batch at a time, in seconds for a million rows.
+
+        Args:
+            zone: Time zone that :attr:`CameraInfo.hours` count the hours of the day in, such as ``Europe/Berlin``.
+            progress: Called with the number of rows done and of all.
+
+        Returns:
+            One for each camera, sorted by name; last the one of rows of unknown camera, if there are any.
+
+        Raises:
+            ValueError: There is no such time zone.
+        """
+        return camera_infos(self.store, zone, progress=progress)
 
     def index(self) -> dict[str, Any] | None:
         """Return the index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""

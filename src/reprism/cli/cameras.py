@@ -1,0 +1,123 @@
+"""``reprism cameras``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reprism.cli.arguments import parse
+from reprism.cli.output import figures_table, progress_bars
+
+if TYPE_CHECKING:
+    from reprism.gallery.camera_info import CameraInfo
+
+_BARS = "▁▂▃▄▅▆▇█"
+_UNKNOWN = "(unknown)"
+
+
+@dataclass
+class Arguments:
+    """Show what a gallery holds of each camera.
+
+    The first table has rows, tracklets, rows per hour, the longest time without a row, and a bar for each hour of the
+    day: when the camera sees people, or whether it stopped or its clock is off. The second has the times of its first
+    and last row, and how bright and large its pictures are (of up to 64 thumbnails, drawn at random).
+
+    Nothing is changed. Rates count from a camera's first row to its last, nights included.
+    """
+
+    gallery: tyro.conf.Positional[str]
+    """Gallery that reprism index created."""
+    timezone: str = "UTC"
+    """Time zone to show times and hours in, such as Europe/Berlin."""
+    json: bool = False
+    """Print JSON instead: times in UTC, hours of --timezone."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``reprism cameras``; returns the exit status."""
+    arguments = parse(
+        Arguments,
+        argv,
+        "reprism cameras",
+        example="reprism cameras gallery\nreprism cameras gallery --timezone Europe/Berlin",
+        main=("timezone", "json"),
+    )
+
+    from reprism.gallery.table import Gallery
+
+    gallery = Gallery.open(arguments.gallery)
+    with progress_bars() as progress:
+        found = gallery.cameras(arguments.timezone, progress=partial(progress, "reading the gallery"))
+    if arguments.json:
+        print(json.dumps([each.as_dict() for each in found], indent=2))
+        return 0
+    if not found:
+        print(f"{arguments.gallery} is empty")
+        return 0
+    console = Console(highlight=False)
+    console.print(rows_table(found, arguments.timezone))
+    console.print(times_table(found, arguments.timezone))
+    return 0
+
+
+def rows_table(found: Sequence["CameraInfo"], timezone: str) -> Table:
+    """Return how much each camera saw, and at which hours."""
+    title = f"rows; hours of the day, 0 to 23 from the left, in {timezone}, each camera by its busiest hour"
+    table = figures_table(title, ("rows", "tracklets", "per hour", "longest gap", "hours"), label="camera")
+    for each in found:
+        gap = "" if each.longest_gap is None else duration(each.longest_gap[1] - each.longest_gap[0])
+        rate = "" if each.per_hour is None else f"{each.per_hour:,.{1 if each.per_hour < 100 else 0}f}"
+        bars = hour_bars(each.hours) if each.timed else ""
+        table.add_row(_name(each), f"{each.rows:,}", f"{each.tracklets:,}", rate, gap, bars)
+    return table
+
+
+def times_table(found: Sequence["CameraInfo"], timezone: str) -> Table:
+    """Return when each camera saw its first and last, and how its pictures look."""
+    zone = ZoneInfo(timezone)
+    table = figures_table(
+        f"times in {timezone}; light of pictures in percent of white, and their median height × width",
+        ("first", "last", "no time", "light", "pixels"),
+        label="camera",
+    )
+
+    def shown(moment: datetime | None) -> str:
+        return "" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
+
+    for each in found:
+        untimed = f"{each.rows - each.timed:,}" if each.rows > each.timed else ""
+        brightness = "" if each.brightness is None else f"{100 * each.brightness:.0f}"
+        size = "" if each.picture_size is None else "{}×{}".format(*each.picture_size)
+        table.add_row(_name(each), shown(each.first), shown(each.last), untimed, brightness, size)
+    return table
+
+
+def hour_bars(hours: Sequence[int]) -> str:
+    """Return a bar for each number, as high as its share of the largest; a dot for 0."""
+    most = max(hours)
+    return "".join(_BARS[(len(_BARS) * count - 1) // most] if count else "·" for count in hours)
+
+
+def duration(length: timedelta) -> str:
+    """Write a duration in its two largest units: ``3 d 4 h``, ``12 min 30 s``."""
+    seconds = round(length.total_seconds())
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    largest = next((number for number, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    parts = []
+    for name, size in units[largest : largest + 2]:
+        count, seconds = divmod(seconds, size)
+        parts.append(f"{count} {name}")
+    return " ".join(parts[:1] if parts[-1].startswith("0 ") else parts)
+
+
+def _name(each: "CameraInfo") -> str:
+    return _UNKNOWN if each.camid is None else escape(each.camid)
