@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -72,7 +73,7 @@ def test_counts_are_those_of_the_rows(given_rows: list[dict], batch: int) -> Non
         if len(times) < 2:
             assert info.longest_gap is None
         else:
-            longest = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+            longest = max(later - earlier for earlier, later in pairwise(times))
             start, end = info.longest_gap
             assert end - start == longest
             assert start in times
@@ -132,7 +133,10 @@ def test_an_unknown_time_zone_is_refused(tmp_path: Path) -> None:
             gallery.cameras(zone)
 
 
-def test_the_command_shows_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_and_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     times = [START + timedelta(hours=hours) for hours in (0, 0.5, 1, 30)]
     entries = [entry(number, camid="[red]yard", time=time, tracklet=f"t{number}") for number, time in enumerate(times)]
     made(tmp_path, [*entries, entry(9, thumbnail=jpeg(255, 96, 48))])
@@ -140,10 +144,15 @@ def test_the_command_shows_and_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     yard = [line for line in shown.splitlines() if "[red]yard" in line]
     assert yard[0].split()[1:7] == ["4", "4", "0.1", "1", "d", "5"]
-    assert yard[0].split()[-1] == "····▄" + "·" * 16 + "█▄·"  # 21:00, 21:30, 22:00, and 4:00 in summer time
+    assert yard[0].split()[-1] == "··▄·······█▄"  # 21:00, 21:30, 22:00, and 4:00 in summer time
     assert "2026-03-28 21:00" in yard[1]
+    assert "two hours" in shown
     unknown = [line.split()[1:] for line in shown.splitlines() if "(unknown)" in line]
     assert unknown == [["1", "0"], ["1", "100", "96×48"]]
+
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["cameras", str(tmp_path / "g"), "--timezone", "Europe/Berlin"]) == 0
+    assert "····▄················█▄·" in capsys.readouterr().out
 
     assert main(["cameras", str(tmp_path / "g"), "--json"]) == 0
     known, other = json.loads(capsys.readouterr().out)
@@ -165,7 +174,7 @@ def test_the_tables_fit(tmp_path: Path, width: int) -> None:
     (info,) = made(tmp_path, [entry(i, camid="entrance-010", time=START, thumbnail=picture) for i in (0, 1)]).cameras()
     values = vars(info) | {"rows": 1_234_567, "tracklets": 1_234_567, "timed": 34_567, "per_hour": 12_345.0}
     info = camera_info.CameraInfo(**values | {"longest_gap": (START, START + timedelta(hours=2399))})
-    for table in (rows_table([info], "UTC"), times_table([info], "UTC")):
+    for table in (rows_table([info], "UTC", width), times_table([info], "UTC")):
         console = Console(file=io.StringIO(), width=width)
         console.print(table)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ def evaluate_tracks(
     true, given, lengths = _read(truth, tracks)
     check_tracks(true, given, lengths)
     frames = {camera: np.unique(np.concatenate([true[camera].frames, given[camera].frames])) for camera in sorted(true)}
-    done, total = 0, len(scorers) * sum(map(len, frames.values()))
+    done, total = 0, sum(map(len, frames.values()))
     scores: dict[str, list[dict[str, Any]]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for camera, present in frames.items():
@@ -147,7 +147,7 @@ def evaluate_tracks(
             scores[camera].append(scorer.eval_sequence(data))
             done += len(present)
             if progress:
-                progress(done, total)
+                progress(done // len(scorers), total)
     if not any(people for people, _ in sizes.values()):
         raise TracksError("nobody is in the truth: it has no boxes that count, so that there is nothing to evaluate")
     together = [

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _UNKNOWN = "(unknown)"
+_WIDE = 90  # columns of a terminal, from which on a bar for each hour fits
 
 
 @dataclass
 class Arguments:
     """Show what a gallery holds of each camera.
 
-    The first table has rows, tracklets, rows per hour, the longest time without a row, and a bar for each hour of the
-    day: when the camera sees people, or whether it stopped or its clock is off. The second has the times of its first
-    and last row, and how bright and large its pictures are (of up to 64 thumbnails, drawn at random).
+    The first table has rows, tracklets, rows per hour, the longest time without a row, and bars for the hours of the
+    day: when the camera sees people, whether it stopped, whether its clock is off. The second has the times of its
+    first and last row, and how bright and large its pictures are (of up to 64 thumbnails, drawn at random).
 
     Nothing is changed. Rates count from a camera's first row to its last, nights included.
     """
@@ -64,19 +65,21 @@ def run(argv: Sequence[str]) -> int:
         print(f"{arguments.gallery} is empty")
         return 0
     console = Console(highlight=False)
-    console.print(rows_table(found, arguments.timezone))
+    console.print(rows_table(found, arguments.timezone, console.width))
     console.print(times_table(found, arguments.timezone))
     return 0
 
 
-def rows_table(found: Sequence["CameraInfo"], timezone: str) -> Table:
-    """Return how much each camera saw, and at which hours."""
-    title = f"rows; hours of the day, 0 to 23 from the left, in {timezone}, each camera by its busiest hour"
-    table = figures_table(title, ("rows", "tracklets", "per hour", "longest gap", "hours"), label="camera")
+def rows_table(found: Sequence["CameraInfo"], timezone: str, width: int) -> Table:
+    """Return how much each camera saw, and at which hours; on a narrow terminal two hours share a bar."""
+    step = 1 if width >= _WIDE else 2
+    each_bar = "an hour" if step == 1 else "two hours"
+    title = f"rows; the day from 0 to 24 o'clock in {timezone}, a bar for {each_bar}, the highest for a camera's most"
+    table = figures_table(title, ("rows", "tracklets", "per hour", "longest gap", "day"), label="camera")
     for each in found:
         gap = "" if each.longest_gap is None else duration(each.longest_gap[1] - each.longest_gap[0])
         rate = "" if each.per_hour is None else f"{each.per_hour:,.{1 if each.per_hour < 100 else 0}f}"
-        bars = hour_bars(each.hours) if each.timed else ""
+        bars = hour_bars([sum(each.hours[hour : hour + step]) for hour in range(0, 24, step)]) if each.timed else ""
         table.add_row(_name(each), f"{each.rows:,}", f"{each.tracklets:,}", rate, gap, bars)
     return table
 
