@@ -1,4 +1,4 @@
-"""From cameras to people: frames out of videos and streams, the people in them, their tracklets, and how good those are.
+"""From cameras to people: frames of videos and streams, people in them, their tracklets, and how good those are.
 
 :mod:`reprism.cameras.watching` puts tracklets into a gallery. Nothing else here
 imports torch, OpenCV or PyAV until a detector or a source that needs it is opened.
