@@ -334,7 +334,7 @@ def test_every_command_is_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "100")
     text = hooks.commands()
     assert os.environ["COLUMNS"] == "100"
-    sections = dict(re.findall(r"^## reprism ([\w ]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^## reprism ([\w -]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert set(sections) >= {*COMMANDS, "data check", "data render", "data render cameras"}
     for name, section in sections.items():
         if name in COMMANDS:

@@ -250,10 +250,18 @@ def test_what_is_ignored_is_neither_missed_nor_false(aside: dict[str, np.ndarray
         figures = evaluate_tracks({"c": true}, {"c": tracked}, min_visibility=0.25).overall
         assert (figures.boxes, figures.people, figures.missed, figures.false) == (1, 1, 0, false)
         assert figures.tracks == 1 + false
+    # One that overlaps who is ignored too little is false.
+    near = table([(0, "t", 0, 0), (0, "u", 1, 9)])
+    assert evaluate_tracks({"c": true}, {"c": near}, min_visibility=0.25).overall.false == 1
     # A track's box that fits somebody who counts better is theirs, and is right.
     beside = table([(0, "p", 0, 0), (0, "q", 0, 3)], **aside)
     figures = evaluate_tracks({"c": beside}, {"c": table([(0, "t", 0, 0)])}, min_visibility=0.25).overall
     assert (figures.mota, figures.tracks) == (1, 1)
+
+
+def test_who_shows_just_enough_counts() -> None:
+    true = table([(0, "p", 0, 0)], visibility=np.array([0.25], np.float32))
+    assert evaluate_tracks({"c": true}, {"c": table([])}, min_visibility=0.25).overall.missed == 1
 
 
 def test_a_score_of_zero_is_ignored_in_the_truth_alone() -> None:
