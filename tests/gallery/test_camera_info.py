@@ -146,7 +146,7 @@ def test_the_command_shows_and_prints(
     assert yard[0].split()[1:7] == ["4", "4", "0.1", "1", "d", "5"]
     assert yard[0].split()[-1] == "··▄·······█▄"  # 21:00, 21:30, 22:00, and 4:00 in summer time
     assert "2026-03-28 21:00" in yard[1]
-    assert "two hours" in shown
+    assert "two hours" in " ".join(shown.split())
     unknown = [line.split()[1:] for line in shown.splitlines() if "(unknown)" in line]
     assert unknown == [["1", "0"], ["1", "100", "96×48"]]
 
