@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import reprism
-from reprism.cameras import DetectorError, Frame, SourceError, TrackerError, watching
+from reprism.cameras import DetectorError, Frame, SourceError, TrackerError, evaluate_tracks, read_tracks, watching
 from reprism.cameras.watching import View, watch
 from reprism.cli import main
 from reprism.cli.watch_display import Rates, lines_of
@@ -87,6 +87,37 @@ class Truth:
 
 def rows_of(gallery):
     return sorted(gallery.rows(), key=lambda row: row.time)
+
+
+def test_boxes_are_written_as_the_truth_has_them(tmp_path, street, embedder):
+    """Watched with the true boxes by a tracker that knows, they equal the truth by every figure."""
+    (tmp_path / "site" / "street" / "gt").mkdir(parents=True)
+    lines = [
+        f"{index + 1},{who + 1},{left + 1},{top + 1},{right - left},{bottom - top},1,1,1\n"
+        for index, who, (left, top, right, bottom) in sorted(truth())
+    ]
+    (tmp_path / "site" / "street" / "gt" / "gt.txt").write_text("".join(lines))
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    watch(gallery, embedder, [view(street, "a gate")], tracker=Truth, boxes=tmp_path / "tracks")
+    found = evaluate_tracks(read_tracks(tmp_path / "site"), read_tracks(tmp_path / "tracks"))
+    assert list(found.cameras) == ["street"]
+    assert (found.overall.hota, found.overall.idf1, found.overall.mota) == pytest.approx((1, 1, 1), abs=1e-3)
+    written = (tmp_path / "tracks" / "street.txt").read_text().splitlines()
+    index, who, box = min(truth())
+    assert written[0].split(",")[:2] == [str(index + 1), str(who + 1)]
+    assert [float(value) for value in written[0].split(",")[2:6]] == pytest.approx(
+        [box[0] + 1, box[1] + 1, box[2] - box[0], box[3] - box[1]], abs=0.01
+    )
+
+
+def test_sources_whose_boxes_would_have_one_name_are_refused(tmp_path, street, embedder):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "street.mp4"
+    other.write_bytes(street.read_bytes())
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    with pytest.raises(ValueError, match="two sources are called street"):
+        watch(gallery, embedder, [view(street), view(other, "other", start=START)], boxes=tmp_path / "tracks")
+    assert not (tmp_path / "tracks").exists()
 
 
 def same_rows(one, other):

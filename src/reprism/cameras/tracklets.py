@@ -112,6 +112,7 @@ def find_tracklets(
     crops: int = 15,
     lost_seconds: float = 1.0,
     counts: Counts | None = None,
+    seen: Callable[[Frame, Boxes, np.ndarray], object] | None = None,
 ) -> Iterator[Tracklet[T]]:
     """Yield the tracklets of one camera as they end. Memory holds the people in view alone, some crops of each.
 
@@ -126,6 +127,8 @@ def find_tracklets(
         crops: Maximum number of crops of a tracklet; at least half as many where it has so many frames.
         lost_seconds: Seconds without a box, after which a tracklet has ended.
         counts: Kept up to date.
+        seen: Called with each frame, the boxes in it and the number of each box's track
+            (:data:`reprism.cameras.tracks.UNTRACKED` for none).
 
     Raises:
         ValueError: The detector or the tracker returned something else than they should.
@@ -137,7 +140,10 @@ def find_tracklets(
             counts.tracklets += 1
             yield in_view.pop(number)
         boxes = detect(detector, frame)
-        _see(frame, boxes, track(tracker, frame, boxes), in_view, keep, crops)
+        numbers = track(tracker, frame, boxes)
+        if seen is not None:
+            seen(frame, boxes, numbers)
+        _see(frame, boxes, numbers, in_view, keep, crops)
         counts.frames, counts.boxes, counts.open = counts.frames + 1, counts.boxes + len(boxes), len(in_view)
         counts.index, counts.seconds = frame.index, frame.seconds
     counts.open = 0

@@ -25,6 +25,7 @@ from reprism.cameras.frames import Source, describe_source, kind_of, read_frames
 from reprism.cameras.opening import open_detector
 from reprism.cameras.pace import keep_up
 from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, Timeouts
+from reprism.cameras.track_boxes import written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Counts, Tracklet, find_tracklets
 from reprism.cameras.tracks import open_tracker
@@ -117,6 +118,7 @@ def watch(
     at_once: int = 1,
     thumbnails: bool = True,
     lines: str | PathLike[str] | None = None,
+    boxes: str | PathLike[str] | None = None,
     stop: threading.Event | None = None,
     progress: Callable[[Sequence[Watched]], object] | None = None,
     report: Report | None = None,
@@ -144,6 +146,8 @@ def watch(
         thumbnails: Keep a small picture of each tracklet.
         lines: File to append to, of a line of JSON for each tracklet: first and last sight with time and box, and the
             crops (default: none).
+        boxes: Folder to write each source's boxes to when it ends, in MOT-challenge's form, for
+            :func:`reprism.cameras.evaluate_tracks`: ``cam1.txt`` for ``cam1.mp4``; for what is live, the camera's name.
         stop: Set it to end early. Of live sources the tracklets of people in view are written; those of files are left
             to the next run, which sees them whole.
         progress: Called several times a second with what became of each source so far.
@@ -168,6 +172,7 @@ def watch(
     told = _told_once(report)
     watched = [_look_at(view) for view in views]
     _refuse_twins([one.view for one in watched])
+    boxes_files = [] if boxes is None else _boxes_files(Path(boxes), watched)
     keep = _keeper(embedder, thumbnails)
     stop, abandoned = stop or threading.Event(), threading.Event()
     found: queue.Queue[_Found | BaseException] = queue.Queue(_WAITING)
@@ -196,15 +201,20 @@ def watch(
         following = open_tracker(kind, fps=fps, lost_seconds=lost_seconds, sure=certain)
         detector = ready.pop(number, None) or openers[number]()
         frames = _frames(one, every, is_over, told)
-        for tracklet in find_tracklets(
-            frames, detector, following, keep, crops=crops, lost_seconds=lost_seconds, counts=one.counts
-        ):
-            if tracklet.is_open and is_over() and not one.facts.is_live:
-                continue
-            if tracklet.seconds < min_seconds:
-                one.short += 1
-                continue
-            hand_over((one, tracklet))
+        with ExitStack() as writing:
+            seen = None if boxes is None else writing.enter_context(written_boxes(boxes_files[number]))
+            for tracklet in find_tracklets(
+                frames, detector, following, keep, crops=crops, lost_seconds=lost_seconds, counts=one.counts, seen=seen
+            ):
+                settle(one, tracklet)
+
+    def settle(one: Watched, tracklet: Tracklet[Kept]) -> None:
+        if tracklet.is_open and is_over() and not one.facts.is_live:
+            return
+        if tracklet.seconds < min_seconds:
+            one.short += 1
+            return
+        hand_over((one, tracklet))
 
     with ExitStack() as opening:
         log = opening.enter_context(TrackletLines(lines)) if lines is not None else None
@@ -259,6 +269,14 @@ def _refuse_twins(views: Sequence[View]) -> None:
         if origin in named:
             raise ValueError(f"{view.name} is given twice: name each source once")
         named.add(origin)
+
+
+def _boxes_files(folder: Path, watched: Sequence[Watched]) -> list[Path]:
+    names = [one.view.camera if one.facts.is_live else Path(one.view.name).stem for one in watched]
+    for name in names:
+        if names.count(name) > 1 or name != Path(name).name:
+            raise ValueError(f"boxes: two sources are called {name}, or it is no file's name: rename one of them")
+    return [folder / f"{name}.txt" for name in names]
 
 
 def _origin(view: View) -> str:

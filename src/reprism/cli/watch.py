@@ -69,6 +69,8 @@ class Arguments:
     lines: Path | None = None
     """File to append a line of JSON to for each tracklet: first and last sight with time and box, and the crops.
     reprism erase does not change it."""
+    boxes: Path | None = None
+    """Folder to write each source's boxes to, in MOT-challenge's form, for reprism evaluate-tracks."""
     progress: bool = True
     """Show frames per second, tracklets and rows while it works."""
     thumbnails: bool = True
@@ -126,6 +128,7 @@ def run(argv: Sequence[str]) -> int:
             at_once=arguments.at_once,
             thumbnails=arguments.thumbnails,
             lines=arguments.lines,
+            boxes=arguments.boxes,
             stop=stop,
             progress=progress,
             report=report,
