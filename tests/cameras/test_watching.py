@@ -18,9 +18,11 @@ from PIL import Image
 
 import reprism
 from reprism.cameras import DetectorError, Frame, SourceError, TrackerError, evaluate_tracks, read_tracks, watching
+from reprism.cameras.crops import cut
 from reprism.cameras.watching import View, watch
 from reprism.cli import main
 from reprism.cli.watch_display import Rates, lines_of
+from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.table import Gallery
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +172,9 @@ def test_the_row_is_what_the_crops_are(street, embedder, tmp_path):
         chosen = [crop["frame"] for crop in line["crops"]]
         assert 3 <= len(chosen) == row.frames <= 6
         assert chosen == sorted(chosen)
+        best = max(line["crops"], key=lambda crop: crop["score"])
+        pixels = cut(frames[best["frame"]], np.array(boxes[best["frame"], who], np.float32))
+        assert gallery.thumbnail(row.id) == make_thumbnail(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
         want = np.mean([embedder.embed_boxes(frames[i], [boxes[i, who]])[0] for i in chosen], axis=0)
         np.testing.assert_allclose(gallery.descriptors([row.id])[0], want / np.linalg.norm(want), atol=1e-4)
     # While the first two pass each other their boxes overlap: such a crop is not chosen where there is a free one.

@@ -69,7 +69,7 @@ class TrackletLines:
             "first": _sight(tracklet.first),
             "last": _sight(tracklet.last),
             "boxes": tracklet.boxes,
-            "crops": [{**_sight(crop.sight), "score": round(crop.score, 4)} for crop in tracklet.crops],
+            "crops": [{**_sight(crop.sight), "score": round(crop.score, 6)} for crop in tracklet.crops],
         }
         self._file.write(json.dumps(values).encode() + b"\n")
         self._file.flush()
