@@ -17,7 +17,7 @@ BOXES = [
 
 
 def mot(rows):
-    lines = [f"{f + 1},{i},{x1},{y1},{x2 - x1},{y2 - y1},{s},-1,-1,-1" for f, x1, y1, x2, y2, s, i in rows]
+    lines = [f"{f + 1},{i},{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},{s},-1,-1,-1" for f, x1, y1, x2, y2, s, i in rows]
     return "\n".join(reversed(lines))
 
 
@@ -106,9 +106,9 @@ def test_only_pedestrians_that_count_are_read_of_the_truth_of_mot(tmp_path):
     path.write_text("1,1,10,20,20,60,1,1,0.9\n1,2,1,1,5,5,0,1,1\n1,3,1,1,5,5,1,3,1\n2,1,12,20,20,60,1,1,0.2\n")
     read = read_boxes(path)
     assert read.frames.tolist() == [0, 1]
-    assert read.xyxy.tolist() == [[10, 20, 30, 80], [12, 20, 32, 80]]
+    assert read.xyxy.tolist() == [[9, 19, 29, 79], [11, 19, 31, 79]]
     assert read.scores.tolist() == [1, 1]
-    assert read.at(1).xyxy.tolist() == [[12, 20, 32, 80]]
+    assert read.at(1).xyxy.tolist() == [[11, 19, 31, 79]]
     assert len(read.at(5)) == 0
 
 

@@ -14,7 +14,7 @@ ROWS = [(1, 1, 10, 20, 30, 60), (1, 2, 100, 20, 30, 60), (2, 1, 12, 20, 30, 60),
 MOT = "".join(",".join(map(str, row)) + ",1,-1,-1,-1\n" for row in ROWS)
 GT = "".join(",".join(map(str, row)) + f",1,1,{0.25 * row[1]}\n" for row in ROWS)
 CSV = "id,frame,left,top,right,bottom\n" + "".join(
-    f"{name},{frame - 1},{left},{top},{left + wide},{top + high}\n" for frame, name, left, top, wide, high in ROWS
+    f"{name},{frame - 1},{left - 1},{top - 1},{left - 1 + wide},{top - 1 + high}\n" for frame, name, left, top, wide, high in ROWS
 )
 
 
@@ -36,7 +36,7 @@ def test_every_form_and_layout_reads_the_same(tmp_path: Path) -> None:
         for boxes in found.values():
             assert boxes.frames.tolist() == [0, 0, 1, 4]
             assert boxes.ids == ("1", "2", "1", "2")
-            assert boxes.xyxy[3].tolist() == [90, 20, 120, 80]
+            assert boxes.xyxy[3].tolist() == [89, 19, 119, 79]
     assert read_tracks(tmp_path / "mot")["one"].visibility.tolist() == [0.25, 0.5, 0.25, 0.5]
     assert evaluate_tracks(tmp_path / "mot", tmp_path / "flat").overall.hota == pytest.approx(1)
     # Of single files the names do not matter; a sequence's own file is named after its folder.

@@ -3,7 +3,7 @@
 Frames count from 0, as :attr:`reprism.cameras.Frame.index` does:
 
 - MOT-challenge text (``det.txt``, ``gt.txt``): frame, id, left, top, width, height, score and more, without a header.
-  Its frames count from 1, so that its frame 1 is index 0. Of ``gt.txt`` only pedestrians that count are read, unless
+  Its frames and pixels count from 1, so that its frame 1 is index 0, and its left 1 the frame's edge. Of ``gt.txt`` only pedestrians that count are read, unless
   those that do not are asked for.
 - CVAT XML, for video or for images: ``frame`` of a box, or ``id`` of an image.
 - COCO JSON: the ``frame_id`` or ``frame_index`` of an image, else its rank among the file names in natural order, as in
@@ -159,7 +159,7 @@ def _read_mot(path: Path, file: TextIO) -> Iterator[Row]:
         frame = _whole(path, number, values[0]) - 1
         if frame < 0:
             raise DetectorError(f"{path}:{number}: MOT's frames count from 1, got {values[0]:g}")
-        left, top, wide, high = values[2:6]
+        left, top, wide, high = values[2] - 1, values[3] - 1, *values[4:6]  # its pixels count from 1
         score = values[6] if len(values) > 6 and not is_truth else 1.0
         identity = "" if values[1] < 0 else words[1]
         visibility = values[8] if is_truth else 1.0
