@@ -407,6 +407,13 @@ def test_the_command_explains_mistakes(street, model, tmp_path, capsys, options,
     assert not (tmp_path / "g").exists()  # nothing is left of it
 
 
+def test_the_command_refuses_what_is_no_video(street, model, tmp_path, capsys):
+    street.write_bytes(street.read_bytes()[:5000])
+    assert command(model, tmp_path, str(street), "--start", "2026-03-01T09:30Z") == 1
+    assert "street.mp4 is no video that is read" in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()
+
+
 def test_the_command_tells_cameras_apart(street, model, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     twin = street.rename(tmp_path / "other" / "street.mp4")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -68,7 +68,7 @@ class View:
 
 @dataclass(eq=False)
 class Watched:
-    """What became of a source, kept up to date while it is watched.
+    """Outcome of a source, kept up to date while it is watched.
 
     Attributes:
         view: The source.
@@ -144,15 +144,12 @@ def watch(
         sure: Minimum score of a box that begins a track (default: 0.5; of ``motion`` and ``boxes`` any).
         at_once: Number of files and folders to watch at the same time. Live sources are all watched at once.
         thumbnails: Keep a small picture of each tracklet.
-        lines: File to append to, of a line of JSON for each tracklet: first and last sight with time and box, and the
-            crops (default: none).
+        lines: File to append a line of JSON to for each tracklet: first and last sight, and crops (default: none).
         boxes: Folder to write each source's boxes to when it ends, in MOT-challenge's form, for
             :func:`reprism.cameras.evaluate_tracks`: ``cam1.txt`` for ``cam1.mp4``; for what is live, the camera's name.
-        stop: Set it to end early. Of live sources the tracklets of people in view are written; those of files are left
-            to the next run, which sees them whole.
+        stop: Set it to end early. People in view of live sources are written; those of files are left to the next run.
         progress: Called several times a second with what became of each source so far.
-        report: Called with a line of text for everything that the user should know of (default: a warning of the
-            logger ``reprism``).
+        report: Called with a line of text about what goes wrong (default: a warning of the logger ``reprism``).
 
     Returns:
         What became of each source. One that ended early has its ``error``; the others go on.
@@ -241,8 +238,6 @@ def watch(
                 progress(watched)
         _describe(gallery, embedder, writer, log, waiting)
     gallery.optimize(build=False)
-    if progress is not None:
-        progress(watched)
     return watched
 
 
@@ -263,12 +258,9 @@ def _look_at(view: View) -> Watched:
 
 
 def _refuse_twins(views: Sequence[View]) -> None:
-    named: set[str] = set()
-    for view in views:
-        origin = _origin(view)
-        if origin in named:
-            raise ValueError(f"{view.name} is given twice: name each source once")
-        named.add(origin)
+    origins = [_origin(view) for view in views]
+    if twice := [view.name for view, origin in zip(views, origins, strict=True) if origins.count(origin) > 1]:
+        raise ValueError(f"{twice[0]} is given twice: name each source once")
 
 
 def _boxes_files(folder: Path, watched: Sequence[Watched]) -> list[Path]:
@@ -347,7 +339,7 @@ def _frames(one: Watched, every: int, is_over: Callable[[], bool], told: Report)
 
 def _start(
     watched: Sequence[Watched],
-    follow: Callable[[int], None],
+    follow: Callable[[int], object],
     hand_over: Callable[[BaseException], None],
     is_over: Callable[[], bool],
     at_once: int,
@@ -356,7 +348,7 @@ def _start(
     files = deque(number for number, one in enumerate(watched) if not one.facts.is_live)
     lives = [number for number, one in enumerate(watched) if one.facts.is_live]
 
-    def one_of_them(number: int) -> None:
+    def follow_one(number: int) -> None:
         try:
             follow(number)
         except (ValueError, OSError) as error:
@@ -367,14 +359,11 @@ def _start(
             watched[number].is_done = True
 
     def files_in_turn() -> None:
-        while not is_over():
-            try:
-                number = files.popleft()
-            except IndexError:
-                return
-            one_of_them(number)
+        with suppress(IndexError):  # none is left
+            while not is_over():
+                follow_one(files.popleft())
 
-    threads = [threading.Thread(target=one_of_them, args=(number,), daemon=True) for number in lives]
+    threads = [threading.Thread(target=follow_one, args=(number,), daemon=True) for number in lives]
     threads += [threading.Thread(target=files_in_turn, daemon=True) for _ in range(min(at_once, len(files)))]
     for thread in threads:
         thread.start()

@@ -150,9 +150,9 @@ def views_of(given: Arguments) -> "list[View]":
     Raises:
         ValueError: There are more or fewer of them than sources, a time cannot be read or has no zone, or two sources
             would be one camera for having the same name.
-        SourceError: A source is not there, or its start time is not known.
+        SourceError: A source is not there, is no video, or its start time is not known.
     """
-    from reprism.cameras.frames import kind_of, shown, start_time
+    from reprism.cameras.frames import describe_source, kind_of, shown, start_time
     from reprism.cameras.watching import View
 
     sources = given.sources
@@ -167,6 +167,8 @@ def views_of(given: Arguments) -> "list[View]":
             raise ValueError(f"{name}: expected one for each of {len(sources)} sources, got {len(values)}")
     if len(given.detector) < len(sources) and given.detector[0].startswith("boxes:"):
         raise ValueError(f"--detector {given.detector[0]} holds the boxes of one source: give a file for each")
+    for source in sources:
+        describe_source(source, fps=given.fps)
     kinds = [kind_of(source) for source in sources]
     cameras = given.camera or tuple(
         Path(source).stem if kind == "file" else Path(source).name if kind == "folder" else shown(source)
