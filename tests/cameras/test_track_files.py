@@ -14,7 +14,8 @@ ROWS = [(1, 1, 10, 20, 30, 60), (1, 2, 100, 20, 30, 60), (2, 1, 12, 20, 30, 60),
 MOT = "".join(",".join(map(str, row)) + ",1,-1,-1,-1\n" for row in ROWS)
 GT = "".join(",".join(map(str, row)) + f",1,1,{0.25 * row[1]}\n" for row in ROWS)
 CSV = "id,frame,left,top,right,bottom\n" + "".join(
-    f"{name},{frame - 1},{left - 1},{top - 1},{left - 1 + wide},{top - 1 + high}\n" for frame, name, left, top, wide, high in ROWS
+    f"{name},{frame - 1},{left - 1},{top - 1},{left - 1 + wide},{top - 1 + high}\n"
+    for frame, name, left, top, wide, high in ROWS
 )
 
 

@@ -3,8 +3,8 @@
 Frames count from 0, as :attr:`reprism.cameras.Frame.index` does:
 
 - MOT-challenge text (``det.txt``, ``gt.txt``): frame, id, left, top, width, height, score and more, without a header.
-  Its frames and pixels count from 1, so that its frame 1 is index 0, and its left 1 the frame's edge. Of ``gt.txt`` only pedestrians that count are read, unless
-  those that do not are asked for.
+  Its frames and pixels count from 1: its frame 1 is index 0, and its left 1 the frame's edge. Of ``gt.txt`` only
+  pedestrians that count are read, unless those that do not are asked for.
 - CVAT XML, for video or for images: ``frame`` of a box, or ``id`` of an image.
 - COCO JSON: the ``frame_id`` or ``frame_index`` of an image, else its rank among the file names in natural order, as in
   a folder of frames; in a bare list of results the ``image_id``.

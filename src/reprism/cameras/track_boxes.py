@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +17,18 @@ from reprism.files import whole_file
 
 Seen: TypeAlias = Callable[[Frame, Boxes, np.ndarray], object]
 """Called with each frame, the boxes in it and the number of each box's track."""
+
+
+def files_in(folder: str | PathLike[str], names: Sequence[str]) -> list[Path]:
+    """Return a text file in a folder for each name.
+
+    Raises:
+        ValueError: Two names are the same, or one cannot be a file's.
+    """
+    for name in names:
+        if names.count(name) > 1 or name != Path(name).name:
+            raise ValueError(f"boxes: two sources are called {name}, or it is no file's name: rename one of them")
+    return [Path(folder) / f"{name}.txt" for name in names]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from reprism.cameras.frames import Source, describe_source, kind_of, read_frames
 from reprism.cameras.opening import open_detector
 from reprism.cameras.pace import keep_up
 from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, Timeouts
-from reprism.cameras.track_boxes import written_boxes
+from reprism.cameras.track_boxes import files_in, written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Counts, Tracklet, find_tracklets
 from reprism.cameras.tracks import open_tracker
@@ -169,7 +169,8 @@ def watch(
     told = _told_once(report)
     watched = [_look_at(view) for view in views]
     _refuse_twins([one.view for one in watched])
-    boxes_files = [] if boxes is None else _boxes_files(Path(boxes), watched)
+    names = [one.view.camera if one.facts.is_live else Path(one.view.name).stem for one in watched]
+    boxes_files = [] if boxes is None else files_in(boxes, names)
     keep = _keeper(embedder, thumbnails)
     stop, abandoned = stop or threading.Event(), threading.Event()
     found: queue.Queue[_Found | BaseException] = queue.Queue(_WAITING)
@@ -261,14 +262,6 @@ def _refuse_twins(views: Sequence[View]) -> None:
     origins = [_origin(view) for view in views]
     if twice := [view.name for view, origin in zip(views, origins, strict=True) if origins.count(origin) > 1]:
         raise ValueError(f"{twice[0]} is given twice: name each source once")
-
-
-def _boxes_files(folder: Path, watched: Sequence[Watched]) -> list[Path]:
-    names = [one.view.camera if one.facts.is_live else Path(one.view.name).stem for one in watched]
-    for name in names:
-        if names.count(name) > 1 or name != Path(name).name:
-            raise ValueError(f"boxes: two sources are called {name}, or it is no file's name: rename one of them")
-    return [folder / f"{name}.txt" for name in names]
 
 
 def _origin(view: View) -> str:
