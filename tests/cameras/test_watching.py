@@ -112,6 +112,23 @@ def test_boxes_are_written_as_the_truth_has_them(tmp_path, street, embedder):
     )
 
 
+def test_regions_are_left_out_and_clocks_set_right(tmp_path, street, embedder):
+    """The lower edges of the first two people's boxes are above the fourth's, which alone is left out."""
+    picture = np.zeros(SIZE, np.uint8)
+    picture[81:84] = 255
+    Image.fromarray(picture).save(tmp_path / "view.png")
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    of_street = view(street, clock_ahead=90.5, ignore=tmp_path / "view.png")
+    watch(gallery, embedder, [of_street], tracker="bytetrack", boxes=tmp_path / "tracks")
+    firsts = [min(index for index, each, _ in truth() if each == who) for who in range(3)]
+    late = [(row.time - START).total_seconds() + 90.5 for row in rows_of(gallery)]
+    assert late == pytest.approx([first / FPS for first in firsts], abs=0.45)  # the first sure sight
+    with pytest.raises(ValueError, match="this machine's clock"):
+        watch(gallery, embedder, [View("rtsp://127.0.0.1:1/x", "live", clock_ahead=3)])
+    with pytest.raises(DetectorError, match="expected a picture"):
+        watch(gallery, embedder, [view(street, ignore=tmp_path / "boxes.csv")])
+
+
 def test_sources_whose_boxes_would_have_one_name_are_refused(tmp_path, street, embedder):
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "street.mp4"

@@ -10,6 +10,7 @@ from reprism.cameras.frames import Source, describe_source, read_frames, start_t
 from reprism.cameras.motion import motion_detector
 from reprism.cameras.opening import open_detector
 from reprism.cameras.records import DetectorError, Frame, SourceError, SourceFacts, Timeouts, TrackerError
+from reprism.cameras.regions import leave_out, read_regions
 from reprism.cameras.track_files import TracksError, read_tracks
 from reprism.cameras.track_metrics import TrackFigures, TrackMetrics, evaluate_tracks
 from reprism.cameras.tracklets import Crop, Sight, Tracklet, find_tracklets
@@ -37,11 +38,13 @@ __all__ = [
     "detect",
     "evaluate_tracks",
     "find_tracklets",
+    "leave_out",
     "motion_detector",
     "open_detector",
     "open_tracker",
     "read_boxes",
     "read_frames",
+    "read_regions",
     "read_tracks",
     "start_time",
     "track",

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -25,6 +25,7 @@ from reprism.cameras.frames import Source, describe_source, kind_of, read_frames
 from reprism.cameras.opening import open_detector
 from reprism.cameras.pace import keep_up
 from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, Timeouts
+from reprism.cameras.regions import leave_out, read_regions
 from reprism.cameras.track_boxes import files_in, written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Counts, Tracklet, find_tracklets
@@ -52,6 +53,8 @@ class View:
         start: Time of the first frame, with a time zone (default: the file's metadata; for what is live the clock).
         detector: As :func:`reprism.cameras.open_detector` takes it.
         fps: Frames per second of a folder of images.
+        clock_ahead: Seconds by which the camera's clock, and so the start, is ahead of the true time.
+        ignore: Picture whose white parts of the view are left out (:func:`reprism.cameras.read_regions`).
     """
 
     source: Source
@@ -59,6 +62,8 @@ class View:
     start: datetime | None = None
     detector: str | Detector = "motion"
     fps: float | None = None
+    clock_ahead: float = 0.0
+    ignore: str | PathLike[str] | None = None
 
     @property
     def name(self) -> str:
@@ -175,7 +180,7 @@ def watch(
     stop, abandoned = stop or threading.Event(), threading.Event()
     found: queue.Queue[_Found | BaseException] = queue.Queue(_WAITING)
     device = embedder.device.type
-    openers = [partial(open_detector, one.view.detector, score=score, device=device) for one in watched]
+    openers = [partial(_open_detector, one.view, score=score, device=device) for one in watched]
     # Some are opened here, so that a mistake in a name ends the call at once.
     ready = {0: openers[0]()} if openers else {}
     open_tracker(tracker if isinstance(tracker, str) else tracker(), lost_seconds=lost_seconds, sure=sure or 0)
@@ -255,7 +260,17 @@ def _look_at(view: View) -> Watched:
         raise SourceError(
             f"{view.name} is a folder of images, whose rate is not known: give fps=10, on the command line --fps 10"
         )
-    return Watched(replace(view, start=start_time(view.source, view.start)), facts)
+    if facts.is_live and view.clock_ahead:
+        raise ValueError(f"{view.name} is live, and has this machine's clock: clock_ahead is for recordings")
+    start = start_time(view.source, view.start)
+    if start is not None:
+        start -= timedelta(seconds=view.clock_ahead)
+    return Watched(replace(view, start=start), facts)
+
+
+def _open_detector(view: View, *, score: float, device: str) -> Detector:
+    detector = open_detector(view.detector, score=score, device=device)
+    return detector if view.ignore is None else leave_out(detector, read_regions(view.ignore))
 
 
 def _refuse_twins(views: Sequence[View]) -> None:

@@ -48,6 +48,10 @@ class Arguments:
     detector: tuple[str, ...] = ("motion",)
     """What finds people: motion, onnx:FILE, rfdetr:NAME, torchvision:NAME, boxes:FILE, or package.module:name; one for
     all sources, or one for each."""
+    ignore: tuple[str, ...] = ()
+    """Picture of each source's view, white where people are left out, or none; one for each source."""
+    clock_ahead: tuple[float, ...] = ()
+    """Seconds by which each source's clock is ahead of the true time; negative if it is behind (default: 0)."""
     tracker: str = "bytetrack"
     """What tracks them: bytetrack, ocsort, sort, botsort, cbiou, or package.module:name."""
     every: int = 1
@@ -162,6 +166,8 @@ def views_of(given: Arguments) -> "list[View]":
         ("--camera", given.camera, False),
         ("--start", given.start, False),
         ("--detector", given.detector, True),
+        ("--ignore", given.ignore, False),
+        ("--clock-ahead", given.clock_ahead, False),
     ):
         if values and len(values) != len(sources) and not (may_be_one and len(values) == 1):
             raise ValueError(f"{name}: expected one for each of {len(sources)} sources, got {len(values)}")
@@ -179,9 +185,21 @@ def views_of(given: Arguments) -> "list[View]":
         raise ValueError(f"several sources are called {', '.join(sorted(twice))}: name their cameras with --camera")
     starts = given.start or ("file",) * len(sources)
     detectors = given.detector * len(sources) if len(given.detector) == 1 else given.detector
+    ignored = given.ignore or ("none",) * len(sources)
+    ahead = given.clock_ahead or (0.0,) * len(sources)
     return [
-        View(source, camera, start_time(source, None if start == "file" else time_of(start)), detector, given.fps)
-        for source, camera, start, detector in zip(sources, cameras, starts, detectors, strict=True)
+        View(
+            source=source,
+            camera=camera,
+            start=start_time(source, None if start == "file" else time_of(start)),
+            detector=detector,
+            fps=given.fps,
+            clock_ahead=seconds,
+            ignore=None if picture == "none" else picture,
+        )
+        for source, camera, start, detector, seconds, picture in zip(
+            sources, cameras, starts, detectors, ahead, ignored, strict=True
+        )
     ]
 
 
