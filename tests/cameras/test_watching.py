@@ -19,6 +19,7 @@ from PIL import Image
 import reprism
 from reprism.cameras import DetectorError, Frame, SourceError, TrackerError, evaluate_tracks, read_tracks, watching
 from reprism.cameras.crops import cut
+from reprism.cameras.views import check_view
 from reprism.cameras.watching import View, watch
 from reprism.cli import main
 from reprism.cli.watch_display import Rates, lines_of
@@ -355,7 +356,7 @@ def test_the_display_tells_of_each_source_and_of_those_done(street, embedder, tm
     """Lines for a terminal, with a rate over the last seconds, whatever came before."""
     now = [0.0]
     rates = Rates(lambda: now[0])
-    one, other = watching._look_at(view(street)), watching._look_at(view(street, "yard"))
+    one, other = check_view(view(street)), check_view(view(street, "yard"))
     assert lines_of([one], rates) == []
     for second in range(1, 31):
         now[0] = float(second)

@@ -9,8 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -21,81 +19,27 @@ import torch
 from torch import Tensor
 
 from reprism.cameras.boxes import Detector
-from reprism.cameras.frames import Source, describe_source, kind_of, read_frames, shown, start_time
-from reprism.cameras.opening import open_detector
+from reprism.cameras.frames import read_frames
 from reprism.cameras.pace import keep_up
-from reprism.cameras.records import Frame, Report, SourceError, SourceFacts, Timeouts
-from reprism.cameras.regions import leave_out, read_regions
+from reprism.cameras.records import Frame, Report, Timeouts
 from reprism.cameras.track_boxes import files_in, written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
-from reprism.cameras.tracklets import Counts, Tracklet, find_tracklets
+from reprism.cameras.tracklets import Tracklet, find_tracklets
 from reprism.cameras.tracks import open_tracker
+from reprism.cameras.views import View, Watched, check_view, open_view_detector, origin_of, refuse_twins
 from reprism.embedding import Embedder
 from reprism.gallery.indexing import Decoded, Writer, entries_of, make_thumbnail
 from reprism.gallery.inputs import IndexItem
 from reprism.gallery.rows import row_id
 from reprism.gallery.table import Gallery
 
+__all__ = ["View", "Watched", "watch"]
+
 _USUAL_RATE = 25.0  # frames per second, where a source does not say
 _WAITING = 16  # tracklets that may wait to be described, before those who find them wait as well
 _TICK = 0.2  # seconds between two looks at whether there is something to do
 _SOON = 5.0  # seconds that a tracklet waits for others to be described with it
 _TIMEOUTS = Timeouts(longest_wait=10)  # so that a stream that is away hears soon that it is to stop
-
-
-@dataclass(frozen=True)
-class View:
-    """A source to watch.
-
-    Attributes:
-        source: A video file, a folder of frames, a stream or a device (:data:`reprism.cameras.Source`).
-        camera: Name of the camera, ``camid`` of its rows.
-        start: Time of the first frame, with a time zone (default: the file's metadata; for what is live the clock).
-        detector: As :func:`reprism.cameras.open_detector` takes it.
-        fps: Frames per second of a folder of images.
-        clock_ahead: Seconds by which the camera's clock, and so the start, is ahead of the true time.
-        ignore: Picture whose white parts of the view are left out (:func:`reprism.cameras.read_regions`).
-    """
-
-    source: Source
-    camera: str
-    start: datetime | None = None
-    detector: str | Detector = "motion"
-    fps: float | None = None
-    clock_ahead: float = 0.0
-    ignore: str | PathLike[str] | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the source, for messages and rows: without passwords."""
-        return shown(self.source)
-
-
-@dataclass(eq=False)
-class Watched:
-    """Outcome of a source, kept up to date while it is watched.
-
-    Attributes:
-        view: The source.
-        facts: What was known of it before.
-        counts: Frames, boxes and tracklets so far.
-        dropped: Number of frames of a live source that were dropped, for the machine was behind.
-        short: Number of tracklets that were too short to keep.
-        added: Number of tracklets that were described.
-        already: Number of tracklets that were in the gallery.
-        is_done: Nothing more comes of it.
-        error: Why it ended early, if it did.
-    """
-
-    view: View
-    facts: SourceFacts
-    counts: Counts = field(default_factory=Counts)
-    dropped: int = 0
-    short: int = 0
-    added: int = 0
-    already: int = 0
-    is_done: bool = False
-    error: str | None = None
 
 
 class Kept(NamedTuple):
@@ -172,15 +116,15 @@ def watch(
         raise ValueError(f"min_seconds={min_seconds}: expected 0 or more")
     gallery.check(embedder)
     told = _told_once(report)
-    watched = [_look_at(view) for view in views]
-    _refuse_twins([one.view for one in watched])
+    watched = [check_view(view) for view in views]
+    refuse_twins([one.view for one in watched])
     names = [one.view.camera if one.facts.is_live else Path(one.view.name).stem for one in watched]
     boxes_files = [] if boxes is None else files_in(boxes, names)
     keep = _keeper(embedder, thumbnails)
     stop, abandoned = stop or threading.Event(), threading.Event()
     found: queue.Queue[_Found | BaseException] = queue.Queue(_WAITING)
     device = embedder.device.type
-    openers = [partial(_open_detector, one.view, score=score, device=device) for one in watched]
+    openers = [partial(open_view_detector, one.view, score=score, device=device) for one in watched]
     # Some are opened here, so that a mistake in a name ends the call at once.
     ready = {0: openers[0]()} if openers else {}
     open_tracker(tracker if isinstance(tracker, str) else tracker(), lost_seconds=lost_seconds, sure=sure or 0)
@@ -248,41 +192,6 @@ def watch(
 
 
 # ---- before ----------------------------------------------------------------------------------------------
-
-
-def _look_at(view: View) -> Watched:
-    if not view.camera:
-        raise ValueError(f"{view.name}: expected a camera's name, got an empty one")
-    if view.start is not None and view.start.tzinfo is None:
-        raise ValueError(f"start={view.start} of {view.name} has no time zone: give one, such as {view.start}+00:00")
-    facts = describe_source(view.source, fps=view.fps)
-    if facts.kind == "folder" and view.fps is None:
-        raise SourceError(
-            f"{view.name} is a folder of images, whose rate is not known: give fps=10, on the command line --fps 10"
-        )
-    if facts.is_live and view.clock_ahead:
-        raise ValueError(f"{view.name} is live, and has this machine's clock: clock_ahead is for recordings")
-    start = start_time(view.source, view.start)
-    if start is not None:
-        start -= timedelta(seconds=view.clock_ahead)
-    return Watched(replace(view, start=start), facts)
-
-
-def _open_detector(view: View, *, score: float, device: str) -> Detector:
-    detector = open_detector(view.detector, score=score, device=device)
-    return detector if view.ignore is None else leave_out(detector, read_regions(view.ignore))
-
-
-def _refuse_twins(views: Sequence[View]) -> None:
-    origins = [_origin(view) for view in views]
-    if twice := [view.name for view, origin in zip(views, origins, strict=True) if origins.count(origin) > 1]:
-        raise ValueError(f"{twice[0]} is given twice: name each source once")
-
-
-def _origin(view: View) -> str:
-    """Return what tells a source from others in keys: the absolute path of what lies on this machine."""
-    is_live = kind_of(view.source) in ("stream", "device")
-    return view.name if is_live else str(Path(str(view.source)).absolute())
 
 
 def _sure_of(detector: str | Detector) -> float:
@@ -416,8 +325,8 @@ def _item(view: View, tracklet: Tracklet[Kept], *, is_live: bool) -> IndexItem:
     begin = first.time.isoformat() if is_live and first.time is not None else str(first.index)
     name = f"{begin}.{tracklet.rank}"
     return IndexItem(
-        key=f"{_origin(view)}/{view.camera}/{name}",
-        paths=tuple(f"{_origin(view)}#t={crop.sight.seconds:.3f}" for crop in tracklet.crops),
+        key=f"{origin_of(view)}/{view.camera}/{name}",
+        paths=tuple(f"{origin_of(view)}#t={crop.sight.seconds:.3f}" for crop in tracklet.crops),
         camid=view.camera,
         time=first.time,
         tracklet=name,
