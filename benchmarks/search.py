@@ -118,11 +118,11 @@ def benchmark(arguments: Arguments, rows: int, folder: Path) -> None:
 
 
 class Spread(NamedTuple):
-    """How descriptors lie: about a mean, people's centres and each one's rows by matrices that make them of noise."""
+    """Distribution of descriptors: their mean, and square roots of the covariances between people and within them."""
 
     mean: np.ndarray
     between: np.ndarray  # DIM×DIM
-    within: np.ndarray
+    within: np.ndarray  # DIM×DIM
 
 
 def equal_spread(noise: float) -> Spread:

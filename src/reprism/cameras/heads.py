@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ def recognize(name: str, names: Sequence[str], outputs: Outputs, size: tuple[int
     match shapes:
         case [(1, cells, columns)] if columns >= 6 and cells == len(_cells(size)[0]):
             mean, std = _ZERO_TO_255
-            person = _known(columns - 5, {80: 0, 1: 0})
+            person = {80: 0, 1: 0}.get(columns - 5)
             decode = decode_yolox
             # An export may have decoded them already; sizes that are logarithms are never so large.
             if outputs[0][..., 2:4].min() >= 0 and outputs[0][..., 2:4].max() > _STRIDES[0]:
@@ -145,7 +145,7 @@ def _pair(names: Sequence[str], outputs: Outputs) -> Head:
         return Head("SSD", decode, 15 if count == _VOC else 1, count)
     is_rf = "dets" in names or count == 91
     mean, std = _IMAGENET if is_rf else _ZERO_TO_ONE
-    person = _known(count, {91: 1, 80: 0, 2: 0, 1: 0})
+    person = {91: 1, 80: 0, 2: 0, 1: 0}.get(count)
     family = "RF-DETR" if is_rf else "RT-DETR"
     return Head(family, decode_detr, person, count, overlapping=False, mean=mean, std=std)
 
@@ -153,10 +153,6 @@ def _pair(names: Sequence[str], outputs: Outputs) -> Head:
 def _boxes_first(outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
     one, other = outputs
     return (one, other) if one.shape[-1] == 4 else (other, one)
-
-
-def _known(classes: int, known: Mapping[int, int]) -> int | None:
-    return known.get(classes)
 
 
 def _cells(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from reprism.imports import import_object, is_import_path
 from reprism.terminal import did_you_mean
 
 FORMS = ("motion", "onnx:FILE", "rfdetr:NAME", "torchvision:NAME", "torchvision:NAME:FILE", "boxes:FILE")
-"""What :func:`open_detector` takes."""
+"""Names of detectors, as :func:`open_detector` takes them."""
 
 
 def open_detector(detector: str | Detector, *, score: float = 0.3, device: str = "cpu") -> Detector:

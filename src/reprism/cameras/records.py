@@ -38,7 +38,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What is known of a source before it is decoded.
+    """Facts about a source, read without decoding it.
 
     Attributes:
         name: Its name for messages, without passwords.

@@ -57,7 +57,7 @@ def read(
 
 @dataclass
 class _Progress:
-    """What outlives a connection.
+    """State that is kept across connections.
 
     Attributes:
         start: Time that the user gave the first frame.

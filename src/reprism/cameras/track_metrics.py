@@ -1,4 +1,4 @@
-"""How well tracks follow people: HOTA, IDF1 and MOTA against a truth, by the library trackeval.
+"""Figures of tracks against a truth: HOTA, IDF1 and MOTA, by the library trackeval.
 
 A track belongs to one camera: people who go from one camera to another are not joined here.
 
@@ -31,7 +31,7 @@ _TABLES = 24  # of them, of 8 bytes a pair: one for each of HOTA's 19 thresholds
 
 @dataclass(frozen=True)
 class TrackFigures:
-    """How well the tracks of a camera, or of all, follow the people. Fractions, not percent; NaN where undefined.
+    """Figures of one camera's tracks, or of all cameras'. Fractions, not percent; NaN where undefined.
 
     Attributes:
         hota: Geometric mean of ``deta`` and ``assa`` at IoU 0.05, 0.10 … 0.95; the mean of those 19.
@@ -66,7 +66,7 @@ class TrackFigures:
 
 @dataclass(frozen=True)
 class TrackMetrics:
-    """How well tracks follow the people, in each camera and in all.
+    """Figures of tracks against a truth, for each camera and over all.
 
     Attributes:
         overall: Over all cameras: errors and boxes are summed, not the cameras' figures averaged.

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """Where and when a camera saw somebody.
+    """A person's box in a frame, with the frame's time.
 
     Attributes:
         index, seconds, time: Of the frame, as of :class:`reprism.cameras.Frame`.
@@ -84,7 +84,7 @@ class Tracklet(Generic[T]):
 
 @dataclass
 class Counts:
-    """What was seen so far, for those who watch the progress.
+    """Counts of frames, boxes and tracklets so far, for a display of progress.
 
     Attributes:
         frames: Number of frames.

@@ -98,7 +98,7 @@ class RenderCameras:
     clock_offsets: tuple[str, ...] = ()
     """Cameras whose clock is wrong, as CAMERA=SECONDS: 2=45 is ahead, 2=-45 behind."""
     dropouts: tuple[str, ...] = ()
-    """When a camera records nothing, as CAMERA=FROM-TO in seconds: 3=40-70. It leaves two files, cam3-1 and cam3-2."""
+    """Gap in a camera's recording, as CAMERA=FROM-TO in seconds: 3=40-70. It leaves two files, cam3-1 and cam3-2."""
     noise: float = 1.0
     """Factor of the cameras' noise; 0 for none."""
     start: str = "2026-01-05T09:00:00+00:00"

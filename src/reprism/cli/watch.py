@@ -46,14 +46,14 @@ class Arguments:
     """Time of each source's first frame, such as 2026-03-01T09:30Z or with +01:00; file takes the one in the file
     (default: file)."""
     detector: tuple[str, ...] = ("motion",)
-    """What finds people: motion, onnx:FILE, rfdetr:NAME, torchvision:NAME, boxes:FILE, or package.module:name; one for
+    """Detector of people: motion, onnx:FILE, rfdetr:NAME, torchvision:NAME, boxes:FILE, or package.module:name; one for
     all sources, or one for each."""
     ignore: tuple[str, ...] = ()
     """Picture of each source's view, white where people are left out, or none; one for each source."""
     clock_ahead: tuple[float, ...] = ()
     """Seconds by which each source's clock is ahead of the true time; negative if it is behind (default: 0)."""
     tracker: str = "bytetrack"
-    """What tracks them: bytetrack, ocsort, sort, botsort, cbiou, or package.module:name."""
+    """Tracker: bytetrack, ocsort, sort, botsort, cbiou, or package.module:name."""
     every: int = 1
     """Look at every Nth frame."""
     crops: int = 15

@@ -1,4 +1,4 @@
-"""What one camera of a drawn site records: frames without noise, and who is where in them, to the pixel."""
+"""Frames of one camera of a drawn site, without noise, and who is where in them, to the pixel."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Scenery:
-    """What a camera sees without people.
+    """A camera's view without people.
 
     Attributes:
         picture: H×W×3 uint8.

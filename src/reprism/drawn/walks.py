@@ -1,4 +1,4 @@
-"""Who walks where on a drawn site, and when."""
+"""Visits to a drawn site: people, their ways and times."""
 
 import math
 from bisect import bisect_right
@@ -35,7 +35,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Stance:
-    """Where somebody is at one moment.
+    """Position of a person at one moment.
 
     x and y are in metres, heading is the direction of walking in degrees, walked the metres from the gate;
     standing is true in a pause.

@@ -1,4 +1,4 @@
-"""What a gallery's cameras saw and when: rows, tracklets, rates, gaps, hours of the day, and how their pictures look.
+"""Summaries of a gallery by camera: rows, tracklets, rates, gaps, hours of the day, and how pictures look.
 
 The table is read through twice, a batch at a time, without its descriptors: once to count, and once to find the longest
 gap between times that lie in no order.
@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class CameraInfo:
-    """What a gallery holds of a camera.
+    """Summary of a gallery's rows of one camera.
 
     Attributes:
         camid: The camera; None for rows of unknown camera.
