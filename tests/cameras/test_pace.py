@@ -1,10 +1,13 @@
 """Keeping up with a stream: a machine and a camera whose clocks are the test's."""
 
+import gc
+import threading
+
 import numpy as np
 import pytest
 
 from reprism.cameras import Frame
-from reprism.cameras.pace import keep_up
+from reprism.cameras.pace import keep_up, note_silence
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -69,3 +72,46 @@ def test_a_pause_is_caught_up():
     assert 190 <= machine.dropped <= 250
     assert machine.delays[-1] < 0.2
     assert seen[-500:] == list(range(500, 1000))
+
+
+def test_silence_is_told_once_and_frames_go_on():
+    spoken, heard = threading.Event(), []
+
+    def frames():
+        yield Frame(IMAGE, 0, 0.0)
+        spoken.wait(60)
+        yield Frame(IMAGE, 1, 5.0)
+        yield Frame(IMAGE, 2, 5.1)
+
+    for one in note_silence(frames(), 0.2):
+        heard.append(None if one is None else one.index)
+        if one is None and heard.count(None) == 1:
+            threading.Timer(1.0, spoken.set).start()  # five times as long: it is not told again
+    assert [one for one in heard if one is not None] == [0, 1, 2]
+    assert heard[:3] == [0, None, 1]
+
+
+def test_an_error_of_the_stream_is_raised_where_frames_are_taken():
+    def frames():
+        yield Frame(IMAGE, 0, 0.0)
+        raise OSError("the cable")
+
+    with pytest.raises(OSError, match="the cable"):
+        list(note_silence(frames(), 60))
+
+
+def test_the_thread_that_reads_ends_when_the_caller_leaves():
+    ended = threading.Event()
+
+    def frames():
+        try:
+            for index in range(1_000_000):
+                yield Frame(IMAGE, index, index / 10)
+        finally:
+            ended.set()
+
+    reading = note_silence(frames(), 60)
+    assert next(reading).index == 0
+    reading.close()
+    gc.collect()
+    assert ended.wait(60)

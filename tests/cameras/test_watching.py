@@ -23,6 +23,7 @@ from reprism.cameras.views import check_view
 from reprism.cameras.watching import View, watch
 from reprism.cli import main
 from reprism.cli.watch_display import Rates, lines_of
+from reprism.gallery.camera_settings import CameraSettings
 from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.table import Gallery
 
@@ -130,6 +131,27 @@ def test_regions_are_left_out_and_clocks_set_right(tmp_path, street, embedder):
         watch(gallery, embedder, [view(street, ignore=tmp_path / "boxes.csv")])
 
 
+def test_cameras_are_watched_as_the_gallery_has_them(tmp_path, street, embedder):
+    """By its clock and its mask; what a source has of its own goes before."""
+    gallery, other = Gallery.create(tmp_path / "g", embedder), Gallery.create(tmp_path / "other", embedder)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[81:84] = 255
+    Image.fromarray(mask).save(tmp_path / "view.png")
+    settings = CameraSettings(60, (tmp_path / "view.png").read_bytes())
+    for each in (gallery, other):
+        each.set_camera("street", settings)
+    watch(gallery, embedder, [view(street)])
+    times = [row.time for row in rows_of(gallery)]
+    first = START + timedelta(seconds=PEOPLE[0][0] / FPS)
+    assert len(times) == 3
+    assert timedelta(0) <= times[0] - (first - timedelta(seconds=60)) < timedelta(seconds=0.5)  # the first sure sight
+    assert gallery.set_camera("street", settings) == 0  # its rows are right
+    gallery.set_camera("street", CameraSettings(61))
+    assert [row.time for row in rows_of(gallery)] == [time - timedelta(seconds=1) for time in times]
+    watch(other, embedder, [view(street, clock_ahead=5)])
+    assert [row.time for row in rows_of(other)] == [time + timedelta(seconds=55) for time in times]
+
+
 def test_sources_whose_boxes_would_have_one_name_are_refused(tmp_path, street, embedder):
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "street.mp4"
@@ -190,6 +212,13 @@ def test_the_row_is_what_the_crops_are(street, embedder, tmp_path):
         chosen = [crop["frame"] for crop in line["crops"]]
         assert 3 <= len(chosen) == row.frames <= 6
         assert chosen == sorted(chosen)
+        assert row.until == START + timedelta(seconds=last / FPS)
+        assert row.path == f"{street}#t={first / FPS:.3f},{last / FPS:.3f}"
+        shares = np.array([boxes[first, who], boxes[last, who]]) / [SIZE[1], SIZE[0], SIZE[1], SIZE[0]]
+        np.testing.assert_allclose([row.first_box, row.last_box], shares, atol=1e-4)
+        cuts = [cut(frames[i], np.array(boxes[i, who], np.float32)) for i in chosen]
+        pictures = [make_thumbnail(torch.from_numpy(each.copy()).permute(2, 0, 1)) for each in cuts]
+        assert gallery.strip(row.id) == pictures
         best = max(line["crops"], key=lambda crop: crop["score"])
         pixels = cut(frames[best["frame"]], np.array(boxes[best["frame"], who], np.float32))
         assert gallery.thumbnail(row.id) == make_thumbnail(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
@@ -199,6 +228,30 @@ def test_the_row_is_what_the_crops_are(street, embedder, tmp_path):
     passing = {i for i, who, box in truth() if who == 0 and (i, 1) in boxes and abs(boxes[i, 1][0] - box[0]) < 9}
     assert passing
     assert not passing & {crop["frame"] for crop in written[0]["crops"]}
+
+
+def test_a_strip_is_spread_over_the_tracklet(street, embedder, tmp_path):
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    watch(gallery, embedder, [view(street)], tracker=Truth, crops=20)
+    for who, row in enumerate(rows_of(gallery)):
+        first, last, *_ = PEOPLE[who]
+        assert row.frames > 8 if last - first > 20 else row.frames >= 8
+        assert len(gallery.strip(row.id)) == 8
+    without = Gallery.create(tmp_path / "without", embedder)
+    watch(without, embedder, [view(street)], tracker=Truth, thumbnails=False)
+    assert [without.strip(row.id) for row in rows_of(without)] == [[]] * len(PEOPLE)
+
+
+def test_somebody_who_stays_has_several_tracklets(street, embedder, tmp_path):
+    """Of at most 1.25 s, one after the other: as the frames of each person divide by themselves."""
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    options = {"tracker": Truth, "min_seconds": 0, "lost_seconds": 0.5, "longest_seconds": 1.25}
+    watch(gallery, embedder, [view(street)], **options)
+    want = [(start, min(start + 12, last)) for first, last, *_ in PEOPLE for start in range(first, last + 1, 13)]
+    found = [[round((at - START).total_seconds() * FPS) for at in (row.time, row.until)] for row in rows_of(gallery)]
+    assert sorted(map(tuple, found)) == sorted(want)
+    watch(gallery, embedder, [view(street)], **options)
+    assert len(gallery) == len(want)
 
 
 def test_watching_again_adds_nothing(street, embedder, tmp_path):
@@ -320,9 +373,36 @@ def test_a_live_source_gives_people_in_view_when_it_is_stopped(embedder, tmp_pat
     assert "2026-03-01T09:30:00.500000+00:00" in rows[0].key
 
 
+def test_people_in_view_of_a_stream_that_stalls_are_written(embedder, tmp_path, monkeypatch):
+    """Not when it goes on, which may be in an hour: the stand-in for a stream waits until they are in the gallery."""
+    gallery = Gallery.create(tmp_path / "g", embedder)
+    boxes = {index: [box for i, _, box in sorted(truth()) if i == index] for index in range(100)}
+    monkeypatch.setattr(watching, "_SILENCE", 0.1)
+    monkeypatch.setattr(watching, "_SOON", 0.1)
+    monkeypatch.setattr("reprism.gallery.indexing._WRITTEN_AFTER", 0.1)
+    pictures, stop, seen = drawn(), threading.Event(), []
+
+    def stream(source, **given):
+        for index in range(30):
+            yield Frame(pictures[index], index, index / FPS, START + timedelta(seconds=index / FPS))
+        while len(Gallery.open(gallery.uri)) < 2:
+            time.sleep(0.02)
+        seen.extend(rows_of(gallery))
+        yield Frame(pictures[30], 30, 60.0, START + timedelta(seconds=60))
+        stop.set()
+
+    monkeypatch.setattr(watching, "read_frames", stream)
+    views = [View("rtsp://camera/1", "gate", detector=lambda frame: np.array(boxes[frame.index]))]
+    (done,) = watch(gallery, embedder, views, tracker=Truth, stop=stop, lost_seconds=0.5, min_seconds=0)
+    assert len(seen) == 2
+    assert all(row.until <= START + timedelta(seconds=2.9) for row in seen)
+    assert done.added == 4  # both are there again, when it goes on
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
+        ({"longest_seconds": 1}, ValueError, "longest_seconds=1: expected more"),
         ({"tracker": "bytetrak"}, TrackerError, "Did you mean 'bytetrack'"),
         ({"every": 0}, ValueError, "every=0: expected 1 or more"),
         ({"crops": 0}, ValueError, "crops=0"),
@@ -450,7 +530,7 @@ def test_ctrl_c_writes_what_is_finished_and_says_so(street, model, tmp_path, cap
         for frame in frames(one, *more):
             if frame.index == 70:
                 os.kill(os.getpid(), number)
-                while not more[1]():
+                while not more[2]():
                     time.sleep(0.01)
             yield frame
 

@@ -55,6 +55,58 @@ def test_what_was_put_in_comes_out(tmp_path):
         gallery.get("0" * 32)
 
 
+def test_what_is_known_of_a_tracklet_comes_out(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    first, last = datetime(2024, 5, 1, 12, tzinfo=UTC), datetime(2024, 5, 1, 12, 0, 7, tzinfo=UTC)
+    boxes = {"first_box": (0.0, 0.25, 0.125, 0.75), "last_box": (0.5, 0.25, 0.625, 1.0)}
+    gallery.add([*entries(0, 1, time=first, until=last, strip=(b"a", b"bc"), **boxes), *entries(1, 2, time=first)])
+    whole, bare = (gallery.get(row_id(f"/crops/{number}.jpg")) for number in range(2))
+    assert (whole.time, whole.until, whole.first_box, whole.last_box) == (first, last, *boxes.values())
+    assert (bare.time, bare.until, bare.first_box, bare.last_box) == (first, None, None, None)
+    assert [gallery.strip(row.id) for row in (whole, bare)] == [[b"a", b"bc"], []]
+    with pytest.raises(KeyError):
+        gallery.strip("0" * 32)
+    with pytest.raises(ValueError, match="no time zone"):
+        gallery.add(entries(2, 3, until=datetime(2024, 5, 1)))
+
+
+@pytest.fixture
+def old_gallery(tmp_path):
+    """A gallery as the first format had it."""
+    gallery = Gallery.create(tmp_path / "old", KIND)
+    gallery.add(entries(0, 5, camid="c1", thumbnail=b"x"))
+    gallery.store.table.drop_columns(["until", "first_box", "last_box", "strip"])
+    return Gallery.open(gallery.uri)
+
+
+def test_a_gallery_of_the_first_format_is_read(old_gallery):
+    (found,) = old_gallery.search(entries(3, 4)[0].descriptor[None], top=5)
+    assert found[0].key == "/crops/3.jpg"
+    assert len(old_gallery.rows()) == 5
+    assert old_gallery.get(found[0].id).until is None
+    assert old_gallery.strip(found[0].id) == []
+    assert "until" not in old_gallery.store.table.schema.names  # it was looked at only
+
+
+@pytest.mark.parametrize("change", ["add", "compact", "erase", "compress"])
+def test_a_gallery_of_the_first_format_is_changed(old_gallery, change):
+    before = {row.key: row for row in old_gallery.rows()}
+    last = datetime(2024, 5, 1, tzinfo=UTC)
+    if change == "compact":
+        old_gallery.compact()
+    elif change == "erase":
+        old_gallery.erase(ids=[row_id("/crops/4.jpg")])
+        before.pop("/crops/4.jpg")
+    elif change == "compress":
+        old_gallery.compress(4)
+    old_gallery.add(entries(7, 8, until=last, strip=(b"a",)))
+    found = {row.key: row for row in Gallery.open(old_gallery.uri).rows()}
+    assert found.pop("/crops/7.jpg").until == last
+    assert found == before
+    assert old_gallery.strip(row_id("/crops/7.jpg")) == [b"a"]
+    assert old_gallery.thumbnail(row_id("/crops/0.jpg")) == b"x"
+
+
 def test_a_key_is_in_once(tmp_path):
     gallery = Gallery.create(tmp_path / "g", KIND)
     assert gallery.add(entries(0, 10, pid="first")) == 10

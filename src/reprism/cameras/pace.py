@@ -1,15 +1,20 @@
-"""Keep up with a live stream: drop frames while the machine is behind."""
+"""Keep up with a live stream: drop frames while the machine is behind, and notice when none come."""
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from reprism.cameras.records import Frame
 
 _SHARE = 0.8  # of the stream's time, which may be spent on its frames: decoding them needs the rest
 _SAVED = 1.0  # seconds of work at most, which a stream may have saved up for a frame that takes long
 _BEHIND = 10.0  # seconds behind the stream, from which on frames are dropped however little work they are
+_TICK = 0.2  # seconds between two looks at whether the caller has left
+_PATIENCE = 1.0  # seconds that a caller who leaves waits for the thread that reads
 _REMEMBERED = 60.0  # seconds, over which the least delay counts as none: clocks of cameras drift by less meanwhile
 
 
@@ -35,6 +40,57 @@ class Delay:
         difference = now - seconds
         self._least[1] = min(self._least[1], difference)
         return difference - min(self._least)
+
+
+def note_silence(frames: Iterable[Frame], seconds: float) -> Iterator[Frame | None]:
+    """Yield frames, and None once when none has come for so many seconds: a stream may stall for an hour.
+
+    A thread reads the frames, one ahead. It ends with them, or with the next one after the caller has left.
+
+    Args:
+        frames: Frames of a live stream.
+        seconds: Seconds of silence.
+    """
+    came: queue.Queue[Frame | BaseException | None] = queue.Queue(1)
+    left = threading.Event()
+
+    def hand_over(one: Frame | BaseException | None) -> None:
+        while not left.is_set():
+            with suppress(queue.Full):
+                came.put(one, timeout=_TICK)
+                return
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                hand_over(frame)
+                if left.is_set():
+                    return
+        except BaseException as error:  # raised where the frames are taken
+            hand_over(error)
+        else:
+            hand_over(None)
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    is_silent = False
+    try:
+        while True:
+            try:
+                one = came.get(timeout=None if is_silent else seconds)
+            except queue.Empty:
+                is_silent = True
+                yield None
+                continue
+            if one is None:
+                return
+            if isinstance(one, BaseException):
+                raise one
+            is_silent = False
+            yield one
+    finally:
+        left.set()
+        reading.join(_PATIENCE)
 
 
 def keep_up(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from os import PathLike
 
 import numpy as np
@@ -13,11 +14,12 @@ from reprism.cameras.records import DetectorError, Frame
 _WHITE = 128  # of 255, from which on a pixel counts as marked
 
 
-def read_regions(path: str | PathLike[str]) -> np.ndarray:
+def read_regions(picture: str | PathLike[str] | bytes) -> np.ndarray:
     """Read which parts of a view are marked white in a picture.
 
     Args:
-        path: Picture of the camera's view, painted over: what is to be left out white, all else black or dark.
+        picture: File, or its bytes: the camera's view, painted over, white what is to be left out, all else black or
+            dark.
 
     Returns:
         H×W bool.
@@ -25,13 +27,14 @@ def read_regions(path: str | PathLike[str]) -> np.ndarray:
     Raises:
         DetectorError: It is no picture, or all of it is white.
     """
+    name = "the picture of what to leave out" if isinstance(picture, bytes) else picture
     try:
-        with Image.open(path) as picture:
-            marked = np.asarray(picture.convert("L")) >= _WHITE
+        with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            marked = np.asarray(image.convert("L")) >= _WHITE
     except (OSError, Image.DecompressionBombError) as error:
-        raise DetectorError(f"{path}: expected a picture whose white parts are to be left out ({error})") from error
+        raise DetectorError(f"{name}: expected a picture whose white parts are to be left out ({error})") from error
     if marked.all():
-        raise DetectorError(f"{path} is white all over, so that nobody would be found: paint black what is to be seen")
+        raise DetectorError(f"{name} is white all over, so that nobody would be found: paint black what is to be seen")
     return marked
 
 

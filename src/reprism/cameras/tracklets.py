@@ -33,6 +33,13 @@ class Sight:
     box: np.ndarray
     size: tuple[int, int]
 
+    @property
+    def shares(self) -> tuple[float, float, float, float]:
+        """The box in shares of the frame's width and height, 0 … 1."""
+        height, width = self.size
+        left, top, right, bottom = (float(value) for value in self.box)
+        return left / width, top / height, right / width, bottom / height
+
 
 @dataclass(frozen=True, eq=False)
 class Crop(Generic[T]):
@@ -104,28 +111,31 @@ class Counts:
 
 
 def find_tracklets(
-    frames: Iterable[Frame],
+    frames: Iterable[Frame | None],
     detector: Detector,
     tracker: Tracker,
     keep: Callable[[np.ndarray], T],
     *,
     crops: int = 15,
     lost_seconds: float = 1.0,
+    longest_seconds: float = 120.0,
     counts: Counts | None = None,
     seen: Callable[[Frame, Boxes, np.ndarray], object] | None = None,
 ) -> Iterator[Tracklet[T]]:
     """Yield the tracklets of one camera as they end. Memory holds the people in view alone, some crops of each.
 
-    A tracklet ends when its track has had no box for ``lost_seconds``, or with the last frame.
+    A tracklet ends when its track has had no box for ``lost_seconds``, or with the last frame. Somebody who stays for
+    longer than ``longest_seconds`` has several, one after the other.
 
     Args:
-        frames: Frames of one camera, in order.
+        frames: Frames of one camera, in order. None ends all tracklets, where a stream has stalled.
         detector: Finds people (:func:`reprism.cameras.open_detector`).
         tracker: Numbers them (:func:`reprism.cameras.open_tracker`).
         keep: Makes what is kept of the pixels of a crop (H×W×3 uint8 RGB, a view of the frame): a copy, of a size that
             is fixed, bounds the memory.
         crops: Maximum number of crops of a tracklet; at least half as many where it has so many frames.
         lost_seconds: Seconds without a box, after which a tracklet has ended.
+        longest_seconds: Maximum length of a tracklet in seconds, so that those who stay are in the gallery soon.
         counts: Kept up to date.
         seen: Called with each frame, the boxes in it and the number of each box's track
             (:data:`reprism.cameras.tracks.UNTRACKED` for none).
@@ -133,12 +143,19 @@ def find_tracklets(
     Raises:
         ValueError: The detector or the tracker returned something else than they should.
     """
+
+    def is_over(one: Tracklet[T], frame: Frame) -> bool:
+        return frame.seconds - one.last.seconds > lost_seconds or frame.seconds - one.first.seconds > longest_seconds
+
     counts = counts if counts is not None else Counts()
     in_view: dict[int, Tracklet[T]] = {}
     for frame in frames:
-        for number in [key for key, one in in_view.items() if frame.seconds - one.last.seconds > lost_seconds]:
+        for number in [key for key, one in in_view.items() if frame is None or is_over(one, frame)]:
             counts.tracklets += 1
             yield in_view.pop(number)
+        counts.open = len(in_view)
+        if frame is None:
+            continue
         boxes = detect(detector, frame)
         numbers = track(tracker, frame, boxes)
         if seen is not None:

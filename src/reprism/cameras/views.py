@@ -26,8 +26,10 @@ class View:
         start: Time of the first frame, with a time zone (default: the file's metadata; for what is live the clock).
         detector: As :func:`reprism.cameras.open_detector` takes it.
         fps: Frames per second of a folder of images.
-        clock_ahead: Seconds by which the camera's clock, and so the start, is ahead of the true time.
-        ignore: Picture whose white parts of the view are left out (:func:`reprism.cameras.read_regions`).
+        clock_ahead: Seconds by which the camera's clock, and so the start, is ahead of the true time (default: as the
+            gallery has it, :meth:`reprism.Gallery.set_camera`).
+        ignore: Picture whose white parts of the view are left out, a file or its bytes
+            (:func:`reprism.cameras.read_regions`; default: as the gallery has it).
     """
 
     source: Source
@@ -35,8 +37,8 @@ class View:
     start: datetime | None = None
     detector: str | Detector = "motion"
     fps: float | None = None
-    clock_ahead: float = 0.0
-    ignore: str | PathLike[str] | None = None
+    clock_ahead: float | None = None
+    ignore: str | PathLike[str] | bytes | None = None
 
     @property
     def name(self) -> str:
@@ -91,7 +93,7 @@ def check_view(view: View) -> Watched:
         raise ValueError(f"{view.name} is live, and has this machine's clock: clock_ahead is for recordings")
     start = start_time(view.source, view.start)
     if start is not None:
-        start -= timedelta(seconds=view.clock_ahead)
+        start -= timedelta(seconds=view.clock_ahead or 0.0)
     return Watched(replace(view, start=start), facts)
 
 

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -19,25 +20,29 @@ import torch
 from torch import Tensor
 
 from reprism.cameras.boxes import Detector
-from reprism.cameras.frames import read_frames
-from reprism.cameras.pace import keep_up
+from reprism.cameras.frames import describe_source, read_frames
+from reprism.cameras.pace import keep_up, note_silence
 from reprism.cameras.records import Frame, Report, Timeouts
 from reprism.cameras.track_boxes import files_in, written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Tracklet, find_tracklets
 from reprism.cameras.tracks import open_tracker
 from reprism.cameras.views import View, Watched, check_view, open_view_detector, origin_of, refuse_twins
+from reprism.data.video import choose_frames
 from reprism.embedding import Embedder
+from reprism.gallery.camera_settings import CameraSettings
 from reprism.gallery.indexing import Decoded, Writer, entries_of, make_thumbnail
 from reprism.gallery.inputs import IndexItem
-from reprism.gallery.rows import row_id
+from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
 
 __all__ = ["View", "Watched", "watch"]
 
 _USUAL_RATE = 25.0  # frames per second, where a source does not say
 _WAITING = 16  # tracklets that may wait to be described, before those who find them wait as well
+_STRIP = 8  # pictures of a tracklet, at most, that the gallery keeps
 _TICK = 0.2  # seconds between two looks at whether there is something to do
+_SILENCE = 2.0  # seconds without a frame, at least, after which a live source has stalled: some come in bursts
 _SOON = 5.0  # seconds that a tracklet waits for others to be described with it
 _TIMEOUTS = Timeouts(longest_wait=10)  # so that a stream that is away hears soon that it is to stop
 
@@ -62,6 +67,7 @@ def watch(
     crops: int = 15,
     min_seconds: float = 0.5,
     lost_seconds: float = 1.0,
+    longest_seconds: float = 120.0,
     score: float = 0.1,
     sure: float | None = None,
     at_once: int = 1,
@@ -74,10 +80,11 @@ def watch(
 ) -> list[Watched]:
     """Put a row into a gallery for each tracklet that some sources show.
 
-    A tracklet is one person from coming into view to leaving it. Its row has the time of the first sight, the camera,
-    a picture, and the mean of its best crops' descriptors, brought to length 1. Files are read from their start; what
-    is in the gallery already is not described again, so that the same call goes on where a process was killed, and
-    every tracklet is in once. Memory holds the people in view and a few tracklets that wait, however long a stream is.
+    A tracklet is one person from coming into view to leaving it. Its row has the camera, the times and boxes of the
+    first and the last sight, some small pictures, the place in the video (``/site/gate.mp4#t=12.500,17.250``, in
+    seconds), and the mean of its best crops' descriptors, brought to length 1. Files are read from their start; what is
+    in the gallery already is not described again, so that the same call goes on where a process was killed, and every
+    tracklet is in once. Memory holds the people in view and a few tracklets that wait, however long a stream is.
 
     Args:
         gallery: Gallery to add to.
@@ -89,10 +96,11 @@ def watch(
         crops: Maximum number of crops to describe of a tracklet.
         min_seconds: Tracklets that are shorter are left out.
         lost_seconds: Seconds without a box, after which a tracklet has ended.
+        longest_seconds: Maximum length of a tracklet in seconds: somebody who stays for longer has several.
         score: Minimum score of a box, 0 … 1, of detectors that are networks.
         sure: Minimum score of a box that begins a track (default: 0.5; of ``motion`` and ``boxes`` any).
         at_once: Number of files and folders to watch at the same time. Live sources are all watched at once.
-        thumbnails: Keep a small picture of each tracklet.
+        thumbnails: Keep small pictures of each tracklet: the best crop, and up to 8 in the order of time.
         lines: File to append a line of JSON to for each tracklet: first and last sight, and crops (default: none).
         boxes: Folder to write each source's boxes to when it ends, in MOT-challenge's form, for
             :func:`reprism.cameras.evaluate_tracks`: ``cam1.txt`` for ``cam1.mp4``; for what is live, the camera's name.
@@ -114,9 +122,15 @@ def watch(
             raise ValueError(f"{name}={value}: expected {least} or more")
     if min_seconds < 0:
         raise ValueError(f"min_seconds={min_seconds}: expected 0 or more")
+    if longest_seconds <= max(min_seconds, lost_seconds):
+        raise ValueError(
+            f"longest_seconds={longest_seconds}: expected more than min_seconds={min_seconds} and "
+            f"lost_seconds={lost_seconds}"
+        )
     gallery.check(embedder)
     told = _told_once(report)
-    watched = [check_view(view) for view in views]
+    settings = gallery.camera_settings()
+    watched = [check_view(_as_set(view, settings.get(view.camera))) for view in views]
     refuse_twins([one.view for one in watched])
     names = [one.view.camera if one.facts.is_live else Path(one.view.name).stem for one in watched]
     boxes_files = [] if boxes is None else files_in(boxes, names)
@@ -147,11 +161,19 @@ def watch(
         kind = tracker if isinstance(tracker, str) else tracker()
         following = open_tracker(kind, fps=fps, lost_seconds=lost_seconds, sure=certain)
         detector = ready.pop(number, None) or openers[number]()
-        frames = _frames(one, every, is_over, told)
+        frames = _frames(one, every, lost_seconds, is_over, told)
         with ExitStack() as writing:
             seen = None if boxes is None else writing.enter_context(written_boxes(boxes_files[number]))
             for tracklet in find_tracklets(
-                frames, detector, following, keep, crops=crops, lost_seconds=lost_seconds, counts=one.counts, seen=seen
+                frames,
+                detector,
+                following,
+                keep,
+                crops=crops,
+                lost_seconds=lost_seconds,
+                longest_seconds=longest_seconds,
+                counts=one.counts,
+                seen=seen,
             ):
                 settle(one, tracklet)
 
@@ -194,6 +216,17 @@ def watch(
 # ---- before ----------------------------------------------------------------------------------------------
 
 
+def _as_set(view: View, settings: CameraSettings | None) -> View:
+    """Return a source as the gallery has its camera, where it is not said otherwise."""
+    if settings is None:
+        return view
+    if view.clock_ahead is None and not describe_source(view.source, fps=view.fps).is_live:
+        view = replace(view, clock_ahead=settings.clock_ahead)
+    if view.ignore is None and settings.ignore is not None:
+        view = replace(view, ignore=settings.ignore)
+    return view
+
+
 def _sure_of(detector: str | Detector) -> float:
     # These two say how much of a box moves, and that the user is sure.
     return 0.0 if isinstance(detector, str) and detector.partition(":")[0] in ("motion", "boxes") else 0.5
@@ -226,8 +259,10 @@ class _StopError(Exception):
     """Ends a stream that waits to be connected again."""
 
 
-def _frames(one: Watched, every: int, is_over: Callable[[], bool], told: Report) -> Iterator[Frame]:
-    """Yield a source's frames until it ends or is to stop."""
+def _frames(
+    one: Watched, every: int, lost_seconds: float, is_over: Callable[[], bool], told: Report
+) -> Iterator[Frame | None]:
+    """Yield a source's frames until it ends or is to stop; None where a live one has stalled."""
     view = one.view
 
     def tell(line: str) -> None:
@@ -235,6 +270,7 @@ def _frames(one: Watched, every: int, is_over: Callable[[], bool], told: Report)
         if is_over():
             raise _StopError
 
+    frames: Iterator[Frame | None]
     frames = read_frames(view.source, start=view.start, fps=view.fps, every=every, timeouts=_TIMEOUTS, report=tell)
     if one.facts.is_live:
 
@@ -244,7 +280,7 @@ def _frames(one: Watched, every: int, is_over: Callable[[], bool], told: Report)
                      "every second one")  # fmt: skip
             one.dropped += count
 
-        frames = keep_up(frames, dropped)
+        frames = note_silence(keep_up(frames, dropped), max(lost_seconds, _SILENCE))
     try:
         for frame in frames:
             yield frame
@@ -302,7 +338,7 @@ def _describe(
     """Put tracklets into the gallery that are not in it."""
     items = [_item(one.view, tracklet, is_live=one.facts.is_live) for one, tracklet in waiting]
     present = gallery.has(item.key for item in items)
-    new = []
+    new, owners = [], []
     for item, (one, tracklet) in zip(items, waiting, strict=True):
         if item.key in present:
             one.already += 1
@@ -310,12 +346,28 @@ def _describe(
         kept = [crop.picture for crop in tracklet.crops]
         best = max(tracklet.crops, key=lambda crop: crop.score).picture
         new.append(Decoded(item, [each.pixels for each in kept], best.thumbnail, []))
+        owners.append((one, tracklet))
         one.added += 1
-    for entry in entries_of(embedder, new):
-        writer.put(entry)
+    for entry, (one, tracklet) in zip(entries_of(embedder, new), owners, strict=True):
+        writer.put(_with_sights(entry, one.view, tracklet))
     if log is not None:
         for item, (one, tracklet) in zip(items, waiting, strict=True):
             log.add(row_id(item.key), one.view.camera, one.view.name, tracklet)
+
+
+def _with_sights(entry: Entry, view: View, tracklet: Tracklet[Kept]) -> Entry:
+    """Add what is known of a tracklet beyond an image: its last sight, boxes, and pictures."""
+    pictures = [crop.picture.thumbnail for crop in tracklet.crops]
+    chosen = [pictures[index] for index in choose_frames(len(pictures), min(_STRIP, len(pictures)))]
+    return replace(
+        entry,
+        path=f"{origin_of(view)}#t={tracklet.first.seconds:.3f},{tracklet.last.seconds:.3f}",
+        until=tracklet.last.time,
+        first_box=tracklet.first.shares,
+        last_box=tracklet.last.shares,
+        clock_ahead=view.clock_ahead or 0.0,
+        strip=tuple(picture for picture in chosen if picture is not None),
+    )
 
 
 def _item(view: View, tracklet: Tracklet[Kept], *, is_live: bool) -> IndexItem:

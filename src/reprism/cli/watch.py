@@ -26,7 +26,8 @@ class Arguments:
     """Watch videos and cameras, and put the people in them into a gallery.
 
     People are detected in the frames and tracked; each tracklet, one person from coming into view to leaving it,
-    becomes a row with the time of the first sight, the camera, a picture and the descriptor of its best crops.
+    becomes a row with the times of the first and the last sight, the camera, pictures and the descriptor of its best
+    crops.
 
     Files are read from their start. What is in the gallery already is skipped, so that the same command goes on where
     it was interrupted, even by a power cut, and every tracklet is in once. Live sources are watched until Ctrl-C, which
@@ -49,9 +50,11 @@ class Arguments:
     """Detector of people: motion, onnx:FILE, rfdetr:NAME, torchvision:NAME, boxes:FILE, or package.module:name; one for
     all sources, or one for each."""
     ignore: tuple[str, ...] = ()
-    """Picture of each source's view, white where people are left out, or none; one for each source."""
+    """Picture of each source's view, white where people are left out, or none; one for each source (default:
+    as reprism cameras set it)."""
     clock_ahead: tuple[float, ...] = ()
-    """Seconds by which each source's clock is ahead of the true time; negative if it is behind (default: 0)."""
+    """Seconds by which each source's clock is ahead of the true time; negative if it is behind (default: as
+    reprism cameras set it)."""
     tracker: str = "bytetrack"
     """Tracker: bytetrack, ocsort, sort, botsort, cbiou, or package.module:name."""
     every: int = 1
@@ -62,6 +65,8 @@ class Arguments:
     """Leave out tracklets that are shorter than this."""
     lost_seconds: float = 1.0
     """End a tracklet after this long without a box."""
+    longest_seconds: float = 120.0
+    """Maximum length of a tracklet: somebody who stays for longer has several."""
     score: float = 0.1
     """Minimum score of a box, of detectors that are networks."""
     sure: float | None = None
@@ -78,7 +83,7 @@ class Arguments:
     progress: bool = True
     """Show frames per second, tracklets and rows while it works."""
     thumbnails: bool = True
-    """Keep a small picture of each tracklet."""
+    """Keep small pictures of each tracklet: the best crop, and up to 8 in the order of time."""
     storage: Literal["float32", "float16"] = "float32"
     """Number format of descriptors in a new gallery; float16 takes half the disk space."""
     flip: bool = True
@@ -127,6 +132,7 @@ def run(argv: Sequence[str]) -> int:
             crops=arguments.crops,
             min_seconds=arguments.min_seconds,
             lost_seconds=arguments.lost_seconds,
+            longest_seconds=arguments.longest_seconds,
             score=arguments.score,
             sure=arguments.sure,
             at_once=arguments.at_once,
@@ -186,7 +192,7 @@ def views_of(given: Arguments) -> "list[View]":
     starts = given.start or ("file",) * len(sources)
     detectors = given.detector * len(sources) if len(given.detector) == 1 else given.detector
     ignored = given.ignore or ("none",) * len(sources)
-    ahead = given.clock_ahead or (0.0,) * len(sources)
+    ahead = given.clock_ahead or (None,) * len(sources)
     return [
         View(
             source=source,

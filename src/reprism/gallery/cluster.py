@@ -99,6 +99,8 @@ def index_on_cluster(
     todo = [item for item in items if item.key not in present]
     outcome = ClusterIndexing(already=len(items) - len(todo))
     start = time.monotonic()
+    with gallery.disk.writing():
+        gallery.store.complete()
     plan = plan_of(
         gallery, embedder, _crew(workers, cpus), len(todo), thumbnails=thumbnails, frames=frames, rows=rows_per_file
     )

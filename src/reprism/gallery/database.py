@@ -14,8 +14,9 @@ import pyarrow as pa
 from reprism.embedding import DescriptorKind
 from reprism.gallery.rows import DESCRIPTOR, Storage, schema
 
-ROWS, PROJECTIONS, ERASING = "rows", "projections", "erasing"
-"""The tables: the gallery's own; what its descriptors passed; and one that is there while an erasure is unfinished."""
+ROWS, PROJECTIONS, ERASING, CAMERAS = "rows", "projections", "erasing", "cameras"
+"""The tables: the gallery's own; what its descriptors passed; one that is there while an erasure is unfinished; and
+what was set for cameras."""
 
 VECTOR_INDEX = f"{DESCRIPTOR}_idx"
 """LanceDB's name of the index over descriptors."""
@@ -24,7 +25,7 @@ ASKED_AT_ONCE = 1000
 """Ids in one condition."""
 
 _KEY = b"reprism"
-_FORMAT = 1
+_FORMAT = 2  # 1 had no last sights, boxes and strips of tracklets
 
 
 class GalleryError(ValueError):

@@ -6,17 +6,21 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 Storage = Literal["float32", "float16"]
 
-DESCRIPTOR, THUMBNAIL = "descriptor", "thumbnail"
-"""The two heavy columns, read only when needed."""
+DESCRIPTOR, THUMBNAIL, STRIP = "descriptor", "thumbnail", "strip"
+"""The heavy columns, read only when needed."""
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom as shares of the frame's width and height, 0 … 1."""
 
 _MOMENT = pa.timestamp("us", tz="UTC")
+_TIMES = ("time", "until")
 _NUMBERS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -36,6 +40,10 @@ class Entry:
         frames: Number of pictures that the descriptor is made of.
         source: Origin, in the user's words: a site, a video, a batch.
         thumbnail: A small JPEG picture, or none.
+        until: Time of a tracklet's last sight, where known, with a time zone.
+        first_box, last_box: Boxes in which a tracklet was first and last seen, where known.
+        strip: Small JPEG pictures of a tracklet, in the order of time.
+        clock_ahead: Seconds by which the camera's clock was ahead, which the times were set right by.
     """
 
     key: str
@@ -48,16 +56,22 @@ class Entry:
     frames: int = 1
     source: str | None = None
     thumbnail: bytes | None = None
+    until: datetime | None = None
+    first_box: Box | None = None
+    last_box: Box | None = None
+    strip: tuple[bytes, ...] = ()
+    clock_ahead: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A stored entry, without its descriptor and thumbnail.
+    """A stored entry, without its descriptor and pictures.
 
     Attributes:
         id: 32 hexadecimal digits made from the key: safe in a URL.
-        key, path, pid, camid, tracklet, frames, source: As in :class:`Entry`.
-        time: When it was taken, in UTC.
+        key, path, pid, camid, tracklet, frames, source, first_box, last_box: As in :class:`Entry`.
+        time: When it was taken, in UTC; of a tracklet, its first sight.
+        until: Time of a tracklet's last sight, in UTC.
         added: When it came into the gallery, in UTC.
     """
 
@@ -71,7 +85,20 @@ class Row:
     frames: int
     source: str | None
     added: datetime
+    until: datetime | None = None
+    first_box: Box | None = None
+    last_box: Box | None = None
 
+
+_BOX = pa.list_(pa.float32(), 4)
+LATER_COLUMNS = (
+    pa.field("until", _MOMENT),
+    pa.field("first_box", _BOX),
+    pa.field("last_box", _BOX),
+    pa.field(STRIP, pa.list_(pa.binary())),
+    pa.field("clock_ahead", pa.float64()),
+)
+"""Columns that galleries of older versions lack. All may be null."""
 
 ROW_COLUMNS = tuple(Row.__dataclass_fields__)
 
@@ -97,6 +124,7 @@ def schema(dim: int, storage: Storage, metadata: Mapping[bytes, bytes]) -> pa.Sc
             pa.field("source", pa.string()),
             pa.field("added", _MOMENT, nullable=False),
             pa.field(THUMBNAIL, pa.binary()),
+            *LATER_COLUMNS,
         ],
         metadata=dict(metadata),
     )
@@ -108,10 +136,12 @@ def to_arrow(entries: Sequence[Entry], descriptors: np.ndarray, columns: pa.Sche
     values: dict[str, Any] = {
         name: [getattr(entry, name) for entry in entries]
         for name in columns.names
-        if name not in ("id", DESCRIPTOR, "added", "time")
+        if name not in ("id", DESCRIPTOR, "added", *_TIMES)
     }
     values["id"] = [row_id(entry.key) for entry in entries]
-    values["time"] = [None if entry.time is None else as_utc(entry.time) for entry in entries]
+    for name in _TIMES:
+        moments = [getattr(entry, name) for entry in entries]
+        values[name] = [None if moment is None else as_utc(moment) for moment in moments]
     values["added"] = [now] * len(entries)
     arrays = [
         vectors(descriptors, field.type) if field.name == DESCRIPTOR else pa.array(values[field.name], field.type)
@@ -134,8 +164,14 @@ def as_matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def rows_of(table: pa.Table) -> list[Row]:
-    """Return the rows of an Arrow table that has a row's columns."""
-    return [Row(**values) for values in table.select(list(ROW_COLUMNS)).to_pylist()]
+    """Return the rows of an Arrow table that has a row's columns; those of ``LATER_COLUMNS`` may be absent."""
+    names = [name for name in ROW_COLUMNS if name in table.column_names]
+    return [_row(values) for values in table.select(names).to_pylist()]
+
+
+def _row(values: dict[str, Any]) -> Row:
+    boxes = {name: tuple(values[name]) for name in ("first_box", "last_box") if values.get(name) is not None}
+    return Row(**(values | boxes))
 
 
 def counts(column: pa.ChunkedArray) -> dict[str, int]:

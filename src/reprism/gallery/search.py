@@ -17,7 +17,7 @@ from reprism.evaluation.distances import part_distances
 from reprism.evaluation.reranking import rerank as reranked_distances
 from reprism.gallery.calibrating import Queries, check_calibration
 from reprism.gallery.filters import NO_FILTER, Filter
-from reprism.gallery.rows import DESCRIPTOR, ROW_COLUMNS, Row, as_matrix, normalized, rows_of
+from reprism.gallery.rows import DESCRIPTOR, Row, as_matrix, normalized, rows_of
 from reprism.gallery.strangers import scale_of_matches
 from reprism.notation import Partition
 
@@ -304,7 +304,7 @@ def _by_scanning(
                 store.table.search(query, vector_column_name=DESCRIPTOR)
                 .distance_type("l2")
                 .bypass_vector_index()
-                .select([*ROW_COLUMNS, DESCRIPTOR, "_distance"])
+                .select([*store.row_columns, DESCRIPTOR, "_distance"])
                 .limit(limit)
             )
             if plan.condition is not None:
@@ -332,7 +332,7 @@ def _seen(table: Any) -> list[_Seen]:
 
 def _look_up(store: Store, ids: set[str]) -> dict[str, _Seen]:
     """Return rows by their ids; absent ones are left out."""
-    return {one.row.id: one for one in _seen(store.fetch(sorted(ids), [*ROW_COLUMNS, DESCRIPTOR]))}
+    return {one.row.id: one for one in _seen(store.fetch(sorted(ids), [*store.row_columns, DESCRIPTOR]))}
 
 
 def _read(store: Store, condition: str | None, group_by: str | None) -> Iterator[Any]:
@@ -371,7 +371,7 @@ def _proposed(store: Store, query: np.ndarray, count: int, plan: _Plan) -> pa.Ta
 def _ask_index(store: Store, query: np.ndarray) -> Any:
     return (
         store.table.search(query, vector_column_name=DESCRIPTOR)
-        .select([*ROW_COLUMNS, DESCRIPTOR, "_distance"])
+        .select([*store.row_columns, DESCRIPTOR, "_distance"])
         .nprobes(len(store) // PARTITION + 1)
     )
 

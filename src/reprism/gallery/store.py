@@ -28,7 +28,7 @@ from reprism.gallery.database import (
 )
 from reprism.gallery.durability import LOCK, Disk, recover
 from reprism.gallery.filters import FILTERED, one_of
-from reprism.gallery.rows import Storage, counts
+from reprism.gallery.rows import LATER_COLUMNS, ROW_COLUMNS, Storage, counts
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -60,6 +60,7 @@ class Store:
         self.disk = Disk(local(uri))
         self.part_scale: tuple[int, PartScale | None] | None = None
         self._projections: dict[str, Projection] = {}
+        self._columns: tuple[str, ...] = ()
         self._sample: tuple[float, pa.Table] | None = None
 
     @classmethod
@@ -141,6 +142,26 @@ class Store:
             found = self.connection.open_table(PROJECTIONS).search().where(one_of("digest", [digest])).to_arrow()
             self._projections[digest] = Projection.from_bytes(found["content"][0].as_py())
         return self._projections[digest]
+
+    @property
+    def row_columns(self) -> list[str]:
+        """Names of the columns of a row that the table has: one of an older version lacks some."""
+        there = set(self.columns)
+        return [name for name in ROW_COLUMNS if name in there]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        # None is ever removed: a table that has all is not asked again.
+        if not {column.name for column in LATER_COLUMNS} <= set(self._columns):
+            self._columns = tuple(self.table.schema.names)
+        return self._columns
+
+    def complete(self) -> None:
+        """Give the table of an older version the columns that it lacks, null everywhere; no row is rewritten."""
+        there = set(self.columns)
+        if missing := [column for column in LATER_COLUMNS if column.name not in there]:
+            self.table.add_columns(missing)
 
     def __len__(self) -> int:
         return int(self.table.count_rows())

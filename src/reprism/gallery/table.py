@@ -21,6 +21,7 @@ from reprism.evaluation.calibration import FMRS, Calibration
 from reprism.gallery import calibrating, search, upkeep
 from reprism.gallery.calibrating import Queries
 from reprism.gallery.camera_info import CameraInfo, camera_infos
+from reprism.gallery.camera_settings import CameraSettings, camera_settings, set_camera
 from reprism.gallery.compression import Projection
 from reprism.gallery.database import (
     ASKED_AT_ONCE,
@@ -31,7 +32,7 @@ from reprism.gallery.durability import Disk
 from reprism.gallery.filters import NO_FILTER, Filter, one_of
 from reprism.gallery.rows import (
     DESCRIPTOR,
-    ROW_COLUMNS,
+    STRIP,
     THUMBNAIL,
     Entry,
     Row,
@@ -240,6 +241,7 @@ class Gallery:
         if not chosen:
             return 0
         with self.disk.writing():
+            self.store.complete()
             info, projection = self.store.info, self.projection
             table = to_arrow(chosen, projection.apply(rows) if projection else rows, info.schema)
             result = self.store.table.merge_insert("id").when_not_matched_insert_all().execute(table)
@@ -272,7 +274,7 @@ class Gallery:
         Raises:
             KeyError: There is none.
         """
-        rows = rows_of(self.store.fetch([id], list(ROW_COLUMNS)))
+        rows = rows_of(self.store.fetch([id], self.store.row_columns))
         if not rows:
             raise KeyError(id)
         return rows[0]
@@ -287,6 +289,18 @@ class Gallery:
         if not len(found):
             raise KeyError(id)
         return found[THUMBNAIL][0].as_py()
+
+    def strip(self, id: str) -> list[bytes]:  # noqa: A002
+        """Return small JPEG pictures of a row that is a tracklet, in the order of time; of others none.
+
+        Raises:
+            KeyError: There is no such row.
+        """
+        names = [name for name in ("id", STRIP) if name in self.store.columns]
+        found = self.store.fetch([id], names)
+        if not len(found):
+            raise KeyError(id)
+        return found[STRIP][0].as_py() or [] if STRIP in names else []
 
     def with_thumbnail(self, ids: Sequence[str]) -> set[str]:
         """Return the ids of those rows that have a picture."""
@@ -307,7 +321,7 @@ class Gallery:
 
     def rows(self, where: Filter = NO_FILTER, limit: int | None = None) -> list[Row]:
         """Return the rows that pass a filter, at most ``limit`` of them, in no particular order."""
-        query = self.store.table.search().select(list(ROW_COLUMNS))
+        query = self.store.table.search().select(self.store.row_columns)
         if (condition := where.sql()) is not None:
             query = query.where(condition)
         return rows_of(query.limit(limit).to_arrow() if limit is not None else query.to_arrow())
@@ -340,6 +354,28 @@ class Gallery:
             ValueError: There is no such time zone.
         """
         return camera_infos(self.store, zone, progress=progress)
+
+    def camera_settings(self) -> dict[str, CameraSettings]:
+        """Return what was set for cameras, by name; those for which nothing was are left out."""
+        return camera_settings(self.store)
+
+    def set_camera(self, camid: str, settings: CameraSettings) -> int:
+        """Set how far a camera's clock is ahead, and where nobody is to be found.
+
+        :func:`reprism.cameras.watch` goes by it from then on. The times of the camera's rows are set right at once,
+        each by the difference from what it was set right by before; cut off in between, the same call does the rest.
+
+        Args:
+            camid: The camera; it need not have rows.
+            settings: In place of its present ones.
+
+        Returns:
+            Number of rows whose times were changed.
+
+        Raises:
+            ValueError: The camera has no name, or the seconds are not finite.
+        """
+        return set_camera(self.store, camid, settings)
 
     def index(self) -> dict[str, Any] | None:
         """Return the index over descriptors: ``kind``, ``indexed`` and ``unindexed`` rows; None if there is none."""

@@ -168,6 +168,7 @@ def _noted_indices(store: Store) -> set[str] | None:
 
 def _rewrite(store: Store, facts: GalleryInfo, change: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
     """Write every row anew, its descriptor changed, and remove all earlier files."""
+    store.complete()
     old = store.read(facts.schema.names)
 
     def batches() -> Iterator[pa.RecordBatch]:
