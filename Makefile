@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-fast check format docs clean
 
-## demo: draw people, train on them, evaluate, search; then open reprism-demo/report.html and search.html (5 minutes)
+## demo: draw people, train on them, evaluate, watch cameras, search; then open reprism-demo/report.html (6 minutes)
 demo: .venv/installed
 	$(BIN)/reprism demo
 

@@ -1,16 +1,22 @@
+import csv
 import importlib.metadata
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 import reprism
 from reprism import demo
 from reprism.data import open_dataset
 from reprism.demo import DemoSettings, run_demo, search_demo
+from reprism.demo_site import SiteSettings, _overlap, site_metrics
+from reprism.report.site_section import Answer, Sighting
 from reprism.training.recipes import find_recipe
 
 pytestmark = pytest.mark.slow
@@ -27,7 +33,9 @@ TINY = DemoSettings(
     epochs=2,
     evaluate_every=1,
     list_length=3,
+    site=None,
 )
+SITE = SiteSettings(cameras=2, people=4, seconds=20, size=(180, 320))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def finished(tmp_path_factory):
     """A whole demo, as small as it gets: its folder, what run_demo gave, and the progress it reported."""
     out = tmp_path_factory.mktemp("demo") / "it's <b>mine</b>"
     calls = []
-    metrics = run_demo(out, 1, lambda *call: calls.append(call), settings=TINY)
+    metrics = run_demo(out, 1, lambda *call: calls.append(call), settings=replace(TINY, site=SITE))
     return out, metrics, calls
 
 
@@ -82,7 +90,9 @@ def test_the_report_is_one_file_that_shows_everything(finished):
     page = Page()
     page.feed(text)
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert sum(source.startswith("data:image/svg+xml") for source in sources) == 3  # CMC, losses, evaluations
+    assert (
+        sum(source.startswith("data:image/svg+xml") for source in sources) == 4
+    )  # CMC, losses, evaluations, the cameras' times
     assert sum(source.startswith("data:image/jpeg") for source in sources) >= 3  # people, and ranked lists
     assert not {"script", "link", "iframe", "b"} & {tag for tag, _ in page.tags}
     assert "<b>mine</b>" in page.said  # the folder's name, as text
@@ -103,7 +113,8 @@ def test_the_report_is_one_file_that_shows_everything(finished):
 
 def test_the_parts_it_leaves_can_be_used(finished):
     out, metrics, _ = finished
-    assert sorted(path.name for path in out.iterdir()) == ["data", "metrics.json", "report.html", "run"]
+    names = ["cameras", "data", "metrics.json", "report.html", "run", "tracklets"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     recipe = find_recipe(str(out / "run"))
     assert recipe.data.root == out.resolve() / "data"
@@ -112,6 +123,44 @@ def test_the_parts_it_leaves_can_be_used(finished):
     labels = [[getattr(s, key) for s in part] for key in ("pid", "camid") for part in (dataset.query, dataset.gallery)]
     again = reprism.evaluate(*(embedder.embed_samples(part) for part in (dataset.query, dataset.gallery)), *labels)
     assert again.mAP == pytest.approx(metrics["after"]["mAP"], abs=1e-6)
+
+
+def test_the_site_is_watched_and_the_report_ends_with_the_people_found(finished):
+    """People by the true tracks that lie in the tracklets' times; the nearest tracklets by all distances."""
+    out, metrics, _ = finished
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2[^>]*>([^<]+)</h2>", text)[-1] == "People found by 2 cameras"
+    gallery = reprism.Gallery.open(out / "tracklets")
+    rows = gallery.rows()
+    assert rows
+    assert all(Path(row.path.partition("#t=")[0]).exists() for row in rows)
+    site = metrics["site"]
+    assert site["tracklets"] == len(rows)
+    with (out / "cameras" / "tracks.csv").open() as file:
+        tracks = list(csv.DictReader(file))
+    assert 1 <= site["people"] <= len({track["pid"] for track in tracks})
+    assert 0 <= site["mixed"] <= len(rows)
+    assert 0 <= site["right"] <= site["asked"] <= len(rows) - site["mixed"]
+    assert f"{site['tracklets']} tracklets" in text
+
+
+def test_site_metrics_count_what_there_is():
+    start = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    one, two, three = (Sighting(camera, start, start, who, []) for camera, who in (("a", 1), ("b", 1), ("b", None)))
+    answers = [Answer(one, [(two, 0.1)]), Answer(two, [(one, 0.1)]), Answer(three, [(one, 0.1)])]
+    # Of the two tracklets by b one is of the person, by a the only one.
+    assert site_metrics([one, two, three], answers) == {
+        "tracklets": 3, "people": 1, "mixed": 1, "asked": 2, "right": 2, "chance": 0.75,
+    }  # fmt: skip
+    assert site_metrics([], [])["chance"] == 0
+
+
+def test_overlap_is_that_of_torchvision():
+    boxes = torch.rand(20, 4, generator=torch.Generator().manual_seed(0)).double()
+    boxes[:, 2:] += boxes[:, :2] + 0.1
+    want = torchvision.ops.box_iou(boxes[:10], boxes[10:])
+    found = [[_overlap(a, b) for b in boxes[10:].numpy()] for a in boxes[:10].numpy()]
+    assert found == pytest.approx(want.numpy(), abs=1e-12)
 
 
 def test_the_search_is_in_the_gallery_it_indexed_and_can_be_replaced(tmp_path):

@@ -11,9 +11,10 @@ from reprism.cli.output import progress_bars
 
 @dataclass
 class Arguments:
-    """Draw people, train a small network on them, evaluate it, write a report and search a gallery.
+    """Draw people, train a small network on them, evaluate it, watch drawn cameras, and write a report.
 
-    It takes about five minutes on two processor cores, and needs neither a photograph nor a GPU.
+    The report ends with the people that the cameras saw. A search of a gallery has a page of its own. All of it takes
+    about six minutes on two processor cores, and needs neither a photograph nor a GPU.
     """
 
     out: Path = Path("reprism-demo")
@@ -34,6 +35,13 @@ def run(argv: Sequence[str]) -> int:
         answers = search_demo(arguments.out, progress=progress) if searched else []
     for when in ("before", "after"):
         print(f"{when:>6} training: rank-1 {metrics[when]['rank1']:.1%}, mAP {metrics[when]['mAP']:.1%}")
+    if site := metrics["site"]:
+        print(
+            f"cameras: {site['tracklets']} tracklets of {site['people']} people; {site['right']} of {site['asked']} "
+            "found first in another camera"
+        )
+    else:
+        print("to watch cameras too: pip install 'reprism[search,track,video]'")
     if searched:
         right = sum(matches[0].pid == str(query.pid) for query, matches in answers)
         print(f"search in {arguments.out / 'gallery'}: {right} of {len(answers)} people found first in another camera")

@@ -33,6 +33,7 @@ def demo_page(
     model: PartNet,
     trained: Evaluation,
     metrics: dict[str, Any],
+    site: dict[str, Any] | None = None,
 ) -> str:
     """Return the demo's report, a whole HTML document.
 
@@ -44,6 +45,7 @@ def demo_page(
         model: The trained network.
         trained: Its evaluation.
         metrics: The contents of the demo's ``metrics.json``.
+        site: What was seen on a drawn site (:func:`reprism.report.site_section.site_section`), if one was watched.
     """
     before, after = metrics["before"], metrics["after"]
     chance = _percent(metrics["chance"])
@@ -69,6 +71,7 @@ def demo_page(
         curves=_curves(run, metrics),
         lists=_lists(dataset, trained, metrics["settings"]["list_length"]),
         sheet=_sheet(metrics),
+        site=site,
         parts=_parts(metrics["counts"]),
         facts=_facts(recipe, model, metrics),
         recipe=_whole_recipe(recipe),
