@@ -98,7 +98,7 @@ def test_numbers_are_in_the_order_of_the_first_rows():
 
 
 def test_two_who_overlap_in_time_stay_two_however_many_speak_for_one():
-    weight = {pair: 5.0 for pair in combinations(range(6), 2)}
+    weight = dict.fromkeys(combinations(range(6), 2), 5.0)
     _, clusters = found(6, weight, apart={(0, 1)})
     assert len(clusters) == 2
     assert not any({0, 1} <= each for each in clusters)
