@@ -1,0 +1,79 @@
+"""Score a clustering of items into people against their identities: B-cubed and pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ClusterScores:
+    """Scores of a clustering.
+
+    Attributes:
+        precision, recall: B-cubed (Bagga and Baldwin, 1998): for an item, the share of its cluster that is of its
+            person, and the share of its person that is in its cluster; means over all items, 0 … 1.
+        pair_precision: Share of the pairs within a cluster that are of one person; 1 where there is no such pair.
+        pair_recall: Share of the pairs of one person that are within a cluster; 1 where there is no such pair.
+        items, people, clusters: Counts.
+    """
+
+    precision: float
+    recall: float
+    pair_precision: float
+    pair_recall: float
+    items: int
+    people: int
+    clusters: int
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of B-cubed precision and recall."""
+        return _harmonic_mean(self.precision, self.recall)
+
+    @property
+    def pair_f1(self) -> float:
+        """Harmonic mean of the precision and recall of pairs."""
+        return _harmonic_mean(self.pair_precision, self.pair_recall)
+
+
+def score_clusters(clusters: Sequence[Hashable] | np.ndarray, identities: Sequence[Hashable]) -> ClusterScores:
+    """Score a clustering.
+
+    Args:
+        clusters: N: the cluster of each item.
+        identities: N: who each item is of. Leave out those of unknown identity, from both.
+
+    Raises:
+        ValueError: There is no item, or a cluster or an identity for some items only.
+    """
+    clusters = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+    if len(clusters) != len(identities) or not len(clusters):
+        raise ValueError(f"expected a cluster and an identity for each item, got {len(clusters)} and {len(identities)}")
+    cluster, person = _numbers(clusters), _numbers(identities)
+    cells, place = np.unique(np.stack([cluster, person]), axis=1, return_inverse=True)
+    both = np.bincount(place.reshape(-1))
+    of_cluster, of_person = np.bincount(cluster), np.bincount(person)
+    count = len(cluster)
+    within, linked, same = (float((sizes * (sizes - 1) // 2).sum()) for sizes in (both, of_cluster, of_person))
+    return ClusterScores(
+        precision=float((both * (both / of_cluster[cells[0]])).sum() / count),
+        recall=float((both * (both / of_person[cells[1]])).sum() / count),
+        pair_precision=within / linked if linked else 1.0,
+        pair_recall=within / same if same else 1.0,
+        items=count,
+        people=len(of_person),
+        clusters=len(of_cluster),
+    )
+
+
+def _numbers(values: Sequence[Hashable]) -> np.ndarray:
+    # Not np.unique: 1 and "1" are two.
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(value, len(seen)) for value in values])
+
+
+def _harmonic_mean(one: float, other: float) -> float:
+    return 2 * one * other / (one + other) if one + other else 0.0
