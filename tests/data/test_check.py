@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from reprism.cli.data import run as data_command
 from reprism.data import DataError, ReIDDataset, Sample, Tracklet, open_dataset
 from reprism.data.check import (
     PUBLISHED,
@@ -52,6 +53,20 @@ def test_counts_of_images(people: Path) -> None:
     assert not found["ok"], "counts differ"
     assert found["problems"] == 8
     assert not found["drawn"]
+
+
+def test_times_are_counted_and_each_clock_has_its_span(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("a", 1, "train", "5", "day"), ("b", 2, "train", "65.5", "day"), ("c", 1, "query", "7", ""),
+            ("c", 2, "gallery", "", "day")]  # fmt: skip
+    lines = [f"{n}.jpg,{','.join(map(str, row))}" for n, row in enumerate(rows)]
+    (tmp_path / "t.csv").write_text("path,pid,camid,split,time,recording\n" + "\n".join(lines), encoding="utf-8")
+    for n in range(len(rows)):
+        (tmp_path / f"{n}.jpg").touch()
+    times = check_dataset(open_dataset("csv", tmp_path / "t.csv"))["times"]
+    assert times == {"known": 3, "unknown": 1, "recordings": {"": [7.0, 7.0], "day": [5.0, 65.5]}}
+    data_command(["check", "csv", str(tmp_path / "t.csv"), "--ids-per-batch", "2"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 times on the clocks of: one recording of 0:00, day of 1:00; 1 have none." in said
 
 
 def test_drawn_people_have_no_published_counts(people: Path) -> None:

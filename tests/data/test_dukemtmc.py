@@ -31,8 +31,15 @@ def test_reads_identity_and_camera_from_the_names(root: Path) -> None:
     assert data.name == "dukemtmc"
     assert data.root == root
     assert data.train == tuple(
-        Sample(root / "bounding_box_train" / name, pid, camid)
-        for name, pid, camid in zip(NAMES["bounding_box_train"], (1, 5), (2, 8), strict=True)
+        Sample(root / "bounding_box_train" / name, pid, camid, time)
+        # By hand: 46,182 and 100,000 frames of 1001/60000 seconds.
+        for name, pid, camid, time in zip(
+            NAMES["bounding_box_train"],
+            (1, 5),
+            (2, 8),
+            (pytest.approx(770.4697), pytest.approx(1668.3333)),
+            strict=True,
+        )
     )
     assert [sample.pid for sample in data.gallery] == [2, 7139]
 

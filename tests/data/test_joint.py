@@ -38,6 +38,21 @@ def test_images_are_of_one_identity_only_if_they_were(sizes: list[list[int]], da
     assert joined.num_train_identities == sum(one.num_train_identities for one in sets)
 
 
+def test_clocks_of_two_data_sets_stay_apart() -> None:
+    def timed(name: str, *clocks: tuple[float | None, str | None]) -> ReIDDataset:
+        one = made(name, list(range(len(clocks))))
+        train = tuple(replace(item, time=t, recording=r) for item, (t, r) in zip(one.train, clocks, strict=True))
+        return replace(one, train=train)
+
+    sets = [timed(name, (1.0, "s1"), (2.0, None), (None, None)) for name in ("a", "b", "b")]
+    joined = join_training(sets[0], sets[1:])
+    assert [(item.time, item.recording) for item in joined.train] == [
+        *((1.0, "s1"), (2.0, None), (None, None)),
+        *((1.0, "b/s1"), (2.0, "b"), (None, None)),
+        *((1.0, "b-2/s1"), (2.0, "b-2"), (None, None)),
+    ]
+
+
 def test_what_cannot_be_joined_is_named() -> None:
     with pytest.raises(DataError, match="b in b has no train split"):
         join_training(made("a", [1]), [replace(made("b", [1]), train=())])

@@ -32,9 +32,9 @@ def test_reads_the_three_parts_sorted_by_name(tmp_path):
     assert data.name == "market1501"
     assert data.root == tmp_path
     assert data.train == (
-        Sample(tmp_path / "bounding_box_train" / "0002_c1s1_000451_03.jpg", 2, 1),
-        Sample(tmp_path / "bounding_box_train" / "0002_c2s1_000301_01.jpg", 2, 2),
-        Sample(tmp_path / "bounding_box_train" / "0007_c6s3_077592_06.jpg", 7, 6),
+        Sample(tmp_path / "bounding_box_train" / "0002_c1s1_000451_03.jpg", 2, 1, 18.04, "s1"),
+        Sample(tmp_path / "bounding_box_train" / "0002_c2s1_000301_01.jpg", 2, 2, 12.04, "s1"),
+        Sample(tmp_path / "bounding_box_train" / "0007_c6s3_077592_06.jpg", 7, 6, 3103.68, "s3"),
     )
     assert identities(data.query) == [("0001_c1s1_001051_00.jpg", 1, 1)]
 
@@ -58,6 +58,7 @@ def test_boxes_drawn_by_hand_are_read_where_they_are(tmp_path):
     assert identities(data.multi_query) == [
         ("0001_c1s1_001051_00.jpg", 1, 1), ("0001_c1s1_001076_00.jpg", 1, 1), ("0002_c3s1_000551_00.jpg", 2, 3),
     ]  # fmt: skip
+    assert [(box.time, box.recording) for box in data.multi_query] == [(42.04, "s1"), (43.04, "s1"), (22.04, "s1")]
     assert data.multi_query[0].path == root / "gt_bbox" / "0001_c1s1_001051_00.jpg"
     assert market1501.load(root / "gt_bbox") == data
     assert len(data.query) == 1

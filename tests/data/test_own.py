@@ -1,6 +1,7 @@
 import csv
 import warnings
 from collections import defaultdict
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,6 +76,80 @@ def test_numbers_in_parquet_are_taken_as_they_are_written(tmp_path: Path) -> Non
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
     data = open_dataset("csv", tmp_path / "t.parquet")
     assert [(item.pid, item.camid) for item in (*data.train, *data.query)] == [("1", None), ("2", None)]
+
+
+TIMED_HEADER = "path,pid,camid,split,time,recording"
+
+
+def timed(folder: Path, *times: tuple[str, str]) -> Path:
+    return table(folder, [(*row, *time) for row, time in zip(ROWS, times, strict=True)], TIMED_HEADER)
+
+
+def clocks_of(data) -> list[tuple[float | None, str | None]]:
+    return [(item.time, item.recording) for item in (*data.train, *data.query, *data.gallery)]
+
+
+def test_times_in_seconds_on_the_clocks_of_recordings(tmp_path: Path) -> None:
+    times = ("18.04", "day 1"), ("-3", "day 1"), ("1e3", "day 2"), ("", "day 2"), ("0,5", "")
+    assert clocks_of(open_dataset("csv", timed(tmp_path, *times))) == [
+        (18.04, "day 1"), (-3.0, "day 1"), (1000.0, "day 2"), (None, "day 2"), (0.5, None),
+    ]  # fmt: skip
+
+
+def test_moments_become_seconds_since_1970(tmp_path: Path) -> None:
+    moments = (
+        "1970-01-01T00:01:00Z",
+        "1970-01-01T02:00:00.250+02:00",
+        "1970-01-02",
+        "1970-01-01 00:00:07",
+        "1969-12-31T23:59:59+00:00",
+    )
+    data = open_dataset("csv", timed(tmp_path, *((moment, "") for moment in moments)))
+    assert clocks_of(data) == [(seconds, None) for seconds in (60.0, 0.25, 86400.0, 7.0, -1.0)]
+
+
+def test_parquet_has_times_of_its_own(tmp_path: Path) -> None:
+    table(tmp_path)
+    columns = {name: [row[at] for row in ROWS] for at, name in enumerate(("path", "pid", "camid", "split"))}
+    moments = [datetime(1970, 1, 1, 0, 0, at, tzinfo=UTC) for at in range(5)]
+    for values in (moments, [0.0, 1.0, 2.0, 3.0, 4.0]):
+        pyarrow.parquet.write_table(pyarrow.table(columns | {"time": values}), tmp_path / "t.parquet")
+        assert [time for time, _ in clocks_of(open_dataset("csv", tmp_path / "t.parquet"))] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("time", ["noon", "12:30", "nan", "inf", "1e999", "2024-13-01", "1 2", "٣"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, time: str) -> None:
+    with pytest.raises(DataError, match=r"people\.csv, line 3: expected a time in seconds, such as 18\.04"):
+        open_dataset("csv", timed(tmp_path, ("1", ""), (time, ""), ("2", ""), ("", ""), ("", "")))
+
+
+def test_seconds_and_moments_do_not_mix(tmp_path: Path) -> None:
+    moment = "2024-05-01T12:30:00+02:00"
+    with pytest.raises(DataError, match=r"line 4: the time '2024.*', but '3' in an earlier row"):
+        open_dataset("csv", timed(tmp_path, ("3", ""), ("", ""), (moment, ""), ("", ""), ("", "")))
+
+
+def test_a_tracklet_begins_with_its_earliest_frame_and_has_one_recording(tmp_path: Path) -> None:
+    header = f"{VIDEO_HEADER},time,recording"
+    seconds = ("10", "9", "50", "", "11")
+    rows = [(*row, time, "day 1") for row, time in zip(VIDEO, seconds, strict=True)]
+    data = open_dataset("csv", table(tmp_path, rows, header))
+    assert [(walk.pid, walk.time, walk.recording) for walk in (*data.train, *data.query, *data.gallery)] == [
+        ("q", None, "day 1"), ("p", 9.0, "day 1"), ("p", 50.0, "day 1"),
+    ]  # fmt: skip
+    assert [frame.time for frame in data.train_images] == [None]
+    rows[1] = (*rows[1][:-1], "day 2")
+    with pytest.raises(DataError, match="the tracklet t1 has recording 'day 2' here and 'day 1' in line 2"):
+        open_dataset("csv", table(tmp_path, rows, header))
+
+
+def test_a_division_keeps_the_times(tmp_path: Path) -> None:
+    rows = [(f"{pid}{cam}.jpg", pid, cam, f"{10 * at}", "r") for at, pid in enumerate("abcd") for cam in "12"]
+    path = table(tmp_path, rows, "path,pid,camid,time,recording")
+    divided = open_dataset("csv", path, split_by_identity=0.5)
+    again = open_dataset("csv", tmp_path / "people.split-0.5-0.csv")
+    assert clocks_of(again) == clocks_of(divided)
+    assert {item.pid: item.time for item in (*again.train, *again.query)} == {"a": 0.0, "b": 10.0, "c": 20.0, "d": 30.0}
 
 
 VIDEO = [

@@ -17,7 +17,7 @@ from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.output import figures_table, progress_bars
 from reprism.progress import step
-from reprism.terminal import did_you_mean
+from reprism.terminal import clock, did_you_mean
 
 
 @dataclass
@@ -169,6 +169,8 @@ def _print_check(found: dict[str, Any]) -> None:
         console.print("Drawn people: published counts do not apply.")
     elif not any("published" in counts for counts in found["parts"].values()):
         console.print("No counts were published to compare with.")
+    if found["times"]["known"]:
+        console.print(_times_line(found["times"]), markup=False)
     listed = {
         "reasons why it cannot be used": found["unusable"],
         "differences from the published counts": found["differences"],
@@ -190,6 +192,16 @@ def _print_check(found: dict[str, Any]) -> None:
                 console.print(f"  and {len(lines) - 10} more (all of them: --json)")
     many = found["problems"]
     console.print(f"[red]FAILED: {many:,} problem{'s' if many > 1 else ''}.[/red]" if many else "OK: no problems.")
+
+
+def _times_line(times: dict[str, Any]) -> str:
+    """Return how many items have a time, and how long each recording is."""
+    spans = [
+        f"{name or 'one recording'} of {clock(last - first)}" for name, (first, last) in times["recordings"].items()
+    ]
+    more = f" and {len(spans) - 5} more" if len(spans) > 5 else ""
+    missing = f"; {times['unknown']:,} have none" if times["unknown"] else ""
+    return f"{times['known']:,} times on the clocks of: {', '.join(spans[:5])}{more}{missing}."
 
 
 def _render(argv: Sequence[str]) -> int:

@@ -228,6 +228,8 @@ def check_dataset(
         - ``unusable``: reasons why it cannot be trained on (unless it has test data alone) or evaluated on.
         - ``one_camera`` and ``few_images``: training identities seen by one camera, or in few images.
         - ``unmatchable``: test identities that one camera saw; ``lost_queries``.
+        - ``times``: ``known`` and ``unknown``, images or tracklets with a time and without, and ``recordings``: first
+          and last time of each, where any is known (the only recording may have no name: "").
         - ``problems``: number of differences, missing and unreadable images and reasons; ``ok``: true if there is none.
     """
 
@@ -275,9 +277,23 @@ def check_dataset(
             {"path": str(item.path), "pid": item.pid, "camid": item.camid, "reason": reason}
             for item, reason in lost_queries(dataset.query, dataset.gallery)
         ],
+        "times": _times(items),
         "problems": problems,
         "ok": not problems,
     }
+
+
+def _times(items: Iterable[Item]) -> dict[str, Any]:
+    known = unknown = 0
+    spans: dict[str, list[float]] = {}
+    for item in items:
+        if item.time is None:
+            unknown += 1
+            continue
+        known += 1
+        span = spans.setdefault(item.recording or "", [item.time, item.time])
+        span[:] = min(span[0], item.time), max(span[1], item.time)
+    return {"known": known, "unknown": unknown, "recordings": dict(sorted(spans.items()))}
 
 
 def _seen_by_one_camera(items: Iterable[Item]) -> list[Label]:

@@ -3,7 +3,9 @@
 Its authors withdrew it in 2019: people had been filmed who were never asked. Whoever still holds a copy can
 read it here, to compare with published figures; the loader reminds once.
 
-Folders are named as in Market-1501, files ``0001_c2_f0046182.jpg``: identity 1, camera 2, frame 46182.
+Folders are named as in Market-1501, files ``0001_c2_f0046182.jpg``: identity 1, camera 2, frame 46182. It is one
+recording of 59.94 frames per second (frame 46182: 770.47 s). The name does not say whether all cameras began to count
+at once: each pair of cameras may have an offset of its own.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from reprism.data.records import ReIDDataset
 
 NAMING = Naming(
     "DukeMTMC-reID",
-    re.compile(r"(?P<pid>\d+)_c(?P<camid>\d+)_f\d+", re.ASCII),
+    re.compile(r"(?P<pid>\d+)_c(?P<camid>\d+)_f(?P<frame>\d+)", re.ASCII),
     "0001_c2_f0046182.jpg",
     "identity, camera, frame",
+    frames_per_second=60_000 / 1_001,
 )
 parse_name = NAMING.parse
 

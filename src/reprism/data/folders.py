@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from reprism.data.records import DISTRACTOR, JUNK, DataError, Label, ReIDDataset, Sample
 
@@ -16,24 +18,45 @@ PARTS = (TRAIN, QUERY, GALLERY)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
+class Named(NamedTuple):
+    """What an image's name says: the fields of ``Sample`` beside the path."""
+
+    pid: int
+    camid: int
+    time: float | None
+    recording: str | None
+
+
 @dataclass(frozen=True)
 class Naming:
     """The naming scheme of a data set's images.
 
     Attributes:
         title: The data set's name, for messages.
-        pattern: Pattern of a whole name, without its suffix; its groups ``pid`` and ``camid`` are integers.
+        pattern: Pattern of a whole name, without its suffix; its groups ``pid`` and ``camid`` are integers. Groups
+            that not every data set has: ``frame``, an integer, and ``recording``, which its counter belongs to.
         example: A name.
         fields: Meaning of the example's fields.
+        frames_per_second: Rate that turns the frame into seconds; None if names have no frame.
     """
 
     title: str
     pattern: re.Pattern[str]
     example: str
     fields: str
+    frames_per_second: float | None = None
 
     def parse(self, name: str) -> tuple[int, int]:
         """Identity and camera from a file name.
+
+        Raises:
+            DataError: The name is not of this form.
+        """
+        named = self.read(name)
+        return named.pid, named.camid
+
+    def read(self, name: str) -> Named:
+        """Read all that a file name says: identity, camera, and where there are any time and recording.
 
         Raises:
             DataError: The name is not of this form.
@@ -48,7 +71,12 @@ class Naming:
                 f"The image name {name!r} is not of {self.title}'s form {self.example!r} ({self.fields}). "
                 "Rename it or move it out of the folder."
             )
-        return int(match["pid"]), int(match["camid"])
+        fields = match.groupdict()
+        rate = self.frames_per_second
+        time = None if rate is None else int(fields["frame"]) / rate
+        # A million names share a handful of recordings.
+        recording = sys.intern(fields["recording"]) if "recording" in fields else None
+        return Named(int(fields["pid"]), int(fields["camid"]), time, recording)
 
 
 def read_parts(name: str, root: Path, naming: Naming, protocol: str = "") -> ReIDDataset:
@@ -71,11 +99,11 @@ def _read_part(folder: Path, naming: Naming, without: Collection[Label]) -> tupl
     samples = []
     for name in image_names(folder):
         try:
-            pid, camid = naming.parse(name)
+            named = naming.read(name)
         except DataError as error:
             raise DataError(f"{error} The folder is {folder}.") from None
-        if pid not in without:
-            samples.append(Sample(folder / name, pid, camid))
+        if named.pid not in without:
+            samples.append(Sample(folder / name, *named))
     if not samples:
         raise DataError(
             f"{folder} holds no image of a person (junk, and outside the gallery distractors, do not count). "

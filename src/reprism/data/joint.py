@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def join_training(dataset: ReIDDataset, others: Iterable[ReIDDataset]) -> ReIDDa
     """Return a data set to train on several and evaluate on the first.
 
     Identities are kept apart: the other data sets' are called ``NAME/IDENTITY``, of a second data set of the same name
-    ``NAME-2/IDENTITY``.
+    ``NAME-2/IDENTITY``. So are recordings, whose clocks differ.
 
     Args:
         dataset: The first; query, gallery and all else are its own.
@@ -51,8 +52,18 @@ def join_training(dataset: ReIDDataset, others: Iterable[ReIDDataset]) -> ReIDDa
         name = other.name if names.count(other.name) == 1 else f"{other.name}-{names.count(other.name)}"
         if not other.train:
             raise DataError(f"{other.name} in {other.root} has no train split to add")
-        added = [replace(item, pid=f"{name}/{item.pid}") for item in other.train]
+        added = [
+            replace(item, pid=f"{name}/{item.pid}", recording=_recording(name, item.time, item.recording))
+            for item in other.train
+        ]
         if shared := taken & {item.pid for item in added}:
             raise DataError(f"{dataset.name} has an identity called {min(map(str, shared))!r} already")
         train += added
     return replace(dataset, train=tuple(train))
+
+
+def _recording(name: str, time: float | None, recording: str | None) -> str | None:
+    """Return a recording's name that no other data set has: their clocks are not comparable."""
+    if time is None and recording is None:
+        return None
+    return sys.intern(name if recording is None else f"{name}/{recording}")

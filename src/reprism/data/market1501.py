@@ -1,8 +1,9 @@
 """Market-1501: 1,501 people before a supermarket, six cameras (Zheng et al., ICCV 2015).
 
 Three folders, ``bounding_box_train``, ``query`` and ``bounding_box_test``, hold images named
-``0002_c1s1_000451_03.jpg``: identity 2, camera 1, sequence 1, frame 451, detection 3. Two identities are
-special: -1 is junk (neither good nor bad: left out everywhere), 0 is a distractor (kept, in the gallery
+``0002_c1s1_000451_03.jpg``: identity 2, camera 1, sequence 1, frame 451, detection 3. A sequence is a recording, with
+one counter of frames at 25 per second (frame 451: 18.04 s), which the cameras do not share to the second. Two
+identities are special: -1 is junk (neither good nor bad: left out everywhere), 0 is a distractor (kept, in the gallery
 alone). A fourth folder, ``gt_bbox``, holds boxes drawn by hand, of which multi-query evaluation averages those of a
 query's identity and camera.
 """
@@ -21,9 +22,10 @@ HAND_DRAWN = "gt_bbox"
 
 NAMING = Naming(
     "Market-1501",
-    re.compile(r"(?P<pid>-1|\d+)_c(?P<camid>\d+)s\d+_\d+_\d+", re.ASCII),
+    re.compile(r"(?P<pid>-1|\d+)_c(?P<camid>\d+)(?P<recording>s\d+)_(?P<frame>\d+)_\d+", re.ASCII),
     "0002_c1s1_000451_03.jpg",
     "identity or -1, camera, sequence, frame, detection",
+    frames_per_second=25.0,
 )
 parse_name = NAMING.parse
 
@@ -49,7 +51,7 @@ def _hand_drawn(folder: Path) -> tuple[Sample, ...]:
     samples = []
     for name in image_names(folder) if folder.is_dir() else ():
         try:
-            samples.append(Sample(folder / name, *NAMING.parse(name)))
+            samples.append(Sample(folder / name, *NAMING.read(name)))
         except DataError:
             continue
     return tuple(samples)

@@ -5,6 +5,8 @@ The folders ``bbox_train`` and ``bbox_test`` hold a folder per identity with fra
 ``info/test_name.txt`` put them in order, and ``info/tracks_train_info.mat`` and ``info/tracks_test_info.mat`` cut these
 lists into tracklets: first line, last line (from 1, inclusive), identity, camera. ``info/query_IDX.mat`` says which of
 the test tracklets are queries, from 1. Identity -1 is junk (its folder is ``00-1``), 0 are distractors.
+
+Its tracklets have no time: a name counts frames from the beginning of its own tracklet, and nothing says when that was.
 """
 
 from __future__ import annotations

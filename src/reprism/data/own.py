@@ -2,7 +2,8 @@
 
 A table has the columns ``path`` (from the table's folder), ``pid``, and, where known, ``camid`` and ``split``
 (``train``, ``query`` or ``gallery``). Video adds ``tracklet`` and ``frame``. Identities and cameras are strings,
-compared as they are written. A column ``role`` marks what is no person to find: ``junk``, ``distractor``.
+compared as they are written. A column ``role`` marks what is no person to find: ``junk``, ``distractor``. A column
+``time`` says when an image was taken (seconds, or ISO 8601), ``recording`` on which clock.
 
 Without a split, identities are divided at random into training and test identities. Of every test identity, one item of
 each camera becomes a query. The division is written down, as a table that can be opened in its turn.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import stat
+import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,11 +28,11 @@ import numpy as np
 from reprism.data.division import queries_of
 from reprism.data.folders import image_names
 from reprism.data.records import DataError, Item, Label, ReIDDataset, Sample, Tracklet
-from reprism.data.tables import ROLES, frame_order, read_table, role_of
+from reprism.data.tables import ROLES, frame_order, read_table, role_of, seconds_of
 from reprism.files import write_whole
 
 PARTS = ("train", "query", "gallery")
-_COLUMNS = ("path", "pid", "camid", "split", "role", "tracklet", "frame")
+_COLUMNS = ("path", "pid", "camid", "split", "role", "tracklet", "frame", "time", "recording")
 _NEEDED = ("path", "pid")
 
 
@@ -45,6 +47,8 @@ class _Row(NamedTuple):
     role: str
     tracklet: str
     frame: str
+    time: str = ""
+    recording: str = ""
 
     @property
     def label(self) -> Label:
@@ -255,8 +259,15 @@ def _check_rows(source: Path, folder: Path, rows: list[_Row], columns: set[str])
 
 
 def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) -> list[_Entry]:
+    times = seconds_of([row.time for row in rows], [f"{source}, {row.where}" for row in rows])
     if "tracklet" not in columns:
-        return [_Entry(Sample(folder / row.path, row.label, row.camid or None), (row,)) for row in rows]
+        return [
+            _Entry(
+                Sample(folder / row.path, row.label, row.camid or None, time, sys.intern(row.recording) or None), (row,)
+            )
+            for row, time in zip(rows, times, strict=True)
+        ]
+    time_of = dict(zip(rows, times, strict=True))
     groups: dict[str, list[_Row]] = defaultdict(list)
     for row in rows:
         groups[row.tracklet].append(row)
@@ -264,7 +275,7 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
     for tracklet, members in groups.items():
         head = members[0]
         for row in members:
-            for field in ("pid", "camid", "split", "role"):
+            for field in ("pid", "camid", "split", "role", "recording"):
                 if getattr(row, field) != getattr(head, field):
                     raise DataError(
                         f"{source}, {row.where}: the tracklet {tracklet} has {field} {getattr(row, field)!r} here and "
@@ -273,7 +284,9 @@ def _entries(source: Path, folder: Path, rows: list[_Row], columns: set[str]) ->
         order = frame_order([row.frame for row in members], f"{source}, the tracklet {tracklet}")
         ordered = [members[row] for row in order]
         names = tuple(row.path for row in ordered)
-        entries.append(_Entry(Tracklet(folder, names, head.label, head.camid or None), tuple(ordered)))
+        began = min((time for row in members if (time := time_of[row]) is not None), default=None)
+        item = Tracklet(folder, names, head.label, head.camid or None, began, sys.intern(head.recording) or None)
+        entries.append(_Entry(item, tuple(ordered)))
     return entries
 
 

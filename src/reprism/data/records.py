@@ -31,11 +31,16 @@ class Sample:
         pid: The identity, an integer or a string as the data set has it; see also ``JUNK`` and ``DISTRACTOR``.
         camid: The camera, or None where cameras are not known. A gallery item that shares both identity and
             camera with a query is ignored for that query.
+        time: When the image was taken, in seconds on its recording's clock; None where not known.
+        recording: What the clock belongs to: times are comparable within one recording alone. None where the whole
+            data set has one clock. Cameras of a recording may still differ by an offset that stays the same.
     """
 
     path: Path
     pid: Label
     camid: Label | None
+    time: float | None = None
+    recording: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,16 @@ class Tracklet:
         names: Their paths from there, at least one. (A million names take a tenth of the memory of paths.)
         pid: The identity, as in ``Sample``.
         camid: The camera, as in ``Sample``.
+        time: When the walk began, as in ``Sample``. The frames' own times are not kept.
+        recording: What the clock belongs to, as in ``Sample``.
     """
 
     folder: Path
     names: tuple[str, ...]
     pid: Label
     camid: Label | None
+    time: float | None = None
+    recording: str | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -70,7 +79,7 @@ class Tracklet:
         return self.folder / self.names[0]
 
     def frame(self, index: int) -> Sample:
-        """Return one frame as an image of its own."""
+        """Return one frame as an image of its own, of unknown time."""
         return Sample(self.folder / self.names[index], self.pid, self.camid)
 
 

@@ -1,11 +1,13 @@
-"""Tables of images, CSV or Parquet: their rows, the order of their frames, and what is junk or a distractor."""
+"""Tables of images, CSV or Parquet: rows, order and times of frames, and what is junk or a distractor."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -147,6 +149,51 @@ def frame_order(frames: Sequence[str], name: str) -> list[int]:
     # Split so, text and digits alternate: like is compared with like.
     runs = [[Decimal(run) if n % 2 else run for n, run in enumerate(_DIGITS.split(frame))] for frame in frames]
     return sorted(range(len(frames)), key=runs.__getitem__)
+
+
+def seconds_of(times: Sequence[str], names: Sequence[str]) -> list[float | None]:
+    """Return the times of a table's rows in seconds; None where there is none.
+
+    Numbers (``18.04``, ``18,04``) are seconds already. Moments in ISO 8601 (``2024-05-01T12:30:00+02:00``; without a
+    zone they are taken for UTC, as ``reprism index`` takes them) become seconds since 1970.
+
+    Args:
+        times: The table's entry for each row, empty where there is none.
+        names: Name of each row in errors.
+
+    Raises:
+        DataError: A time is of neither form, or some are seconds and others moments.
+    """
+    seconds: list[float | None] = []
+    earlier: dict[bool, str] = {}
+    for text, name in zip(times, names, strict=True):
+        if not text:
+            seconds.append(None)
+            continue
+        number = bool(_NUMBER.fullmatch(text))
+        value = float(text.replace(",", ".")) if number else _moment(text)
+        if value is None or not math.isfinite(value):
+            raise DataError(
+                f"{name}: expected a time in seconds, such as 18.04, or in ISO 8601, such as "
+                f"2024-05-01T12:30:00+02:00, got {text!r}. Rename the column if it means something else."
+            )
+        earlier.setdefault(number, text)
+        if len(earlier) > 1:
+            raise DataError(
+                f"{name}: the time {text!r}, but {earlier[not number]!r} in an earlier row. Give seconds in all rows, "
+                "or ISO 8601 in all."
+            )
+        seconds.append(value)
+    return seconds
+
+
+def _moment(text: str) -> float | None:
+    """Return a moment in ISO 8601 as seconds since 1970, or None."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).timestamp()
+    except (ValueError, OverflowError):  # a zone may lead out of the years 1 to 9999
+        return None
 
 
 def role_of(path: str, pid: str, role: str, market_labels: bool | None, where: str) -> str:
