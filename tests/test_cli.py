@@ -329,6 +329,10 @@ def test_reranking_expansion_and_calibration(
     rows[0] = expand_queries(*rows, opened.query, opened.gallery, 3)
     expected = evaluate_items(*rows, opened.query, opened.gallery, rerank={"k1": 5, "k2": 2})
     assert result["mAP"] == pytest.approx(expected.mAP, abs=1e-4)
+    assert main(["evaluate", *data, "--camera-normalize", "--out", "cameras.json"]) == 0
+    by_camera = json.loads(Path("cameras.json").read_text())
+    expected = reprism.evaluate_model(embedder, opened, reprism.Protocol(camera_normalize=True)).as_dict()
+    assert (by_camera["camera_normalize"], by_camera["mAP"]) == (True, pytest.approx(expected["mAP"], abs=1e-6))
     capsys.readouterr()
     assert main(["calibrate", *data, "--fmr", "0.1", "1e-4", "--out", "made/calibration.json"]) == 0
     shown = capsys.readouterr().out

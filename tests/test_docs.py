@@ -285,7 +285,7 @@ def test_a_row_is_found_in_the_audit_log(place: Path, capsys: pytest.CaptureFixt
     assert json.loads(last)["ids"] == [capsys.readouterr().out.strip()]
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["images", "tracklets"])
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["images", "tracklets", "times"])
 def test_the_tables_of_ones_own_data_open(number: int, tmp_path: Path) -> None:
     text = blocks("explanation/datasets.md", "csv")[number].text
     for row in csv.DictReader(text.splitlines()):
@@ -295,7 +295,8 @@ def test_the_tables_of_ones_own_data_open(number: int, tmp_path: Path) -> None:
     data = reprism.open_dataset("csv", tmp_path / "people.csv")
     assert len(data.query) == 1
     assert len(data.gallery) == 1
-    assert data.is_video == bool(number)
+    assert data.is_video == (number == 1)
+    assert (data.query[0].time is not None) == (number == 2)
 
 
 def test_figure_2s_networks_are_trained_as_the_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:

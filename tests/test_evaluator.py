@@ -14,7 +14,7 @@ import reprism
 from reprism import Embedder, Preprocessing, Protocol, Reranking, VideoSettings, evaluate_model
 from reprism.data.records import DataError, ReIDDataset, Sample
 from reprism.drawn.layouts import render_mars
-from reprism.evaluation.items import average_queries, evaluate_items, expand_queries
+from reprism.evaluation.items import average_boxes, average_queries, evaluate_items, expand_queries
 from reprism.evaluation.lists import hardest, ranked_lists
 from reprism.evaluation.ranking import RankingMetrics
 
@@ -97,6 +97,49 @@ def test_a_protocol_is_followed(
     found = evaluate_model(model, dataset, protocol, precision="fp32", device="cpu")
     assert same(found.metrics, expected)
     assert len(found.dataset.query) == len(found.query) == len(queries)
+
+
+def test_camera_normalization_is_what_its_steps_do_by_hand(
+    model: reprism.PartNet, dataset: ReIDDataset, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    sides = ((rows[0], dataset.query), (rows[1], dataset.gallery))
+    cameras = [[item.camid for item in items] for _, items in sides]
+    statistics = reprism.CameraStatistics.fit(np.concatenate(rows), [*cameras[0], *cameras[1]])
+    query, gallery = (statistics.apply(side, some) for (side, _), some in zip(sides, cameras, strict=True))
+    found = evaluate_model(model, dataset, Protocol(camera_normalize=True), precision="fp32", device="cpu")
+    np.testing.assert_array_equal(found.query, query)
+    np.testing.assert_array_equal(found.gallery, gallery)
+    assert same(found.metrics, evaluate_items(query, gallery, dataset.query, dataset.gallery))
+    assert found.metrics.mAP != evaluate_items(*rows, dataset.query, dataset.gallery).mAP
+    assert "descriptors normalized by camera, on the query and gallery images without labels" in found.describe()
+    assert found.as_dict()["camera_normalize"]
+    plain = Protocol()
+    assert "normalized by camera" not in plain.describe()
+    assert not plain.as_dict(dataset)["camera_normalize"]
+
+
+def test_boxes_of_queries_are_normalized_by_their_cameras_too(
+    model: reprism.PartNet, dataset: ReIDDataset, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    boxes = dataset.query[::-1]
+    given = replace(dataset, multi_query=boxes)
+    plain = evaluate_model(model, dataset, Protocol(camera_normalize=True), precision="fp32", device="cpu")
+    found = evaluate_model(
+        model, given, Protocol(camera_normalize=True, multi_query=True), precision="fp32", device="cpu"
+    )
+    expected = average_boxes(plain.query, dataset.query, plain.query[::-1].copy(), boxes)
+    np.testing.assert_allclose(found.query, expected, atol=1e-5)
+    np.testing.assert_array_equal(found.gallery, plain.gallery)
+
+
+def test_camera_normalization_needs_cameras(model: reprism.PartNet, dataset: ReIDDataset) -> None:
+    unknown = replace(
+        dataset,
+        query=tuple(replace(item, camid=None) for item in dataset.query),
+        gallery=tuple(replace(item, camid=None) for item in dataset.gallery),
+    )
+    with pytest.raises(ValueError, match="camera normalization needs the cameras, which are unknown in market1501"):
+        evaluate_model(model, unknown, Protocol(camera_normalize=True))
 
 
 def test_tracklets_are_compared_as_the_protocol_says(model: reprism.PartNet, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reprism.embedding import Embedder as Embedder
     from reprism.evaluation.calibration import Calibration as Calibration
     from reprism.evaluation.calibration import calibrate as calibrate
+    from reprism.evaluation.camera_statistics import CameraStatistics as CameraStatistics
     from reprism.evaluation.distances import part_distances as part_distances
     from reprism.evaluation.protocol import Protocol as Protocol
     from reprism.evaluation.protocol import Reranking as Reranking
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Calibration": "reprism.evaluation.calibration",
+    "CameraStatistics": "reprism.evaluation.camera_statistics",
     "Embedder": "reprism.embedding",
     "Evaluation": "reprism.evaluator",
     "FitSettings": "reprism.training.module",

@@ -18,6 +18,7 @@ from reprism.data.transforms import Preprocessing
 from reprism.data.video import VideoSettings
 from reprism.embedding import Embedder
 from reprism.engines.session import Engine
+from reprism.evaluation.camera_statistics import statistics_of_items
 from reprism.evaluation.distances import part_distances
 from reprism.evaluation.items import (
     average_boxes,
@@ -238,8 +239,17 @@ def evaluate_model(
     query: Any
     query, gallery = describe("query", dataset.query), describe("gallery", dataset.gallery)
     boxes = boxes_of_queries(dataset) if protocol.multi_query else []
-    if boxes:
-        query = average_boxes(query, dataset.query, describe("boxes of the queries", boxes), boxes)
+    box_rows = describe("boxes of the queries", boxes) if boxes else None
+    if protocol.camera_normalize:
+        cameras = statistics_of_items(query, gallery, dataset.query, dataset.gallery)
+        query, gallery = (
+            cameras.apply(rows, [item.camid for item in items])
+            for rows, items in ((query, dataset.query), (gallery, dataset.gallery))
+        )
+        if box_rows is not None:
+            box_rows = cameras.apply(box_rows, [item.camid for item in boxes])
+    if box_rows is not None:
+        query = average_boxes(query, dataset.query, box_rows, boxes)
     elif protocol.multi_query:
         query, items = average_queries(query, dataset.query)
         dataset = replace(dataset, query=tuple(items))

@@ -64,6 +64,8 @@ class Arguments:
     """Weight of the original distance in re-ranking, 0 to 1."""
     expand_queries: int = 0
     """Average each query with this many of its nearest gallery items before the search; 0: off."""
+    camera_normalize: bool = False
+    """Normalize descriptors by the mean and deviation of each camera's query and gallery images; no label is used."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
     out: Path | None = None
     """JSON file for the figures (default: evaluation-MODEL-DATA.json, with a number where that exists)."""
@@ -101,6 +103,7 @@ def run(argv: Sequence[str]) -> int:
     protocol = _protocol(arguments)
 
     from reprism.data.check import require_evaluable
+    from reprism.evaluation.camera_statistics import require_cameras
     from reprism.evaluation.items import require_multi_query
     from reprism.evaluator import evaluate_model
     from reprism.files import write_json
@@ -115,6 +118,8 @@ def run(argv: Sequence[str]) -> int:
         require_evaluable(dataset)
         if arguments.multi_query:
             require_multi_query(dataset)
+        if arguments.camera_normalize:
+            require_cameras(dataset)
         if arguments.ranked_lists is not None:
             _require_ranked_lists(protocol, dataset)
     embedder = arguments.embedding.embedder_of(arguments.checkpoint)
@@ -198,6 +203,7 @@ def _protocol(arguments: Arguments) -> "Protocol":
         rerank=again if arguments.rerank else None,
         single_shot_trials=arguments.single_gallery_shot,
         seed=arguments.seed,
+        camera_normalize=arguments.camera_normalize,
         comparison=arguments.comparison,
         video=arguments.embedding.video,
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from reprism.data.records import ReIDDataset
 from reprism.data.video import VideoSettings
+from reprism.evaluation.camera_statistics import require_cameras
 from reprism.evaluation.items import boxes_of_queries
 from reprism.evaluation.ranking import AveragePrecision, LostQueries, RankingMetrics
 
@@ -50,6 +51,9 @@ class Protocol:
         single_shot_trials: Rank one random gallery item of each identity, this many times; 0 ranks the whole gallery.
             None: as the data set's own protocol says.
         seed: Random seed of the single-shot trials.
+        camera_normalize: Normalize descriptors by the statistics of their cameras
+            (:class:`reprism.CameraStatistics`), fitted on the query and gallery images themselves, without junk and
+            without a look at identities.
         comparison: Compare tracklets by one distance over their segments side by side (``concatenate``, the paper's),
             or by the sum of the distances of every two segments (``all-pairs``, the released code's).
         video: Choice of a tracklet's frames, and how they are joined.
@@ -67,6 +71,7 @@ class Protocol:
     rerank: Reranking | None = None
     single_shot_trials: int | None = None
     seed: int = 0
+    camera_normalize: bool = False
     comparison: Comparison = "concatenate"
     video: VideoSettings = field(default_factory=VideoSettings)
     max_rank: int = 50
@@ -91,14 +96,16 @@ class Protocol:
             flip: The embedder's setting: True if it adds the mirrored image.
 
         Raises:
-            ValueError: The protocol and the embedder disagree about the mirrored image, or the data set's own protocol
-                is of single-shot trials and this one re-ranks.
+            ValueError: The protocol and the embedder disagree about the mirrored image, the data set's own protocol is
+                of single-shot trials and this one re-ranks, or cameras are unknown and this one normalizes by them.
         """
         if self.flip not in (None, flip):
             raise ValueError(
                 f"the protocol has flip={self.flip} and the embedder flip={flip}: give an embedder with "
                 f"flip={self.flip}, or leave it out of the protocol"
             )
+        if self.camera_normalize:
+            require_cameras(dataset)
         trials = dataset.single_shot_trials if self.single_shot_trials is None else self.single_shot_trials
         return replace(self, flip=flip, single_shot_trials=trials)
 
@@ -157,6 +164,8 @@ class Protocol:
         if self.flip is not None:
             said.append(f"{'with' if self.flip else 'without'} mirrored image")
         said += [precision] if precision else []
+        if self.camera_normalize:
+            said.append("descriptors normalized by camera, on the query and gallery images without labels")
         means = "valid queries" if self.lost == "exclude" else "all queries, a lost one counting 0"
         said.append(f"AP by {self.ap}, mean over {means}")
         if metrics is not None:
@@ -182,5 +191,6 @@ class Protocol:
             "multi_query": self.multi_query,
             "rerank": None if self.rerank is None else asdict(self.rerank),
             "expand_queries": self.expand_queries,
+            "camera_normalize": self.camera_normalize,
             "video": asdict(self.video) | {"comparison": self.comparison} if dataset.is_video else None,
         }

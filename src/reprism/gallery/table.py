@@ -319,6 +319,11 @@ class Gallery:
         index = {row: number for number, row in enumerate(found["id"].to_pylist())}
         return as_matrix(found[DESCRIPTOR])[[index[row] for row in ids]]
 
+    def blocks(self) -> Iterator[tuple[np.ndarray, list[str | None]]]:
+        """Yield the stored descriptors, N×dim float32, and the cameras of all rows, about 32 MB at a time."""
+        for batch in self.store.read([DESCRIPTOR, "camid"]):
+            yield as_matrix(batch[DESCRIPTOR]), batch["camid"].to_pylist()
+
     def rows(self, where: Filter = NO_FILTER, limit: int | None = None) -> list[Row]:
         """Return the rows that pass a filter, at most ``limit`` of them, in no particular order."""
         query = self.store.table.search().select(self.store.row_columns)

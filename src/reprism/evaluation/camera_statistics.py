@@ -1,0 +1,441 @@
+"""Statistics of cameras: what descriptors of one camera have in common, and how to take it away, without a label.
+
+Light, angle and sharpness of a camera move the descriptors of all that it sees. Each camera's descriptors are centred
+on their own mean, and their deviation is brought to that of all cameras, column by column. No identity is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from reprism.data.records import JUNK, Item, Label, ReIDDataset
+from reprism.files import whole_file
+
+SHRINKAGE = 10.0
+"""Rows by which a camera's statistics are drawn towards those of all: with n rows its own weigh n / (n + 10)."""
+
+LEAST_DEVIATION = 0.1
+"""Least deviation of a column, as a share of the root mean square over columns. Columns that hardly vary, such as
+those of dead units, are not made loud."""
+
+_FORMAT, _VERSION = "reprism camera statistics", 1
+# Sums are integers: the same in any order, and what is taken away is taken away exactly. Values of rows of length 1 lie
+# in -1 … 1, known to 2**-32, finer than float32 has them; 2**31 rows fit.
+_UNIT = 2.0**32
+_MOST_ROWS = 2**31
+_NOISE = 1e-6  # length of a difference from the mean that is but rounding
+_BLOCK = 4096  # rows that are raised to float64 at a time
+
+
+class CameraStatisticsError(ValueError):
+    """A file holds no statistics of cameras, or they are of another model's descriptors."""
+
+
+class DescriptorTable(Protocol):
+    """The rows that :meth:`CameraStatistics.of_gallery` reads: a :class:`reprism.Gallery`, or anything like one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the network that made the descriptors."""
+
+    @property
+    def flip(self) -> bool:
+        """True if descriptors include the mirrored image."""
+
+    @property
+    def projection(self) -> Any:
+        """The projection of a compressed gallery, which has a ``digest``; None without."""
+
+    def blocks(self) -> Iterable[tuple[np.ndarray, Sequence[Label | None]]]:
+        """Yield N×D descriptors and their N cameras, block by block."""
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """The descriptors that statistics are of; they hold for no others.
+
+    Attributes:
+        fingerprint: The model's (:func:`reprism.models.checkpoint.fingerprint`).
+        flip: True if descriptors include the mirrored image.
+        projection: Digest of the projection of a compressed gallery; None without.
+    """
+
+    fingerprint: str
+    flip: bool
+    projection: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CameraStatistics:
+    """Mean and deviation of the descriptors of each camera, and of all of them.
+
+    They are kept as sums, from which rows can be taken away again. Rows are brought to length 1 first; rows of unknown
+    camera take no part.
+
+    Attributes:
+        cameras: Names of the cameras, sorted; the camera 1 and the camera "1" are the same.
+        counts: C int64, rows of each.
+        sums, squares: C×D int64, sums of the rows and of their squares, in units of 2**-32.
+        made_by: The descriptors that they are of; None if that is not known.
+    """
+
+    cameras: tuple[str, ...]
+    counts: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    made_by: MadeBy | None = None
+
+    def __repr__(self) -> str:
+        return f"CameraStatistics({len(self.cameras)} cameras, {self.counts.sum():,} rows of {self.dim} columns)"
+
+    # ---- fitting ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls, descriptors: np.ndarray, cameras: Sequence[Label | None], made_by: MadeBy | None = None
+    ) -> CameraStatistics:
+        """Fit to the descriptors of some cameras.
+
+        Args:
+            descriptors: N×D.
+            cameras: Their N cameras; None where unknown.
+            made_by: The descriptors' model and settings.
+
+        Raises:
+            ValueError: No row has a camera, numbers of rows and cameras differ, or a value is not finite.
+        """
+        return cls.of_blocks([(descriptors, cameras)], made_by)
+
+    @classmethod
+    def of_blocks(
+        cls, blocks: Iterable[tuple[np.ndarray, Sequence[Label | None]]], made_by: MadeBy | None = None
+    ) -> CameraStatistics:
+        """Fit to descriptors that come block by block, in any order: the result is the same to the last bit.
+
+        Memory is that of a block, and 16 bytes for each camera and column.
+
+        Args:
+            blocks: Pairs of N×D descriptors and their N cameras, as :meth:`fit` takes them.
+            made_by: The descriptors' model and settings.
+
+        Raises:
+            ValueError: As for :meth:`fit`.
+        """
+        totals: dict[str, _Totals] = {}
+        dim = 0
+        for descriptors, cameras in blocks:
+            dim = _checked_dim(descriptors, dim)
+            _add(totals, descriptors, cameras, 1)
+        if not totals:
+            raise ValueError("expected descriptors of known cameras, got none: give each row its camera")
+        return _of_totals(totals, made_by)
+
+    @classmethod
+    def of_gallery(cls, gallery: DescriptorTable) -> CameraStatistics:
+        """Fit to all rows of a :class:`reprism.Gallery`, read block by block.
+
+        Raises:
+            ValueError: No row has a camera.
+        """
+        projection = gallery.projection
+        made_by = MadeBy(gallery.fingerprint, gallery.flip, None if projection is None else projection.digest)
+        return cls.of_blocks(gallery.blocks(), made_by)
+
+    def with_rows(self, descriptors: np.ndarray, cameras: Sequence[Label | None]) -> CameraStatistics:
+        """Return the statistics with more rows; exactly those of a fit to all of them.
+
+        Raises:
+            ValueError: As for :meth:`fit`, or descriptors of another width.
+        """
+        return self._changed(descriptors, cameras, 1)
+
+    def without(self, descriptors: np.ndarray, cameras: Sequence[Label | None]) -> CameraStatistics:
+        """Return the statistics without rows that were fitted to, such as erased ones.
+
+        They are exactly, to the last bit, those of a fit to the other rows.
+
+        Args:
+            descriptors: The N×D descriptors to take away, with the values that they had.
+            cameras: Their cameras.
+
+        Raises:
+            ValueError: A camera has fewer rows than are to be taken away, or none are left; rows that cannot have been
+                among those fitted to.
+        """
+        return self._changed(descriptors, cameras, -1)
+
+    def _changed(self, descriptors: np.ndarray, cameras: Sequence[Label | None], sign: int) -> CameraStatistics:
+        _checked_dim(descriptors, self.dim)
+        totals = {
+            camera: _Totals(int(self.counts[at]), self.sums[at].copy(), self.squares[at].copy())
+            for at, camera in enumerate(self.cameras)
+        }
+        _add(totals, descriptors, cameras, sign)
+        for camera, total in totals.items():
+            if total.count < 0 or (total.squares < 0).any() or (total.count == 0 and total.squares.any()):
+                raise ValueError(f"camera {camera!r}: rows are to be taken away that the statistics do not hold")
+        left = {camera: total for camera, total in totals.items() if total.count}
+        if not left:
+            raise ValueError("no row would be left: statistics of no rows say nothing")
+        return _of_totals(left, self.made_by)
+
+    # ---- using -----------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Columns of the descriptors."""
+        return int(self.sums.shape[1])
+
+    def mean(self, camera: Label | None = None) -> np.ndarray:
+        """Return D float64, the mean of a camera's rows, drawn towards that of all rows where they are few.
+
+        Args:
+            camera: The camera. One that was never seen, or None, has the mean of all rows.
+        """
+        everywhere = self.sums.sum(0, dtype=np.float64) / _UNIT / self.counts.sum()
+        at = self._index(camera)
+        if at is None:
+            return np.asarray(everywhere)
+        weight = self._weight(at)
+        return np.asarray(weight * self.sums[at] / _UNIT / self.counts[at] + (1 - weight) * everywhere)
+
+    def deviation(self, camera: Label | None = None) -> np.ndarray:
+        """Return D float64, the standard deviation of a camera's rows, drawn towards that of all if they are few.
+
+        Variances are drawn, not deviations. It is at least ``LEAST_DEVIATION`` of the root mean square over the columns
+        of all rows, and 1 if no row differs.
+
+        Args:
+            camera: As for :meth:`mean`.
+        """
+        sums, squares = (some.sum(0, dtype=np.float64) for some in (self.sums, self.squares))
+        everywhere = _variance(self.counts.sum(), sums, squares)
+        variance, at = everywhere, self._index(camera)
+        if at is not None:
+            weight = self._weight(at)
+            variance = weight * _variance(self.counts[at], self.sums[at], self.squares[at]) + (1 - weight) * everywhere
+        least = LEAST_DEVIATION * np.sqrt(everywhere.mean())
+        return np.maximum(np.sqrt(variance), least) if least > 0 else np.ones(self.dim)
+
+    def apply(self, descriptors: np.ndarray, cameras: Sequence[Label | None]) -> np.ndarray:
+        """Normalize descriptors by their cameras: ``(x - mean) / deviation × deviation of all rows``, then length 1.
+
+        The last factor keeps the weight that the network gives each column: dividing alone would raise columns that
+        vary little, and cost accuracy. Normalized descriptors compare with normalized ones only.
+
+        Args:
+            descriptors: N×D.
+            cameras: Their N cameras; one that was never seen, or None, is normalized by the statistics of all rows.
+
+        Returns:
+            N×D float32 of length 1. (A row that equals its camera's mean says nothing, and is zeros.)
+
+        Raises:
+            ValueError: Another width, numbers of rows and cameras that differ, or a value that is not finite.
+        """
+        _checked_dim(descriptors, self.dim)
+        known = [camera if self._index(camera) is not None else None for camera in cameras]
+        everywhere = self.deviation()
+        maps = {camera: (self.mean(camera), everywhere / self.deviation(camera)) for camera in set(known)}
+        out = np.zeros(np.shape(descriptors), np.float32)
+        for some, rows, camera in _rows_by_camera(descriptors, known):
+            mean, factor = maps[camera]
+            out[some] = _unit((_unit(rows) - mean) * factor, _NOISE)
+        return out
+
+    def check(self, made_by: MadeBy) -> None:
+        """Refuse to be used on other descriptors than those that the statistics are of.
+
+        Raises:
+            CameraStatisticsError: They are others, or it is not known which; names what differs.
+        """
+        if self.made_by is None:
+            raise CameraStatisticsError(
+                "the statistics of cameras do not say what descriptors they are of: fit them with made_by"
+            )
+        for name in ("fingerprint", "flip", "projection"):
+            ours, theirs = getattr(self.made_by, name), getattr(made_by, name)
+            if ours != theirs:
+                raise CameraStatisticsError(
+                    f"the statistics of cameras are of other descriptors ({name}: expected {str(theirs)[:12]}, got "
+                    f"{str(ours)[:12]}): fit them anew to these"
+                )
+
+    def _index(self, camera: Label | None) -> int | None:
+        return None if camera is None or str(camera) not in self.cameras else self.cameras.index(str(camera))
+
+    def _weight(self, at: int) -> float:
+        return float(self.counts[at] / (self.counts[at] + SHRINKAGE))
+
+    # ---- files -----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write a safetensors file, whole: numbers, and what they are of as text; no pictures, no rows."""
+        about = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "cameras": self.cameras,
+            "made_by": None if self.made_by is None else vars(self.made_by),
+        }
+        tensors = {"counts": self.counts, "sums": self.sums, "squares": self.squares}
+        content = safetensors.numpy.save(tensors, {"reprism": json.dumps(about)})
+        with whole_file(path) as file:
+            file.write(content)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> CameraStatistics:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CameraStatisticsError: The file is missing, holds something else, or is of a newer version; names it.
+        """
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                about = json.loads((file.metadata() or {}).get("reprism", "{}"))
+                if about.get("format") != _FORMAT:
+                    raise ValueError(f"it is no file of {_FORMAT}")
+                if about["version"] != _VERSION:
+                    raise ValueError(f"it is of version {about['version']}, this Reprism reads {_VERSION}: update it")
+                counts, sums, squares = (file.get_tensor(name) for name in ("counts", "sums", "squares"))
+            made_by = None if about["made_by"] is None else MadeBy(**about["made_by"])
+            cameras = tuple(map(str, about["cameras"]))
+            fits = (
+                {array.dtype for array in (counts, sums, squares)} == {np.dtype(np.int64)}
+                and counts.shape == (len(set(cameras)),)
+                and len(cameras) == len(counts) > 0
+                and sums.shape == squares.shape == (len(counts), sums.shape[1])
+                and bool((counts > 0).all() and (squares >= 0).all())
+            )
+            if not fits:
+                raise ValueError("its numbers do not fit each other")
+            return cls(cameras, counts, sums, squares, made_by)
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            IndexError,
+            safetensors.SafetensorError,
+        ) as error:
+            raise CameraStatisticsError(f"{path} holds no statistics of cameras: {error}") from error
+
+
+@dataclass
+class _Totals:
+    count: int
+    sums: np.ndarray
+    squares: np.ndarray
+
+
+def _of_totals(totals: dict[str, _Totals], made_by: MadeBy | None) -> CameraStatistics:
+    cameras = tuple(sorted(totals))
+    chosen = [totals[camera] for camera in cameras]
+    return CameraStatistics(
+        cameras,
+        np.array([total.count for total in chosen], np.int64),
+        np.stack([total.sums for total in chosen]),
+        np.stack([total.squares for total in chosen]),
+        made_by,
+    )
+
+
+def _add(totals: dict[str, _Totals], descriptors: np.ndarray, cameras: Sequence[Label | None], sign: int) -> None:
+    dim = np.shape(descriptors)[1]
+    for _, rows, camera in _rows_by_camera(descriptors, cameras):
+        if camera is None:
+            continue
+        total = totals.setdefault(str(camera), _Totals(0, np.zeros(dim, np.int64), np.zeros(dim, np.int64)))
+        rows = _unit(rows)
+        total.count += sign * len(rows)
+        total.sums += sign * np.rint(rows * _UNIT).astype(np.int64).sum(0)
+        total.squares += sign * np.rint(np.square(rows) * _UNIT).astype(np.int64).sum(0)
+        if total.count > _MOST_ROWS:
+            raise ValueError(f"camera {camera!r} has more than {_MOST_ROWS:,} rows: fit to a sample of them")
+
+
+def _rows_by_camera(
+    descriptors: np.ndarray, cameras: Sequence[Label | None]
+) -> Iterator[tuple[np.ndarray, np.ndarray, Label | None]]:
+    """Yield indices, rows in float64 and the camera of a few thousand rows of one camera at a time."""
+    if len(descriptors) != len(cameras):
+        raise ValueError(f"expected a camera for each of {len(descriptors)} descriptors, got {len(cameras)} cameras")
+    members: dict[Label | None, list[int]] = {}
+    for row, camera in enumerate(cameras):
+        members.setdefault(camera, []).append(row)
+    for camera, indices in members.items():
+        for start in range(0, len(indices), _BLOCK):
+            some = np.array(indices[start : start + _BLOCK])
+            rows = np.asarray(descriptors[some], dtype=np.float64)
+            if not np.isfinite(rows).all():
+                row = int(some[~np.isfinite(rows).all(1)][0])
+                raise ValueError(f"descriptor {row} holds NaN or infinite values: every value must be finite")
+            yield some, rows, camera
+
+
+def _unit(rows: np.ndarray, least: float = 0) -> np.ndarray:
+    """Return rows of length 1; those that are no longer than ``least`` become zeros."""
+    lengths = np.sqrt(np.square(rows).sum(1, keepdims=True))
+    return np.asarray(np.where(lengths > least, rows, 0) / np.where(lengths > least, lengths, 1))
+
+
+def _checked_dim(descriptors: np.ndarray, dim: int) -> int:
+    shape = np.shape(descriptors)
+    if len(shape) != 2 or (dim and shape[1] != dim):
+        raise ValueError(f"expected N×{dim or 'D'} descriptors, got shape {shape}")
+    return int(shape[1])
+
+
+def _variance(count: Any, sums: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(squares / _UNIT / count - np.square(sums / _UNIT / count), 0))
+
+
+# ---- data sets -----------------------------------------------------------------------------------------------
+
+
+def require_cameras(dataset: ReIDDataset) -> None:
+    """Refuse to normalize by cameras where they are unknown.
+
+    Raises:
+        ValueError: They are; names the data set and the remedy.
+    """
+    if any(item.camid is None for item in (*dataset.query, *dataset.gallery)):
+        raise ValueError(
+            f"camera normalization needs the cameras, which are unknown in {dataset.name} in {dataset.root}: give the "
+            "data a column camid, or evaluate without --camera-normalize"
+        )
+
+
+def statistics_of_items(
+    query: np.ndarray, gallery: np.ndarray, query_items: Sequence[Item], gallery_items: Sequence[Item]
+) -> CameraStatistics:
+    """Fit to the images of an evaluation, query and gallery, by their cameras alone.
+
+    Junk is left out, as in the ranking; distractors take part. A gallery item that is a query too counts once.
+
+    Args:
+        query: N×D descriptors of ``query_items``.
+        gallery: M×D descriptors of ``gallery_items``.
+        query_items, gallery_items: Images or tracklets, in the descriptors' order.
+
+    Raises:
+        ValueError: As for :meth:`CameraStatistics.fit`.
+    """
+    asked = {item.path for item in query_items}
+    rows = [row for row, item in enumerate(gallery_items) if item.pid != JUNK and item.path not in asked]
+    return CameraStatistics.of_blocks(
+        [
+            (query, [item.camid for item in query_items]),
+            (gallery[rows], [gallery_items[row].camid for row in rows]),
+        ]
+    )
