@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from reprism.data.records import JUNK, Item, Label, ReIDDataset
 from reprism.files import whole_file
+from reprism.progress import Count
 
 SHRINKAGE = 10.0
 """Rows by which a camera's statistics are drawn towards those of all: with n rows its own weigh n / (n + 10)."""
@@ -54,6 +55,9 @@ class DescriptorTable(Protocol):
     @property
     def projection(self) -> Any:
         """The projection of a compressed gallery, which has a ``digest``; None without."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
 
     def blocks(self) -> Iterable[tuple[np.ndarray, Sequence[Label | None]]]:
         """Yield N×D descriptors and their N cameras, block by block."""
@@ -140,15 +144,19 @@ class CameraStatistics:
         return _of_totals(totals, made_by)
 
     @classmethod
-    def of_gallery(cls, gallery: DescriptorTable) -> CameraStatistics:
+    def of_gallery(cls, gallery: DescriptorTable, progress: Count | None = None) -> CameraStatistics:
         """Fit to all rows of a :class:`reprism.Gallery`, read block by block.
+
+        Args:
+            gallery: The gallery.
+            progress: Called with the number of rows done and of all.
 
         Raises:
             ValueError: No row has a camera.
         """
         projection = gallery.projection
         made_by = MadeBy(gallery.fingerprint, gallery.flip, None if projection is None else projection.digest)
-        return cls.of_blocks(gallery.blocks(), made_by)
+        return cls.of_blocks(_counted(gallery.blocks(), len(gallery), progress), made_by)
 
     def with_rows(self, descriptors: np.ndarray, cameras: Sequence[Label | None]) -> CameraStatistics:
         """Return the statistics with more rows; exactly those of a fit to all of them.
@@ -329,6 +337,17 @@ class CameraStatistics:
             safetensors.SafetensorError,
         ) as error:
             raise CameraStatisticsError(f"{path} holds no statistics of cameras: {error}") from error
+
+
+def _counted(
+    blocks: Iterable[tuple[np.ndarray, Sequence[Label | None]]], rows: int, progress: Count | None
+) -> Iterator[tuple[np.ndarray, Sequence[Label | None]]]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block[1])
+        if progress is not None:
+            progress(done, max(done, rows))
 
 
 @dataclass

@@ -54,8 +54,8 @@ _MOST_PROPOSED = 2_000
 _QUERIES = 1024  # at a time
 _FEW_QUERIES = 4  # each scans the table in less time than reading it takes once
 _MORE = 16  # rows asked for beyond those wanted: the next distance then shows that none as near was left out
-# Squared distances from a float32 matrix product, of rows of length 1, are wrong by less.
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
+"""Squared distances from a float32 matrix product, of rows of length 1, are wrong by less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +280,7 @@ def _by_reading(
                 bounds = np.minimum(bounds, np.partition(squared, count - 1, axis=1)[:, count - 1])
             ids, groups = batch["id"].to_pylist(), _groups(batch, group_by)
             for index, query in enumerate(some):
-                near = np.flatnonzero(squared[index] <= bounds[index] + 2 * _ROUNDING)
+                near = np.flatnonzero(squared[index] <= bounds[index] + 2 * ROUNDING)
                 if not len(near):
                     continue
                 new = zip(_distances(query, rows[near]), near.tolist(), strict=True)
@@ -313,7 +313,7 @@ def _by_scanning(
             candidates = _candidates(query, table, group_by)
             farthest = max(table["_distance"].to_pylist(), default=0.0)
             # Rounding may have put some behind the limit that are as near as the last one asked for.
-            complete = len(table) < limit or farthest > candidates[count - 1].distance ** 2 + 2 * _ROUNDING
+            complete = len(table) < limit or farthest > candidates[count - 1].distance ** 2 + 2 * ROUNDING
             limit *= 4
         found.append(candidates[:count])
     return found

@@ -18,7 +18,8 @@ import numpy as np
 
 from reprism.embedding import DescriptorKind, Embedder
 from reprism.evaluation.calibration import FMRS, Calibration
-from reprism.gallery import calibrating, search, upkeep
+from reprism.evaluation.camera_statistics import CameraStatistics
+from reprism.gallery import calibrating, camera_search, search, upkeep
 from reprism.gallery.calibrating import Queries
 from reprism.gallery.camera_info import CameraInfo, camera_infos
 from reprism.gallery.camera_settings import CameraSettings, camera_settings, set_camera
@@ -446,6 +447,41 @@ class Gallery:
             shares=shares,
             exact=exact,
         )
+
+    def search_by_camera(
+        self,
+        descriptors: np.ndarray,
+        cameras: Sequence[str | None],
+        statistics: CameraStatistics,
+        top: int = 20,
+        where: Filter = NO_FILTER,
+        *,
+        exact: bool | None = None,
+    ) -> list[list[Match]]:
+        """Return the rows nearest to descriptors, both normalized by the statistics of their cameras.
+
+        A gallery of up to ``reprism.gallery.search.EXACT_ROWS`` rows, or without an index, is read whole: the result is
+        exact. In a larger one the index knows descriptors as they are. The nearest thousand by these, ten for each
+        wanted if that is more, are put in order by normalized ones; a row that is not among them is not found.
+
+        Args:
+            descriptors: N×D, of the model that made the gallery's, not compressed; or D for a single one.
+            cameras: The N cameras that took the queries; None, and a camera that the statistics do not have, are
+                normalized by those of all cameras.
+            statistics: Of this gallery's descriptors: ``CameraStatistics.of_gallery(gallery)``.
+            top: Maximum number of matches.
+            where: Filter; other rows are left out before the search.
+            exact: True reads every row, False uses the index (default: as said above).
+
+        Returns:
+            For each descriptor its matches, best first. Their ``distance`` is that of normalized descriptors, which no
+            calibration holds for; they are not compared part by part.
+
+        Raises:
+            ValueError: As for :meth:`search`, or the cameras are not as many as the descriptors.
+            CameraStatisticsError: The statistics are of another model's descriptors.
+        """
+        return camera_search.search_by_camera(self.store, descriptors, cameras, statistics, top, where, exact=exact)
 
     def calibrate(
         self,
