@@ -1,0 +1,413 @@
+"""Transit times between cameras: learned from matches, used as evidence for other matches.
+
+Two cameras of a site see the same person at times that lie apart as the way between them takes, and other people at any
+time. For every two views (a camera in a recording) the gaps between matched sightings are counted, and divided by how
+often any two sightings of theirs lie so far apart. The logarithm of that ratio is evidence, to be added to that of
+appearance. An offset between two cameras' clocks moves the gaps of all who walk there, and does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import correlate
+
+from reprism.data.records import Item
+from reprism.files import write_json
+from reprism.linking.matches import mutual_nearest
+from reprism.progress import Progress, step
+
+_FORMAT, _VERSION = "reprism camera network", 1
+_MOST_BINS = 2**22  # that the sightings of a view may span
+
+
+class CameraNetworkError(ValueError):
+    """A file holds no network of cameras, or sightings are too few to learn one."""
+
+
+class View(NamedTuple):
+    """A camera in one recording: a clock. The recording "" is that of data with one clock."""
+
+    camera: str
+    recording: str
+
+
+@dataclass(frozen=True)
+class TransitSettings:
+    """Settings of a network of cameras.
+
+    Attributes:
+        bin_seconds: Width of a histogram's bins.
+        smoothing: Standard deviation in seconds that gaps are smoothed by.
+        horizon: Longest gap in seconds that is told apart; longer ones count as one.
+        prior_pairs: Pairs that what was known before counts as: two views are like their two cameras in all recordings,
+            and these like chance, as far as matches do not say otherwise.
+        least_pairs: With fewer matched pairs, two cameras say nothing.
+    """
+
+    bin_seconds: float = 4.0
+    smoothing: float = 20.0
+    horizon: float = 7200.0
+    prior_pairs: float = 10.0
+    least_pairs: int = 20
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"expected {name} above 0, got {value}")
+        if self.horizon < self.bin_seconds:
+            raise ValueError(f"expected a horizon of a bin ({self.bin_seconds:g} s) or more, got {self.horizon:g} s")
+
+    @property
+    def reach(self) -> int:
+        """Bins up to the horizon."""
+        return math.ceil(self.horizon / self.bin_seconds)
+
+
+Histogram = dict[int, int]
+"""Counts by bin; bins without any are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class CameraNetwork:
+    """What sightings of a site's cameras say about the time between them.
+
+    Attributes:
+        sightings: For every view, the number of sightings in each bin of its clock.
+        gaps: For every two views of two cameras, the number of matched pairs by gap in bins, the second's time less the
+            first's. Views are in order.
+        settings: Bins, smoothing, and how much counts as known before.
+    """
+
+    sightings: Mapping[View, Histogram]
+    gaps: Mapping[tuple[View, View], Histogram]
+    settings: TransitSettings = TransitSettings()
+
+    def __repr__(self) -> str:
+        cameras = len({view.camera for view in self.sightings})
+        return f"CameraNetwork({cameras} cameras, {len(self.sightings)} views, {self.num_pairs:,} matched pairs)"
+
+    @property
+    def num_pairs(self) -> int:
+        """Matched pairs that it was learned from."""
+        return sum(sum(histogram.values()) for histogram in self.gaps.values())
+
+    # ---- learning --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def learn(
+        cls,
+        descriptors: np.ndarray,
+        items: Sequence[Item],
+        *,
+        rounds: int = 3,
+        weight: float = 20.0,
+        settings: TransitSettings | None = None,
+        progress: Progress | None = None,
+    ) -> CameraNetwork:
+        """Learn from sightings whose people are unknown.
+
+        Rows of two cameras that are each other's nearest are taken for the same person. The gaps between them make a
+        network, by which the nearest are found again, until they stay the same. No identity is looked at. Time grows
+        with the square of the sightings.
+
+        Args:
+            descriptors: N×D of ``items``; best normalized by camera (:class:`reprism.CameraStatistics`).
+            items: Images or tracklets. Those without a camera or a time take no part.
+            rounds: Most times that matches are found.
+            weight: Weight of the cosine of two descriptors beside the logarithm of the ratio.
+            settings: Bins and smoothing (default: ``TransitSettings()``).
+            progress: Called as ``progress(what, done, total)``.
+
+        Raises:
+            CameraNetworkError: No two cameras have sightings with times.
+            ValueError: Numbers of descriptors and items differ, or a setting is out of range.
+        """
+        if len(descriptors) != len(items):
+            raise ValueError(f"expected a descriptor for each of {len(items)} items, got {len(descriptors)}")
+        if rounds < 1:
+            raise ValueError(f"expected rounds of at least 1, got {rounds}")
+        known = [row for row, item in enumerate(items) if item.camid is not None and item.time is not None]
+        chosen = [items[row] for row in known]
+        cameras = np.unique([str(item.camid) for item in chosen], return_inverse=True)[1]
+        if not len(cameras) or cameras.max() < 1:
+            raise CameraNetworkError(
+                "expected sightings by two cameras with times, got none: give items a camid and a time"
+            )
+        rows = weight**0.5 * _unit(np.asarray(descriptors)[known])
+        pairs = mutual_nearest(rows, cameras, progress=step(progress, "matches, round 1"))
+        network = cls.of_pairs(chosen, pairs, settings)
+        for number in range(2, rounds + 1):
+            bonus = _Evidence(network, chosen)
+            before, pairs = (
+                pairs,
+                mutual_nearest(rows, cameras, bonus, progress=step(progress, f"matches, round {number}")),
+            )
+            if np.array_equal(pairs, before):
+                break
+            network = cls.of_pairs(chosen, pairs, settings)
+        return network
+
+    @classmethod
+    def of_pairs(
+        cls, items: Sequence[Item], pairs: np.ndarray, settings: TransitSettings | None = None
+    ) -> CameraNetwork:
+        """Count the gaps between matched sightings.
+
+        Args:
+            items: Sightings, each with a camera and a time.
+            pairs: P×2 indices of sightings of one person in two cameras.
+            settings: Bins and smoothing (default: ``TransitSettings()``).
+
+        Raises:
+            ValueError: An item has no camera or no time, a pair is of one camera, or a view's times lie too far apart.
+        """
+        settings = settings or TransitSettings()
+        for item in items:
+            if item.camid is None or item.time is None:
+                raise ValueError(f"expected a camera and a time of every sighting, got none of {item.path}")
+        views = [_view(item) for item in items]
+        bins = _bins(items, settings)
+        sightings: dict[View, Counter[int]] = {view: Counter() for view in sorted(set(views))}
+        for view, at in zip(views, bins.tolist(), strict=True):
+            sightings[view][at] += 1
+        for view, histogram in sightings.items():
+            if max(histogram) - min(histogram) >= _MOST_BINS:
+                raise ValueError(
+                    f"the sightings by camera {view.camera} lie {max(histogram) - min(histogram):,} bins apart: give "
+                    "wider bins (bin_seconds), or leave times out that cannot be right"
+                )
+        gaps: dict[tuple[View, View], Counter[int]] = {}
+        for one, other in np.asarray(pairs).tolist():
+            if views[one].camera == views[other].camera:
+                raise ValueError(f"expected pairs of two cameras, got two sightings by camera {views[one].camera}")
+            if views[one] > views[other]:
+                one, other = other, one
+            gap = int(np.clip(bins[other] - bins[one], -settings.reach - 1, settings.reach + 1))
+            gaps.setdefault((views[one], views[other]), Counter())[gap] += 1
+        return cls(
+            {view: dict(sorted(counts.items())) for view, counts in sightings.items()},
+            {key: dict(sorted(gaps[key].items())) for key in sorted(gaps)},
+            settings,
+        )
+
+    # ---- using -----------------------------------------------------------------------------------------------
+
+    def log_ratio(self, query: Sequence[Item], gallery: Sequence[Item]) -> np.ndarray:
+        """Return how much likelier the times of two sightings are for one person than for any two, as logarithms.
+
+        Two views that were learned have their own ratio. In another recording it is the ratio of the two cameras in all
+        recordings. It is 0, which says nothing, for one camera, for cameras that had too few matches, for an unknown
+        camera or time, and across recordings that were not learned.
+
+        Args:
+            query, gallery: N and M images or tracklets.
+
+        Returns:
+            N×M float32, natural logarithms.
+        """
+        out = np.zeros((len(query), len(gallery)), np.float32)
+        sides = [_grouped(items, self.settings) for items in (query, gallery)]
+        reach = self.settings.reach
+        for one, (rows, from_bins) in sides[0].items():
+            for other, (columns, to_bins) in sides[1].items():
+                table = self._table(one, other) if one < other else self._table(other, one)
+                if table is not None:
+                    gap = to_bins[None] - from_bins[:, None]
+                    gap = np.clip(gap if one < other else -gap, -reach - 1, reach + 1)
+                    out[np.ix_(rows, columns)] = table[gap + reach + 1]
+        return out
+
+    def _table(self, one: View, other: View) -> np.ndarray | None:
+        """Return the logarithm of the ratio by gap; None where nothing is known."""
+        pair = self._tables.get((one.camera, other.camera))
+        if pair is None:
+            return None
+        if (one, other) in pair.views:
+            return pair.views[one, other]
+        return pair.pooled if one.recording == other.recording else None
+
+    @cached_property
+    def _tables(self) -> dict[tuple[str, str], _Tables]:
+        views: dict[str, list[View]] = {}
+        for view in self.sightings:
+            views.setdefault(view.camera, []).append(view)
+        counted = Counter[tuple[str, str]]()
+        for (one, other), histogram in self.gaps.items():
+            counted[one.camera, other.camera] += sum(histogram.values())
+        return {
+            (one, other): self._tables_between(views[one], views[other])
+            for (one, other), pairs in counted.items()
+            if pairs >= self.settings.least_pairs
+        }
+
+    def _tables_between(self, ones: Sequence[View], others: Sequence[View]) -> _Tables:
+        keys = [(one, other) for one in ones for other in others]
+        matched = {key: self._smooth(self._dense(self.gaps.get(key, {}))) for key in keys}
+        chance = {key: self._smooth(self._by_chance(*key)) for key in keys}
+        total = sum(float(histogram.sum()) for histogram in chance.values())
+        chance = {key: histogram / total for key, histogram in chance.items()}
+        prior_pairs = self.settings.prior_pairs
+        same = [key for key in keys if key[0].recording == key[1].recording]
+        pooled = None
+        if same:
+            by_chance = np.sum([chance[key] for key in same], axis=0)
+            pairs = np.sum([matched[key] for key in same], axis=0)
+            if by_chance.sum() > 0 and pairs.sum() >= self.settings.least_pairs:
+                by_chance = by_chance / by_chance.sum()
+                likely = (pairs + prior_pairs * by_chance) / (pairs.sum() + prior_pairs)
+                pooled = _log_ratio(likely, by_chance, by_chance.size)
+        pairs_in_all = sum(float(histogram.sum()) for histogram in matched.values())
+        tables = {}
+        for key in keys:
+            prior = chance[key]
+            if pooled is not None and key in same and prior.sum() > 0:
+                prior = prior * np.exp(pooled)
+                prior = prior * (chance[key].sum() / prior.sum())
+            likely = (matched[key] + prior_pairs * prior) / (pairs_in_all + prior_pairs)
+            tables[key] = _log_ratio(likely, chance[key], len(keys) * prior.size).astype(np.float32)
+        return _Tables(tables, None if pooled is None else pooled.astype(np.float32))
+
+    def _dense(self, histogram: Histogram) -> np.ndarray:
+        """Return counts from the horizon before to the horizon after, and one bin beyond on either side."""
+        reach = self.settings.reach
+        dense = np.zeros(2 * reach + 3)
+        for gap, count in histogram.items():
+            dense[gap + reach + 1] += count
+        return dense
+
+    def _by_chance(self, one: View, other: View) -> np.ndarray:
+        """Return the number of all pairs of sightings of two views by gap."""
+        (start, some), (begin, rest) = (_timeline(self.sightings[view]) for view in (one, other))
+        found = np.maximum(np.rint(correlate(rest, some, "full")), 0)
+        reach = self.settings.reach
+        gaps = np.clip(np.arange(len(found)) + begin - start - (len(some) - 1), -reach - 1, reach + 1)
+        return np.bincount(gaps + reach + 1, weights=found, minlength=2 * reach + 3)
+
+    def _smooth(self, dense: np.ndarray) -> np.ndarray:
+        out = dense.copy()
+        sigma = self.settings.smoothing / self.settings.bin_seconds
+        out[1:-1] = gaussian_filter1d(dense[1:-1], sigma, mode="nearest")
+        return out
+
+    # ---- files -----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write it as JSON, whole: counts by time and gap, and no identity, no row, no picture."""
+        views = list(self.sightings)
+        number = {view: at for at, view in enumerate(views)}
+        values = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "settings": asdict(self.settings),
+            "views": [
+                {"camera": view.camera, "recording": view.recording, "sightings": list(self.sightings[view].items())}
+                for view in views
+            ],
+            "gaps": [
+                {"from": number[one], "to": number[other], "pairs": list(histogram.items())}
+                for (one, other), histogram in self.gaps.items()
+            ],
+        }
+        write_json(path, values)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> CameraNetwork:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CameraNetworkError: The file is missing, holds something else, or is of a newer version; names it.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            if values["format"] != _FORMAT:
+                raise ValueError(f"it is no file of a {_FORMAT}")
+            if values["version"] != _VERSION:
+                raise ValueError(f"it is of version {values['version']}, this Reprism reads {_VERSION}: update it")
+            settings = TransitSettings(**values["settings"])
+            views = [View(str(view["camera"]), str(view["recording"])) for view in values["views"]]
+            sightings = {
+                view: _histogram(about["sightings"], _MOST_BINS)
+                for view, about in zip(views, values["views"], strict=True)
+            }
+            gaps = {
+                (views[about["from"]], views[about["to"]]): _histogram(about["pairs"], 2 * settings.reach + 3)
+                for about in values["gaps"]
+            }
+            for (one, other), histogram in gaps.items():
+                if one >= other or one.camera == other.camera or max(map(abs, histogram)) > settings.reach + 1:
+                    raise ValueError(f"the gaps between {one} and {other} cannot be right")
+            return cls(sightings, gaps, settings)
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            raise CameraNetworkError(f"{path} holds no network of cameras: {error}") from error
+
+
+class _Tables(NamedTuple):
+    """Ratios of two cameras: of every two views that were learned, and of one recording whichever it is."""
+
+    views: dict[tuple[View, View], np.ndarray]
+    pooled: np.ndarray | None
+
+
+class _Evidence:
+    """The ratios of sightings by their indices, as matches ask for them."""
+
+    def __init__(self, network: CameraNetwork, items: Sequence[Item]) -> None:
+        self.network, self.items = network, items
+
+    def __call__(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return self.network.log_ratio([self.items[row] for row in rows], [self.items[row] for row in others])
+
+
+def _view(item: Item) -> View:
+    return View(str(item.camid), item.recording or "")
+
+
+def _bins(items: Sequence[Item], settings: TransitSettings) -> np.ndarray:
+    return np.floor(np.array([item.time for item in items], float) / settings.bin_seconds).astype(np.int64)
+
+
+def _grouped(items: Sequence[Item], settings: TransitSettings) -> dict[View, tuple[np.ndarray, np.ndarray]]:
+    """Return the indices and the bins of the sightings of each view; those of unknown camera or time are left out."""
+    rows: dict[View, list[int]] = {}
+    for row, item in enumerate(items):
+        if item.camid is not None and item.time is not None:
+            rows.setdefault(_view(item), []).append(row)
+    return {view: (np.array(some), _bins([items[row] for row in some], settings)) for view, some in rows.items()}
+
+
+def _timeline(histogram: Histogram) -> tuple[int, np.ndarray]:
+    """Return the first bin, and the counts from there on."""
+    bins = np.fromiter(histogram, np.int64)
+    counts = np.fromiter(histogram.values(), np.float64)
+    return int(bins.min()), np.bincount(bins - bins.min(), weights=counts)
+
+
+def _log_ratio(likely: np.ndarray, by_chance: np.ndarray, cells: int) -> np.ndarray:
+    # One of all cells is added to both. It bounds the ratio of gaps that chance hardly has, and is the floor of those
+    # that no match had: unusual routes stay possible.
+    return np.asarray(np.log((likely + 1 / cells) / (by_chance + 1 / cells)))
+
+
+def _histogram(pairs: Sequence[Sequence[int]], most: int) -> Histogram:
+    histogram = {int(at): int(count) for at, count in pairs}
+    if not histogram or min(histogram.values()) < 1 or max(histogram) - min(histogram) >= most:
+        raise ValueError("a histogram is empty, too long, or has a count below 1")
+    return histogram
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Return rows of length 1 in float32."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
