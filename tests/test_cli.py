@@ -333,6 +333,19 @@ def test_reranking_expansion_and_calibration(
     by_camera = json.loads(Path("cameras.json").read_text())
     expected = reprism.evaluate_model(embedder, opened, reprism.Protocol(camera_normalize=True)).as_dict()
     assert (by_camera["camera_normalize"], by_camera["mAP"]) == (True, pytest.approx(expected["mAP"], abs=1e-6))
+    link = ["link", "learn", *data, "--split", "test", "--out", "network.json"]
+    assert main(link) == 0
+    assert "transit times between 3 cameras, learned from" in " ".join(capsys.readouterr().out.split())
+    assert main(["evaluate", *data, "--camera-normalize", "--network", "network.json", "--out", "linked.json"]) == 0
+    network = reprism.CameraNetwork.load("network.json")
+    protocol = reprism.Protocol(camera_normalize=True, network=network)
+    expected = reprism.evaluate_model(embedder, opened, protocol).as_dict()
+    linked = json.loads(Path("linked.json").read_text())
+    assert (linked["network"], linked["mAP"]) == (network.describe(), pytest.approx(expected["mAP"], abs=1e-6))
+    assert main(link) == 1
+    assert "network.json exists: give --overwrite" in capsys.readouterr().err
+    assert main(["link", "lern"]) == 2
+    assert "Did you mean 'learn'?" in capsys.readouterr().err
     capsys.readouterr()
     assert main(["calibrate", *data, "--fmr", "0.1", "1e-4", "--out", "made/calibration.json"]) == 0
     shown = capsys.readouterr().out

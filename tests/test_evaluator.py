@@ -16,7 +16,8 @@ from reprism.data.records import DataError, ReIDDataset, Sample
 from reprism.drawn.layouts import render_mars
 from reprism.evaluation.items import average_boxes, average_queries, evaluate_items, expand_queries
 from reprism.evaluation.lists import hardest, ranked_lists
-from reprism.evaluation.ranking import RankingMetrics
+from reprism.evaluation.ranking import RankingMetrics, evaluate_distances
+from reprism.linking.transit import TransitSettings
 
 SIZE = (64, 32)
 
@@ -140,6 +141,39 @@ def test_camera_normalization_needs_cameras(model: reprism.PartNet, dataset: ReI
     )
     with pytest.raises(ValueError, match="camera normalization needs the cameras, which are unknown in market1501"):
         evaluate_model(model, unknown, Protocol(camera_normalize=True))
+
+
+def test_a_network_of_cameras_is_followed(
+    model: reprism.PartNet, dataset: ReIDDataset, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    sightings = [*dataset.query, *dataset.gallery]
+    network = reprism.CameraNetwork.learn(
+        np.concatenate(rows), sightings, settings=TransitSettings(least_pairs=3, weight=7.0)
+    )
+    found = evaluate_model(model, dataset, Protocol(network=network), precision="fp32", device="cpu")
+    ratios = network.log_ratio(dataset.query, dataset.gallery)
+    assert ratios.any()
+    distances = 7 * (1 - rows[0] @ rows[1].T) - ratios
+    expected = evaluate_distances(
+        distances,
+        *([item.pid for item in items] for items in (dataset.query, dataset.gallery)),
+        *([item.camid for item in items] for items in (dataset.query, dataset.gallery)),
+    )
+    assert found.metrics.mAP == pytest.approx(expected.mAP, abs=1e-4)
+    assert found.metrics.mAP != pytest.approx(evaluate_items(*rows, dataset.query, dataset.gallery).mAP, abs=1e-4)
+    assert "ranked by 7 x cosine and transit times between 3 cameras, learned from" in found.describe()
+    assert found.as_dict()["network"] == network.describe()
+    assert Protocol().as_dict(dataset)["network"] is None
+    with pytest.raises(ValueError, match="not with a network of cameras"):
+        found.ranked_list(0)
+    untimed = replace(dataset, query=tuple(replace(item, time=None) for item in dataset.query))
+    with pytest.raises(ValueError, match=r"no query item of market1501 in .* has one"):
+        evaluate_model(model, untimed, Protocol(network=network))
+    for other in ({"rerank": Reranking()}, {"single_shot_trials": 2}, {"multi_query": True}):
+        with pytest.raises(ValueError, match="a network of cameras ranks single queries"):
+            Protocol(network=network, **other)
+    with pytest.raises(ValueError, match="evidence beside appearance goes with neither"):
+        evaluate_items(*rows, dataset.query, dataset.gallery, evidence=network, single_shot_trials=2)
 
 
 def test_tracklets_are_compared_as_the_protocol_says(model: reprism.PartNet, tmp_path: Path) -> None:

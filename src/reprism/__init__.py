@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from reprism.evaluator import evaluate_model as evaluate_model
     from reprism.gallery.table import Gallery as Gallery
     from reprism.imports import trust as trust
+    from reprism.linking.transit import CameraNetwork as CameraNetwork
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
     from reprism.models.network import PartNet as PartNet
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Calibration": "reprism.evaluation.calibration",
+    "CameraNetwork": "reprism.linking.transit",
     "CameraStatistics": "reprism.evaluation.camera_statistics",
     "Embedder": "reprism.embedding",
     "Evaluation": "reprism.evaluator",

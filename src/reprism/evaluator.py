@@ -109,6 +109,8 @@ class Evaluation:
     def ranked_lists(self, queries: Sequence[int], top: int = 10) -> list[RankedList]:
         """Return the ranked lists of several queries, in their order; see :meth:`ranked_list`."""
         self._require_one_ranking()
+        if self.protocol.network is not None:
+            raise ValueError("ranked lists are by the distance of descriptors alone: not with a network of cameras")
         if self.protocol.rerank is not None or (self.dataset.is_video and self.protocol.comparison == "all-pairs"):
             raise ValueError(
                 "ranked lists are by one distance between rows: not re-ranked, not by all pairs of segments"

@@ -114,6 +114,21 @@ def test_a_recording_with_few_matches_leans_on_the_others() -> None:
     assert tuesday[0] > max(tuesday[1:]) + 0.2
 
 
+def test_transits_are_the_quartiles_of_matched_gaps() -> None:
+    _, items = walks(900, recordings=("monday", "tuesday"))
+    network = CameraNetwork.of_pairs(items, true_pairs(items), TransitSettings(bin_seconds=1.0))
+    found = network.transits()
+    assert list(found) == [("gate", "hall"), ("gate", "yard"), ("hall", "yard")]
+    for (one, other), transit in found.items():
+        gaps = [
+            items[j].time - items[i].time
+            for i, j in true_pairs(items)
+            if (items[i].camid, items[j].camid) == (one, other)
+        ]
+        np.testing.assert_allclose(transit.quartiles, np.quantile(gaps, (0.25, 0.5, 0.75)), atol=1.5)
+        assert (transit.pairs, transit.known) == (900, True)
+
+
 def test_two_cameras_with_few_matches_say_nothing() -> None:
     _, items = walks(200)
     pairs = true_pairs(items)

@@ -40,6 +40,7 @@ COMMANDS = {
     "index": "Put images and tracks into a gallery on disk.",
     "watch": "Watch videos and cameras, and put the people in them into a gallery.",
     "search": "Find the people of some pictures in a gallery.",
+    "link": "Learn how long people take from camera to camera.",
     "cameras": "Show what a gallery holds of each camera: rows, times, rates, gaps, pictures.",
     "optimize": "Build or refresh a gallery's search index.",
     "compress": "Make a gallery's descriptors narrower, and say what that costs.",

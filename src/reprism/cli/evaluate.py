@@ -66,6 +66,9 @@ class Arguments:
     """Average each query with this many of its nearest gallery items before the search; 0: off."""
     camera_normalize: bool = False
     """Normalize descriptors by the mean and deviation of each camera's query and gallery images; no label is used."""
+    network: Path | None = None
+    """Network of cameras that reprism link learn wrote: rank by the time between sightings too (default: by appearance
+    alone)."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
     out: Path | None = None
     """JSON file for the figures (default: evaluation-MODEL-DATA.json, with a number where that exists)."""
@@ -90,6 +93,8 @@ def run(argv: Sequence[str]) -> int:
         example="reprism evaluate runs/scr-market1501/model.safetensors --data market1501:people",
         main=("data", "rerank", "multi_query", "ranked_lists", "out"),
     )
+    if arguments.ranked_lists is not None and arguments.network is not None:
+        raise ValueError("--ranked-lists shows searches by appearance, not with --network")
     if arguments.ranked_lists is not None and (arguments.rerank or min(arguments.shown, arguments.top) < 1):
         raise ValueError(
             "--ranked-lists shows searches as they are, not with --rerank; --shown and --top are 1 or more"
@@ -104,6 +109,7 @@ def run(argv: Sequence[str]) -> int:
 
     from reprism.data.check import require_evaluable
     from reprism.evaluation.camera_statistics import require_cameras
+    from reprism.evaluation.evidence import require_times
     from reprism.evaluation.items import require_multi_query
     from reprism.evaluator import evaluate_model
     from reprism.files import write_json
@@ -120,6 +126,8 @@ def run(argv: Sequence[str]) -> int:
             require_multi_query(dataset)
         if arguments.camera_normalize:
             require_cameras(dataset)
+        if arguments.network is not None:
+            require_times(dataset)
         if arguments.ranked_lists is not None:
             _require_ranked_lists(protocol, dataset)
     embedder = arguments.embedding.embedder_of(arguments.checkpoint)
@@ -193,6 +201,7 @@ def _file_name(checkpoint: Path, data: Sequence[str]) -> str:
 
 def _protocol(arguments: Arguments) -> "Protocol":
     from reprism.evaluation.protocol import Protocol, Reranking
+    from reprism.linking.transit import CameraNetwork
 
     again = Reranking(arguments.k1, arguments.k2, arguments.lambda_value)
     return Protocol(
@@ -204,6 +213,7 @@ def _protocol(arguments: Arguments) -> "Protocol":
         single_shot_trials=arguments.single_gallery_shot,
         seed=arguments.seed,
         camera_normalize=arguments.camera_normalize,
+        network=None if arguments.network is None else CameraNetwork.load(arguments.network),
         comparison=arguments.comparison,
         video=arguments.embedding.video,
     )

@@ -14,6 +14,7 @@ from reprism.data.records import JUNK, Item, Label, ReIDDataset
 from reprism.deprecation import renamed_arguments
 from reprism.evaluation.crowding import warn_of_collapse
 from reprism.evaluation.distances import Matrix, as_matrix
+from reprism.evaluation.evidence import Evidence, JoinedDistances
 from reprism.evaluation.ranking import RankingMetrics, evaluate, evaluate_distances
 from reprism.evaluation.reranking import RerankedDistances, average_query_expansion
 
@@ -28,6 +29,7 @@ def evaluate_items(
     single_shot_trials: int = 0,
     seed: int = 0,
     rerank: Mapping[str, Any] | None = None,
+    evidence: Evidence | None = None,
     **options: Any,
 ) -> RankingMetrics:
     """Rank and score as :func:`reprism.evaluate`, with identities and cameras taken from the items.
@@ -44,11 +46,12 @@ def evaluate_items(
             result's means are over all trials.
         seed: Random seed of that choice.
         rerank: Rank by re-ranked distances, with these options of :func:`reprism.rerank` (``{}``: its own defaults).
+        evidence: Rank by evidence beside appearance (:class:`reprism.evaluation.evidence.JoinedDistances`).
         **options: Further options of :func:`reprism.evaluate`.
 
     Raises:
-        ValueError: Some items have a camera and others none; re-ranking is asked for together with single shots or
-            all pairs of segments; and all that :func:`reprism.evaluate` raises.
+        ValueError: Some items have a camera and others none; re-ranking or evidence is asked for together with single
+            shots or all pairs of segments, or with each other; and all that :func:`reprism.evaluate` raises.
     """
     known = {item.camid is not None for item in (*query_items, *gallery_items)}
     if len(known) == 2:
@@ -63,6 +66,13 @@ def evaluate_items(
     wanted = [index for index, item in enumerate(gallery_items) if item.pid != JUNK]
     if len(wanted) < len(gallery_items):
         gallery, gallery_items = gallery[torch.tensor(wanted)], [gallery_items[index] for index in wanted]
+    if evidence is not None:
+        if rerank is not None or single_shot_trials or options.pop("all_pairs_segments", 1) != 1:
+            raise ValueError(
+                "evidence beside appearance goes with neither re-ranking, single shots nor pairs of segments"
+            )
+        joined = JoinedDistances(query, gallery, query_items, gallery_items, evidence)
+        return evaluate_distances(joined, **_labels(query_items, gallery_items), **options)
     if rerank is not None:
         if single_shot_trials or options.pop("all_pairs_segments", 1) != 1:
             raise ValueError(

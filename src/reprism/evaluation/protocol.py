@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from reprism.data.records import ReIDDataset
 from reprism.data.video import VideoSettings
 from reprism.evaluation.camera_statistics import require_cameras
+from reprism.evaluation.evidence import Evidence, require_times
 from reprism.evaluation.items import boxes_of_queries
 from reprism.evaluation.ranking import AveragePrecision, LostQueries, RankingMetrics
 
@@ -54,6 +55,8 @@ class Protocol:
         camera_normalize: Normalize descriptors by the statistics of their cameras
             (:class:`reprism.CameraStatistics`), fitted on the query and gallery images themselves, without junk and
             without a look at identities.
+        network: Rank by the time between sightings too, as a network of cameras knows it
+            (:class:`reprism.CameraNetwork`); None: by appearance alone.
         comparison: Compare tracklets by one distance over their segments side by side (``concatenate``, the paper's),
             or by the sum of the distances of every two segments (``all-pairs``, the released code's).
         video: Choice of a tracklet's frames, and how they are joined.
@@ -72,6 +75,7 @@ class Protocol:
     single_shot_trials: int | None = None
     seed: int = 0
     camera_normalize: bool = False
+    network: Evidence | None = None
     comparison: Comparison = "concatenate"
     video: VideoSettings = field(default_factory=VideoSettings)
     max_rank: int = 50
@@ -87,6 +91,13 @@ class Protocol:
             raise ValueError(
                 "re-ranking compares every item with every other: not with single_shot_trials or comparison='all-pairs'"
             )
+        if self.network is not None and (
+            self.rerank or self.single_shot_trials or self.multi_query or self.comparison == "all-pairs"
+        ):
+            raise ValueError(
+                "a network of cameras ranks single queries by one distance: not with rerank, single_shot_trials, "
+                "multi_query or comparison='all-pairs'"
+            )
 
     def settled(self, dataset: ReIDDataset, flip: bool) -> Protocol:
         """Return the protocol with nothing left open, for one data set.
@@ -97,7 +108,8 @@ class Protocol:
 
         Raises:
             ValueError: The protocol and the embedder disagree about the mirrored image, the data set's own protocol is
-                of single-shot trials and this one re-ranks, or cameras are unknown and this one normalizes by them.
+                of single-shot trials and this one re-ranks or has a network, or cameras or times are unknown that this
+                one needs.
         """
         if self.flip not in (None, flip):
             raise ValueError(
@@ -106,6 +118,8 @@ class Protocol:
             )
         if self.camera_normalize:
             require_cameras(dataset)
+        if self.network is not None:
+            require_times(dataset)
         trials = dataset.single_shot_trials if self.single_shot_trials is None else self.single_shot_trials
         return replace(self, flip=flip, single_shot_trials=trials)
 
@@ -124,6 +138,7 @@ class Protocol:
             "seed": self.seed,
             "all_pairs_segments": self.video.segments if all_pairs else 1,
             "rerank": None if self.rerank is None else asdict(self.rerank),
+            "evidence": self.network,
         }
 
     def describe(
@@ -172,6 +187,8 @@ class Protocol:
             said.append(f"{len(metrics.lost_queries)} of {metrics.num_queries} queries lost")
         if self.expand_queries:
             said.append(f"queries expanded by their {self.expand_queries} nearest")
+        if self.network is not None:
+            said.append(f"ranked by {self.network.weight:g} x cosine and {self.network.describe()}")
         again = self.rerank
         by = "" if again is None else f"k1 {again.k1}, k2 {again.k2}, lambda {again.lambda_value:g}"
         said.append(f"re-ranked ({by})" if again else "not re-ranked")
@@ -192,5 +209,6 @@ class Protocol:
             "rerank": None if self.rerank is None else asdict(self.rerank),
             "expand_queries": self.expand_queries,
             "camera_normalize": self.camera_normalize,
+            "network": None if self.network is None else self.network.describe(),
             "video": asdict(self.video) | {"comparison": self.comparison} if dataset.is_video else None,
         }

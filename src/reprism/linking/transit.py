@@ -53,6 +53,7 @@ class TransitSettings:
         prior_pairs: Pairs that what was known before counts as: two views are like their two cameras in all recordings,
             and these like chance, as far as matches do not say otherwise.
         least_pairs: With fewer matched pairs, two cameras say nothing.
+        weight: Weight of the cosine of two descriptors beside the logarithm of the ratio.
     """
 
     bin_seconds: float = 4.0
@@ -60,6 +61,7 @@ class TransitSettings:
     horizon: float = 7200.0
     prior_pairs: float = 10.0
     least_pairs: int = 20
+    weight: float = 20.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -97,6 +99,16 @@ class CameraNetwork:
         cameras = len({view.camera for view in self.sightings})
         return f"CameraNetwork({cameras} cameras, {len(self.sightings)} views, {self.num_pairs:,} matched pairs)"
 
+    def describe(self) -> str:
+        """Return in words what it was learned from."""
+        cameras = len({view.camera for view in self.sightings})
+        return f"transit times between {cameras} cameras, learned from {self.num_pairs:,} matches"
+
+    @property
+    def weight(self) -> float:
+        """Weight of the cosine of two descriptors beside the logarithm of the ratio."""
+        return self.settings.weight
+
     @property
     def num_pairs(self) -> int:
         """Matched pairs that it was learned from."""
@@ -111,7 +123,6 @@ class CameraNetwork:
         items: Sequence[Item],
         *,
         rounds: int = 3,
-        weight: float = 20.0,
         settings: TransitSettings | None = None,
         progress: Progress | None = None,
     ) -> CameraNetwork:
@@ -125,8 +136,7 @@ class CameraNetwork:
             descriptors: N×D of ``items``; best normalized by camera (:class:`reprism.CameraStatistics`).
             items: Images or tracklets. Those without a camera or a time take no part.
             rounds: Most times that matches are found.
-            weight: Weight of the cosine of two descriptors beside the logarithm of the ratio.
-            settings: Bins and smoothing (default: ``TransitSettings()``).
+            settings: Bins, smoothing and weight (default: ``TransitSettings()``).
             progress: Called as ``progress(what, done, total)``.
 
         Raises:
@@ -144,7 +154,8 @@ class CameraNetwork:
             raise CameraNetworkError(
                 "expected sightings by two cameras with times, got none: give items a camid and a time"
             )
-        rows = weight**0.5 * _unit(np.asarray(descriptors)[known])
+        settings = settings or TransitSettings()
+        rows = settings.weight**0.5 * _unit(np.asarray(descriptors)[known])
         pairs = mutual_nearest(rows, cameras, progress=step(progress, "matches, round 1"))
         network = cls.of_pairs(chosen, pairs, settings)
         for number in range(2, rounds + 1):
@@ -227,6 +238,23 @@ class CameraNetwork:
                     gap = np.clip(gap if one < other else -gap, -reach - 1, reach + 1)
                     out[np.ix_(rows, columns)] = table[gap + reach + 1]
         return out
+
+    def transits(self) -> dict[tuple[str, str], Transit]:
+        """Return what was counted between every two cameras within one recording, whose gaps are comparable.
+
+        Returns:
+            By the two cameras, in order; cameras without a match in one recording are left out.
+        """
+        found: dict[tuple[str, str], Counter[int]] = {}
+        for (one, other), histogram in self.gaps.items():
+            if one.recording == other.recording:
+                found.setdefault((one.camera, other.camera), Counter()).update(histogram)
+        return {
+            cameras: Transit(
+                sum(histogram.values()), _quartiles(histogram, self.settings.bin_seconds), cameras in self._tables
+            )
+            for cameras, histogram in sorted(found.items())
+        }
 
     def _table(self, one: View, other: View) -> np.ndarray | None:
         """Return the logarithm of the ratio by gap; None where nothing is known."""
@@ -353,6 +381,20 @@ class CameraNetwork:
             raise CameraNetworkError(f"{path} holds no network of cameras: {error}") from error
 
 
+class Transit(NamedTuple):
+    """Gaps between matched sightings by two cameras: the second's time less the first's.
+
+    Attributes:
+        pairs: Matched pairs.
+        quartiles: Lower quartile, median and upper quartile in seconds, to the width of a bin.
+        known: False if the cameras had too few matches to say anything.
+    """
+
+    pairs: int
+    quartiles: tuple[float, float, float]
+    known: bool
+
+
 class _Tables(NamedTuple):
     """Ratios of two cameras: of every two views that were learned, and of one recording whichever it is."""
 
@@ -385,6 +427,15 @@ def _grouped(items: Sequence[Item], settings: TransitSettings) -> dict[View, tup
         if item.camid is not None and item.time is not None:
             rows.setdefault(_view(item), []).append(row)
     return {view: (np.array(some), _bins([items[row] for row in some], settings)) for view, some in rows.items()}
+
+
+def _quartiles(histogram: Mapping[int, int], width: float) -> tuple[float, float, float]:
+    gaps = sorted(histogram)
+    cumulated = np.cumsum([histogram[gap] for gap in gaps])
+    low, middle, high = (
+        gaps[int(np.searchsorted(cumulated, share * cumulated[-1]))] * width for share in (0.25, 0.5, 0.75)
+    )
+    return low, middle, high
 
 
 def _timeline(histogram: Histogram) -> tuple[int, np.ndarray]:

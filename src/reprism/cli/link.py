@@ -1,0 +1,110 @@
+"""``reprism link``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from reprism.cli.arguments import parse
+from reprism.cli.datasets import open_named
+from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
+from reprism.cli.output import figures_table, progress_bars
+from reprism.progress import step
+from reprism.terminal import did_you_mean
+
+if TYPE_CHECKING:
+    from reprism.linking.transit import CameraNetwork
+
+
+@dataclass
+class Learn:
+    """Learn the transit times between the cameras of a data set, without a look at who is who.
+
+    Sightings by two cameras that are each other's nearest are taken for one person, and the times between them counted;
+    with these, matches are found again. Sightings need cameras and times. The file serves reprism evaluate --network.
+    It holds counts alone: no identity, no picture.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Model: a file of reprism train, a folder of reprism export, or an ONNX file with a YAML file beside it."""
+    data: str
+    """Data set with times, as NAME:DIR, such as market1501:/data/Market-1501."""
+    split: Literal["train", "test"] = "train"
+    """Sightings to learn from: the training images, or query and gallery without junk."""
+    camera_normalize: bool = True
+    """Normalize descriptors by camera before they are compared."""
+    rounds: int = 3
+    """Most times that matches are found."""
+    out: Path = Path("network.json")
+    """File to write."""
+    overwrite: bool = False
+    """Replace the file that --out names, if it exists."""
+    embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``reprism link ACTION``; returns the exit status."""
+    if argv and argv[0] == "learn":
+        return _learn(argv[1:])
+    asked = bool(argv) and argv[0] in ("-h", "--help")
+    text = f"usage: reprism link ACTION [OPTIONS]\n\nactions:\n  {'learn':<15} {(_learn.__doc__ or '').strip()}"
+    if argv and not asked:
+        text = f"reprism link: no action {argv[0]!r}.{did_you_mean(argv[0], ['learn'])}\n\n{text}"
+    print(text, file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+def _learn(argv: Sequence[str]) -> int:
+    """Learn the transit times between cameras."""
+    arguments = parse(
+        Learn,
+        argv,
+        "reprism link learn",
+        example="reprism link learn model.safetensors --data market1501:/data/Market-1501 --out network.json",
+        main=("data", "split", "camera_normalize", "out"),
+    )
+    if arguments.out.exists() and not arguments.overwrite:
+        raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")
+
+    from reprism.data.records import JUNK
+    from reprism.evaluation.camera_statistics import CameraStatistics
+    from reprism.linking.transit import CameraNetwork, CameraNetworkError
+
+    with progress_bars() as progress:
+        dataset = open_named(arguments.data, progress)
+        items = dataset.train if arguments.split == "train" else (*dataset.query, *dataset.gallery)
+        # An image that is a query and in the gallery too is one sighting.
+        chosen = list({item.path: item for item in items if item.pid != JUNK}.values())
+        if not any(item.time is not None and item.camid is not None for item in chosen):
+            raise CameraNetworkError(
+                f"no {arguments.split} image of {dataset.name} in {dataset.root} has a camera and a time: give the "
+                "data columns camid and time"
+            )
+        options = arguments.embedding
+        embedder = options.embedder_of(arguments.checkpoint)
+        rows = embedder.embed_items(
+            chosen, options.video, workers=options.workers, progress=step(progress, arguments.split)
+        )
+        if arguments.camera_normalize:
+            cameras = [item.camid for item in chosen]
+            rows = CameraStatistics.fit(rows, cameras).apply(rows, cameras)
+        network = CameraNetwork.learn(rows, chosen, rounds=arguments.rounds, progress=progress)
+    network.save(arguments.out)
+    _show(network)
+    print(arguments.out)
+    return 0
+
+
+def _show(network: "CameraNetwork") -> None:
+    """Print the matches and the usual gap of every two cameras."""
+    table = figures_table(network.describe(), ("matches", "median gap", "middle half"), "cameras")
+    for (one, other), transit in network.transits().items():
+        low, middle, high = (f"{seconds:,.0f} s" for seconds in transit.quartiles)
+        told = f"{low} to {high}" if transit.known else "too few matches"
+        table.add_row(escape(f"{one} to {other}"), f"{transit.pairs:,}", middle, told)
+    Console(highlight=False).print(table)
