@@ -111,7 +111,7 @@ def assert_there_is(words: list[str]) -> None:
         known += [f"--{no}{name.replace('_', '-')}" for name in fields for no in ("", "no-")]
         assert given <= set(known), words
     elif words[0] == "reprism":
-        deep = 4 if words[1:4] == RENDER_CAMERAS else 3 if words[1] == "data" else 2
+        deep = 4 if words[1:4] == RENDER_CAMERAS else 3 if words[1] in ("data", "link") else 2
         command = words[1:deep]
         assert command[0] in COMMANDS, words
         assert given <= options(*command) | {"--trust"}, words

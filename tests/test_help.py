@@ -8,11 +8,12 @@ import pytest
 from reprism.cli import COMMANDS as TABLE
 from reprism.cli import main
 
-COMMANDS = [[name] for name in TABLE if name not in ("data", "train")]
+COMMANDS = [[name] for name in TABLE if name not in ("data", "link", "train")]
 COMMANDS += [
     ["data", "check"],
     ["data", "render"],
     ["data", "render", "cameras"],
+    ["link", "learn"],
     ["train"],
     ["train", "scr-market1501-released"],
 ]
