@@ -17,7 +17,7 @@ from reprism.drawn.layouts import render_mars
 from reprism.evaluation.items import average_boxes, average_queries, evaluate_items, expand_queries
 from reprism.evaluation.lists import hardest, ranked_lists
 from reprism.evaluation.ranking import RankingMetrics, evaluate_distances
-from reprism.linking.transit import TransitSettings
+from reprism.linking.ratios import TransitSettings
 
 SIZE = (64, 32)
 

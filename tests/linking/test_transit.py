@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from reprism.data.records import Sample
 from reprism.linking.matches import mutual_nearest
-from reprism.linking.transit import CameraNetwork, CameraNetworkError, TransitSettings, View
+from reprism.linking.ratios import TransitSettings, by_chance
+from reprism.linking.transit import CameraNetwork, CameraNetworkError
 
 SPAN = 6000.0  # seconds in which people come
 AFTER = {"gate": 0.0, "hall": 60.0, "yard": 240.0}  # seconds until a person reaches each camera
@@ -165,7 +166,7 @@ def test_gaps_by_chance_are_those_of_all_pairs(seed: int, n: int, m: int, width:
         for one in items[:n]
         for other in items[n:]
     )
-    found = network._by_chance(View("a", ""), View("b", ""))
+    found = by_chance(*network.sightings.values(), reach)
     assert {gap - reach - 1: int(count) for gap, count in enumerate(found) if count} == dict(counted)
 
 

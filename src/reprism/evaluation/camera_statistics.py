@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from reprism.data.records import JUNK, Item, Label, ReIDDataset
+from reprism.evaluation.camera_sums import UNIT, Totals, add_rows, checked_dim, rows_by_camera, unit, variance_of
 from reprism.files import whole_file
 from reprism.progress import Count
 
@@ -29,12 +30,7 @@ LEAST_DEVIATION = 0.1
 those of dead units, are not made loud."""
 
 _FORMAT, _VERSION = "reprism camera statistics", 1
-# Sums are integers: the same in any order, and what is taken away is taken away exactly. Values of rows of length 1 lie
-# in -1 … 1, known to 2**-32, finer than float32 has them; 2**31 rows fit.
-_UNIT = 2.0**32
-_MOST_ROWS = 2**31
 _NOISE = 1e-6  # length of a difference from the mean that is but rounding
-_BLOCK = 4096  # rows that are raised to float64 at a time
 
 
 class CameraStatisticsError(ValueError):
@@ -134,11 +130,11 @@ class CameraStatistics:
         Raises:
             ValueError: As for :meth:`fit`.
         """
-        totals: dict[str, _Totals] = {}
+        totals: dict[str, Totals] = {}
         dim = 0
         for descriptors, cameras in blocks:
-            dim = _checked_dim(descriptors, dim)
-            _add(totals, descriptors, cameras, 1)
+            dim = checked_dim(descriptors, dim)
+            add_rows(totals, descriptors, cameras, 1)
         if not totals:
             raise ValueError("expected descriptors of known cameras, got none: give each row its camera")
         return _of_totals(totals, made_by)
@@ -182,12 +178,12 @@ class CameraStatistics:
         return self._changed(descriptors, cameras, -1)
 
     def _changed(self, descriptors: np.ndarray, cameras: Sequence[Label | None], sign: int) -> CameraStatistics:
-        _checked_dim(descriptors, self.dim)
+        checked_dim(descriptors, self.dim)
         totals = {
-            camera: _Totals(int(self.counts[at]), self.sums[at].copy(), self.squares[at].copy())
+            camera: Totals(int(self.counts[at]), self.sums[at].copy(), self.squares[at].copy())
             for at, camera in enumerate(self.cameras)
         }
-        _add(totals, descriptors, cameras, sign)
+        add_rows(totals, descriptors, cameras, sign)
         for camera, total in totals.items():
             if total.count < 0 or (total.squares < 0).any() or (total.count == 0 and total.squares.any()):
                 raise ValueError(f"camera {camera!r}: rows are to be taken away that the statistics do not hold")
@@ -209,12 +205,12 @@ class CameraStatistics:
         Args:
             camera: The camera. One that was never seen, or None, has the mean of all rows.
         """
-        everywhere = self.sums.sum(0, dtype=np.float64) / _UNIT / self.counts.sum()
+        everywhere = self.sums.sum(0, dtype=np.float64) / UNIT / self.counts.sum()
         at = self._index(camera)
         if at is None:
             return np.asarray(everywhere)
         weight = self._weight(at)
-        return np.asarray(weight * self.sums[at] / _UNIT / self.counts[at] + (1 - weight) * everywhere)
+        return np.asarray(weight * self.sums[at] / UNIT / self.counts[at] + (1 - weight) * everywhere)
 
     def deviation(self, camera: Label | None = None) -> np.ndarray:
         """Return D float64, the standard deviation of a camera's rows, drawn towards that of all if they are few.
@@ -226,11 +222,13 @@ class CameraStatistics:
             camera: As for :meth:`mean`.
         """
         sums, squares = (some.sum(0, dtype=np.float64) for some in (self.sums, self.squares))
-        everywhere = _variance(self.counts.sum(), sums, squares)
+        everywhere = variance_of(self.counts.sum(), sums, squares)
         variance, at = everywhere, self._index(camera)
         if at is not None:
             weight = self._weight(at)
-            variance = weight * _variance(self.counts[at], self.sums[at], self.squares[at]) + (1 - weight) * everywhere
+            variance = (
+                weight * variance_of(self.counts[at], self.sums[at], self.squares[at]) + (1 - weight) * everywhere
+            )
         least = LEAST_DEVIATION * np.sqrt(everywhere.mean())
         return np.maximum(np.sqrt(variance), least) if least > 0 else np.ones(self.dim)
 
@@ -250,14 +248,14 @@ class CameraStatistics:
         Raises:
             ValueError: Another width, numbers of rows and cameras that differ, or a value that is not finite.
         """
-        _checked_dim(descriptors, self.dim)
+        checked_dim(descriptors, self.dim)
         known = [camera if self._index(camera) is not None else None for camera in cameras]
         everywhere = self.deviation()
         maps = {camera: (self.mean(camera), everywhere / self.deviation(camera)) for camera in set(known)}
         out = np.zeros(np.shape(descriptors), np.float32)
-        for some, rows, camera in _rows_by_camera(descriptors, known):
+        for some, rows, camera in rows_by_camera(descriptors, known):
             mean, factor = maps[camera]
-            out[some] = _unit((_unit(rows) - mean) * factor, _NOISE)
+            out[some] = unit((unit(rows) - mean) * factor, _NOISE)
         return out
 
     def check(self, made_by: MadeBy) -> None:
@@ -350,14 +348,7 @@ def _counted(
             progress(done, max(done, rows))
 
 
-@dataclass
-class _Totals:
-    count: int
-    sums: np.ndarray
-    squares: np.ndarray
-
-
-def _of_totals(totals: dict[str, _Totals], made_by: MadeBy | None) -> CameraStatistics:
+def _of_totals(totals: dict[str, Totals], made_by: MadeBy | None) -> CameraStatistics:
     cameras = tuple(sorted(totals))
     chosen = [totals[camera] for camera in cameras]
     return CameraStatistics(
@@ -367,56 +358,6 @@ def _of_totals(totals: dict[str, _Totals], made_by: MadeBy | None) -> CameraStat
         np.stack([total.squares for total in chosen]),
         made_by,
     )
-
-
-def _add(totals: dict[str, _Totals], descriptors: np.ndarray, cameras: Sequence[Label | None], sign: int) -> None:
-    dim = np.shape(descriptors)[1]
-    for _, rows, camera in _rows_by_camera(descriptors, cameras):
-        if camera is None:
-            continue
-        total = totals.setdefault(str(camera), _Totals(0, np.zeros(dim, np.int64), np.zeros(dim, np.int64)))
-        rows = _unit(rows)
-        total.count += sign * len(rows)
-        total.sums += sign * np.rint(rows * _UNIT).astype(np.int64).sum(0)
-        total.squares += sign * np.rint(np.square(rows) * _UNIT).astype(np.int64).sum(0)
-        if total.count > _MOST_ROWS:
-            raise ValueError(f"camera {camera!r} has more than {_MOST_ROWS:,} rows: fit to a sample of them")
-
-
-def _rows_by_camera(
-    descriptors: np.ndarray, cameras: Sequence[Label | None]
-) -> Iterator[tuple[np.ndarray, np.ndarray, Label | None]]:
-    """Yield indices, rows in float64 and the camera of a few thousand rows of one camera at a time."""
-    if len(descriptors) != len(cameras):
-        raise ValueError(f"expected a camera for each of {len(descriptors)} descriptors, got {len(cameras)} cameras")
-    members: dict[Label | None, list[int]] = {}
-    for row, camera in enumerate(cameras):
-        members.setdefault(camera, []).append(row)
-    for camera, indices in members.items():
-        for start in range(0, len(indices), _BLOCK):
-            some = np.array(indices[start : start + _BLOCK])
-            rows = np.asarray(descriptors[some], dtype=np.float64)
-            if not np.isfinite(rows).all():
-                row = int(some[~np.isfinite(rows).all(1)][0])
-                raise ValueError(f"descriptor {row} holds NaN or infinite values: every value must be finite")
-            yield some, rows, camera
-
-
-def _unit(rows: np.ndarray, least: float = 0) -> np.ndarray:
-    """Return rows of length 1; those that are no longer than ``least`` become zeros."""
-    lengths = np.sqrt(np.square(rows).sum(1, keepdims=True))
-    return np.asarray(np.where(lengths > least, rows, 0) / np.where(lengths > least, lengths, 1))
-
-
-def _checked_dim(descriptors: np.ndarray, dim: int) -> int:
-    shape = np.shape(descriptors)
-    if len(shape) != 2 or (dim and shape[1] != dim):
-        raise ValueError(f"expected N×{dim or 'D'} descriptors, got shape {shape}")
-    return int(shape[1])
-
-
-def _variance(count: Any, sums: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    return np.asarray(np.maximum(squares / _UNIT / count - np.square(sums / _UNIT / count), 0))
 
 
 # ---- data sets -----------------------------------------------------------------------------------------------
@@ -452,9 +393,5 @@ def statistics_of_items(
     """
     asked = {item.path for item in query_items}
     rows = [row for row, item in enumerate(gallery_items) if item.pid != JUNK and item.path not in asked]
-    return CameraStatistics.of_blocks(
-        [
-            (query, [item.camid for item in query_items]),
-            (gallery[rows], [gallery_items[row].camid for row in rows]),
-        ]
-    )
+    cameras = [item.camid for item in query_items], [gallery_items[row].camid for row in rows]
+    return CameraStatistics.of_blocks([(query, cameras[0]), (gallery[rows], cameras[1])])

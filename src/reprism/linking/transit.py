@@ -9,22 +9,20 @@ appearance. An offset between two cameras' clocks moves the gaps of all who walk
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import correlate
 
 from reprism.data.records import Item
 from reprism.files import write_json
 from reprism.linking.matches import mutual_nearest
+from reprism.linking.ratios import Histogram, Ratios, TransitSettings, View, ratios_between
 from reprism.progress import Progress, step
 
 _FORMAT, _VERSION = "reprism camera network", 1
@@ -33,51 +31,6 @@ _MOST_BINS = 2**22  # that the sightings of a view may span
 
 class CameraNetworkError(ValueError):
     """A file holds no network of cameras, or sightings are too few to learn one."""
-
-
-class View(NamedTuple):
-    """A camera in one recording: a clock. The recording "" is that of data with one clock."""
-
-    camera: str
-    recording: str
-
-
-@dataclass(frozen=True)
-class TransitSettings:
-    """Settings of a network of cameras.
-
-    Attributes:
-        bin_seconds: Width of a histogram's bins.
-        smoothing: Standard deviation in seconds that gaps are smoothed by.
-        horizon: Longest gap in seconds that is told apart; longer ones count as one.
-        prior_pairs: Pairs that what was known before counts as: two views are like their two cameras in all recordings,
-            and these like chance, as far as matches do not say otherwise.
-        least_pairs: With fewer matched pairs, two cameras say nothing.
-        weight: Weight of the cosine of two descriptors beside the logarithm of the ratio.
-    """
-
-    bin_seconds: float = 4.0
-    smoothing: float = 20.0
-    horizon: float = 7200.0
-    prior_pairs: float = 10.0
-    least_pairs: int = 20
-    weight: float = 20.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"expected {name} above 0, got {value}")
-        if self.horizon < self.bin_seconds:
-            raise ValueError(f"expected a horizon of a bin ({self.bin_seconds:g} s) or more, got {self.horizon:g} s")
-
-    @property
-    def reach(self) -> int:
-        """Bins up to the horizon."""
-        return math.ceil(self.horizon / self.bin_seconds)
-
-
-Histogram = dict[int, int]
-"""Counts by bin; bins without any are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +46,7 @@ class CameraNetwork:
 
     sightings: Mapping[View, Histogram]
     gaps: Mapping[tuple[View, View], Histogram]
-    settings: TransitSettings = TransitSettings()
+    settings: TransitSettings = field(default_factory=TransitSettings)
 
     def __repr__(self) -> str:
         cameras = len({view.camera for view in self.sightings})
@@ -266,7 +219,7 @@ class CameraNetwork:
         return pair.pooled if one.recording == other.recording else None
 
     @cached_property
-    def _tables(self) -> dict[tuple[str, str], _Tables]:
+    def _tables(self) -> dict[tuple[str, str], Ratios]:
         views: dict[str, list[View]] = {}
         for view in self.sightings:
             views.setdefault(view.camera, []).append(view)
@@ -274,59 +227,10 @@ class CameraNetwork:
         for (one, other), histogram in self.gaps.items():
             counted[one.camera, other.camera] += sum(histogram.values())
         return {
-            (one, other): self._tables_between(views[one], views[other])
+            (one, other): ratios_between(views[one], views[other], self.sightings, self.gaps, self.settings)
             for (one, other), pairs in counted.items()
             if pairs >= self.settings.least_pairs
         }
-
-    def _tables_between(self, ones: Sequence[View], others: Sequence[View]) -> _Tables:
-        keys = [(one, other) for one in ones for other in others]
-        matched = {key: self._smooth(self._dense(self.gaps.get(key, {}))) for key in keys}
-        chance = {key: self._smooth(self._by_chance(*key)) for key in keys}
-        total = sum(float(histogram.sum()) for histogram in chance.values())
-        chance = {key: histogram / total for key, histogram in chance.items()}
-        prior_pairs = self.settings.prior_pairs
-        same = [key for key in keys if key[0].recording == key[1].recording]
-        pooled = None
-        if same:
-            by_chance = np.sum([chance[key] for key in same], axis=0)
-            pairs = np.sum([matched[key] for key in same], axis=0)
-            if by_chance.sum() > 0 and pairs.sum() >= self.settings.least_pairs:
-                by_chance = by_chance / by_chance.sum()
-                likely = (pairs + prior_pairs * by_chance) / (pairs.sum() + prior_pairs)
-                pooled = _log_ratio(likely, by_chance, by_chance.size)
-        pairs_in_all = sum(float(histogram.sum()) for histogram in matched.values())
-        tables = {}
-        for key in keys:
-            prior = chance[key]
-            if pooled is not None and key in same and prior.sum() > 0:
-                prior = prior * np.exp(pooled)
-                prior = prior * (chance[key].sum() / prior.sum())
-            likely = (matched[key] + prior_pairs * prior) / (pairs_in_all + prior_pairs)
-            tables[key] = _log_ratio(likely, chance[key], len(keys) * prior.size).astype(np.float32)
-        return _Tables(tables, None if pooled is None else pooled.astype(np.float32))
-
-    def _dense(self, histogram: Histogram) -> np.ndarray:
-        """Return counts from the horizon before to the horizon after, and one bin beyond on either side."""
-        reach = self.settings.reach
-        dense = np.zeros(2 * reach + 3)
-        for gap, count in histogram.items():
-            dense[gap + reach + 1] += count
-        return dense
-
-    def _by_chance(self, one: View, other: View) -> np.ndarray:
-        """Return the number of all pairs of sightings of two views by gap."""
-        (start, some), (begin, rest) = (_timeline(self.sightings[view]) for view in (one, other))
-        found = np.maximum(np.rint(correlate(rest, some, "full")), 0)
-        reach = self.settings.reach
-        gaps = np.clip(np.arange(len(found)) + begin - start - (len(some) - 1), -reach - 1, reach + 1)
-        return np.bincount(gaps + reach + 1, weights=found, minlength=2 * reach + 3)
-
-    def _smooth(self, dense: np.ndarray) -> np.ndarray:
-        out = dense.copy()
-        sigma = self.settings.smoothing / self.settings.bin_seconds
-        out[1:-1] = gaussian_filter1d(dense[1:-1], sigma, mode="nearest")
-        return out
 
     # ---- files -----------------------------------------------------------------------------------------------
 
@@ -395,13 +299,6 @@ class Transit(NamedTuple):
     known: bool
 
 
-class _Tables(NamedTuple):
-    """Ratios of two cameras: of every two views that were learned, and of one recording whichever it is."""
-
-    views: dict[tuple[View, View], np.ndarray]
-    pooled: np.ndarray | None
-
-
 class _Evidence:
     """The ratios of sightings by their indices, as matches ask for them."""
 
@@ -436,19 +333,6 @@ def _quartiles(histogram: Mapping[int, int], width: float) -> tuple[float, float
         gaps[int(np.searchsorted(cumulated, share * cumulated[-1]))] * width for share in (0.25, 0.5, 0.75)
     )
     return low, middle, high
-
-
-def _timeline(histogram: Histogram) -> tuple[int, np.ndarray]:
-    """Return the first bin, and the counts from there on."""
-    bins = np.fromiter(histogram, np.int64)
-    counts = np.fromiter(histogram.values(), np.float64)
-    return int(bins.min()), np.bincount(bins - bins.min(), weights=counts)
-
-
-def _log_ratio(likely: np.ndarray, by_chance: np.ndarray, cells: int) -> np.ndarray:
-    # One of all cells is added to both. It bounds the ratio of gaps that chance hardly has, and is the floor of those
-    # that no match had: unusual routes stay possible.
-    return np.asarray(np.log((likely + 1 / cells) / (by_chance + 1 / cells)))
 
 
 def _histogram(pairs: Sequence[Sequence[int]], most: int) -> Histogram:
