@@ -15,6 +15,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import isotonic_regression
 
+from reprism.progress import Count
+
 DISTANCE_BINS = 128
 """Bins of the distance, from 0 to 2."""
 
@@ -35,7 +37,14 @@ Times = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Returns n×m logarithms of ratios for n rows and m others, which are given by their indices."""
 
 
-def count_pairs(descriptors: np.ndarray, cameras: np.ndarray, times: Times, *, block: int = 512) -> np.ndarray:
+def count_pairs(
+    descriptors: np.ndarray,
+    cameras: np.ndarray,
+    times: Times,
+    *,
+    block: int = 512,
+    progress: Count | None = None,
+) -> np.ndarray:
     """Count the pairs of rows of two cameras, by distance and by what their times say.
 
     Args:
@@ -43,6 +52,7 @@ def count_pairs(descriptors: np.ndarray, cameras: np.ndarray, times: Times, *, b
         cameras: N numbers of cameras.
         times: Logarithms of the ratios of rows' times, such as of a network of cameras.
         block: Rows at a time; memory is that of a few block×N matrices.
+        progress: Called with the rows done and all of them.
 
     Returns:
         DISTANCE_BINS × TIME_BINS counts.
@@ -55,6 +65,8 @@ def count_pairs(descriptors: np.ndarray, cameras: np.ndarray, times: Times, *, b
         counted = (some[:, None] < others) & (cameras[some][:, None] != cameras[others])
         cells = distance_bin(distances) * TIME_BINS + time_bin(times(some, others))
         found += np.bincount(cells[counted], minlength=len(found))
+        if progress is not None:
+            progress(min(start + block, len(every)), len(every))
     return found.reshape(DISTANCE_BINS, TIME_BINS)
 
 
