@@ -40,6 +40,7 @@ COMMANDS = {
     "index": "Put images and tracks into a gallery on disk.",
     "watch": "Watch videos and cameras, and put the people in them into a gallery.",
     "search": "Find the people of some pictures in a gallery.",
+    "evaluate-links": "Find people among a data set's images without a label, and compare them with the truth.",
     "link": "Learn how long people take from camera to camera.",
     "cameras": "Show what a gallery holds of each camera: rows, times, rates, gaps, pictures.",
     "optimize": "Build or refresh a gallery's search index.",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +15,11 @@ from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
 from reprism.cli.output import figures_table, progress_bars
-from reprism.progress import step
+from reprism.progress import Progress, step
 from reprism.terminal import did_you_mean
 
 if TYPE_CHECKING:
+    from reprism.data.records import Item
     from reprism.linking.transit import CameraNetwork
 
 
@@ -71,33 +73,66 @@ def _learn(argv: Sequence[str]) -> int:
     if arguments.out.exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")
 
-    from reprism.data.records import JUNK
-    from reprism.evaluation.camera_statistics import CameraStatistics
-    from reprism.linking.transit import CameraNetwork, CameraNetworkError
+    from reprism.linking.transit import CameraNetwork
 
     with progress_bars() as progress:
-        dataset = open_named(arguments.data, progress)
-        items = dataset.train if arguments.split == "train" else (*dataset.query, *dataset.gallery)
-        # An image that is a query and in the gallery too is one sighting.
-        chosen = list({item.path: item for item in items if item.pid != JUNK}.values())
-        if not any(item.time is not None and item.camid is not None for item in chosen):
-            raise CameraNetworkError(
-                f"no {arguments.split} image of {dataset.name} in {dataset.root} has a camera and a time: give the "
-                "data columns camid and time"
-            )
-        options = arguments.embedding
-        embedder = options.embedder_of(arguments.checkpoint)
-        rows = embedder.embed_items(
-            chosen, options.video, workers=options.workers, progress=step(progress, arguments.split)
+        rows, chosen = sightings_of(
+            arguments.checkpoint,
+            arguments.data,
+            arguments.split,
+            arguments.embedding,
+            camera_normalize=arguments.camera_normalize,
+            progress=progress,
         )
-        if arguments.camera_normalize:
-            cameras = [item.camid for item in chosen]
-            rows = CameraStatistics.fit(rows, cameras).apply(rows, cameras)
         network = CameraNetwork.learn(rows, chosen, rounds=arguments.rounds, progress=progress)
     network.save(arguments.out)
     _show(network)
     print(arguments.out)
     return 0
+
+
+def sightings_of(
+    checkpoint: Path,
+    data: str,
+    split: Literal["train", "test"],
+    options: EmbeddingSettings,
+    *,
+    camera_normalize: bool,
+    progress: Progress,
+) -> "tuple[np.ndarray, list[Item]]":
+    """Describe the sightings of a data set that may be linked.
+
+    Args:
+        checkpoint: Model, as the user gave it.
+        data: Data set, as NAME:DIR.
+        split: The training images, or query and gallery without junk.
+        options: How they are described.
+        camera_normalize: Normalize by camera.
+        progress: Called while images are described.
+
+    Raises:
+        CameraNetworkError: None has a camera and a time.
+    """
+    from reprism.data.records import JUNK
+    from reprism.evaluation.camera_statistics import CameraStatistics
+    from reprism.linking.transit import CameraNetworkError
+
+    dataset = open_named(data, progress)
+    items = dataset.train if split == "train" else (*dataset.query, *dataset.gallery)
+    # An image that is a query and in the gallery too is one sighting.
+    chosen = list({item.path: item for item in items if item.pid != JUNK}.values())
+    if not any(item.time is not None and item.camid is not None for item in chosen):
+        raise CameraNetworkError(
+            f"no {split} image of {dataset.name} in {dataset.root} has a camera and a time: give the data columns "
+            "camid and time"
+        )
+    embedder = options.embedder_of(checkpoint)
+    rows = embedder.embed_items(chosen, options.video, workers=options.workers, progress=step(progress, split))
+    if camera_normalize:
+        cameras = [item.camid for item in chosen]
+        return CameraStatistics.fit(rows, cameras).apply(rows, cameras), chosen
+    # Tracklets have several descriptors side by side.
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), chosen
 
 
 def _show(network: "CameraNetwork") -> None:

@@ -72,7 +72,7 @@ def find_people(
     if network is None and odds is None:
         raise ValueError("give a network, to learn odds by, or odds")
     cameras = np.unique([str(item.camid) for item in items], return_inverse=True)[1]
-    times = _times(network, items)
+    times = times_of(network, items)
     if odds is None:
         counts = count_pairs(descriptors, cameras, times, progress=step(progress, "counting pairs"))
         odds = PairOdds.learn(counts)
@@ -81,7 +81,9 @@ def find_people(
     return People(labels, _confidence(labels, pairs, probabilities), odds)
 
 
-def _times(network: CameraNetwork | None, items: Sequence[Item]) -> Times:
+def times_of(network: CameraNetwork | None, items: Sequence[Item]) -> Times:
+    """Return what a network says of the times of items, which are given by their indices; without one, nothing."""
+
     def times(some: np.ndarray, others: np.ndarray) -> np.ndarray:
         if network is None:
             return np.zeros((len(some), len(others)), np.float32)
