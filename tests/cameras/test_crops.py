@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from reprism.cameras.crops import BestOverTime, covered, crop_score, cut, edges_cut, sharpness
+from reprism.cameras.crops import BestOverTime, covered, crop_score, cut, edges_cut, sharpness, usual_height
 from reprism.drawn.people import person
 from reprism.drawn.shots import camera, draw_shot, generator, take_shot
 
@@ -99,17 +99,42 @@ def test_sharpness_of_what_is_known():
     assert sharpness(noise[:1, :1]) == 0
 
 
-def test_a_score_falls_with_every_flaw(people):
-    crop = np.asarray(people[0])
-    best = crop_score(crop, 0, 0.0)
-    assert 0 < best <= 1
-    assert crop_score(crop, 1, 0.0) == pytest.approx(best / 2)
-    assert crop_score(crop, 2, 0.0) == pytest.approx(best / 4)
-    assert crop_score(crop, 0, 0.75) == pytest.approx(best / 4)
-    assert crop_score(crop, 0, 1.0) == 0
-    small = np.asarray(people[0].resize((32, 64)))
-    assert crop_score(small, 0, 0.0) < best
-    assert crop_score(crop, 0, 0.0) == pytest.approx(np.sqrt(sharpness(crop)))
+GOOD = {"height": 128.0, "usual": 128.0, "sharp": 1.0, "edges": 0, "share": 0.0, "sure": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("flaw", "left"),
+    [
+        ({}, 1),
+        ({"height": 400.0, "usual": 400.0}, 1),  # larger than networks take
+        ({"height": 32.0, "usual": 32.0}, 1 / 2),
+        ({"sharp": 1 / 16}, 1 / 2),
+        ({"sharp": 0.0}, 0),
+        ({"edges": 1}, 1 / 2),
+        ({"edges": 2}, 1 / 4),
+        ({"share": 0.75}, 1 / 4),
+        ({"share": 1.0}, 0),
+        ({"sure": 0.3}, 0.3),
+        ({"sure": 0.0}, 0.01),  # files of boxes have zeros
+        ({"sure": 7.0}, 1),
+        ({"usual": 128 * np.exp(0.1)}, 1 / 2),
+        ({"usual": 128 * np.exp(-0.1)}, 1 / 2),
+        ({"usual": 128 * np.exp(-0.3)}, 1 / 4),
+        ({"edges": 1, "share": 0.5, "sure": 0.5, "sharp": 1 / 16}, 1 / 16),
+    ],
+)
+def test_each_flaw_takes_its_share_of_the_score(flaw, left):
+    assert crop_score(**GOOD | flaw) == pytest.approx(left)
+
+
+@given(st.lists(st.floats(1, 4000), min_size=1, max_size=30))
+def test_the_usual_height_is_a_weighted_mean_of_logarithms(heights):
+    usual = heights[0]
+    for height in heights:
+        usual = usual_height(usual, height)
+    weights = 0.2 * 0.8 ** np.arange(len(heights))[::-1]
+    want = np.exp(weights @ np.log(heights) + (1 - weights.sum()) * np.log(heights[0]))
+    assert usual == pytest.approx(want)
 
 
 # ---- the best over time ----------------------------------------------------------------------------------
@@ -118,38 +143,55 @@ moments = st.lists(st.integers(0, 300), min_size=1, max_size=60, unique=True).ma
 
 
 def all_at_once(moments, scores, most):
-    """The same of the whole: stretches of the least power of two that are not too many, and the best of each."""
+    """The same of the whole: the best of each stretch, and of these the highest that are good enough.
+
+    There are at most twice as many stretches as are kept, and their length is the least power of two for that.
+    """
     length = 1
-    while moments[-1] // length >= most:
+    while moments[-1] // length >= 2 * most:
         length *= 2
-    kept = []
-    for stretch in range(most):
+    best = []
+    for stretch in range(2 * most):
         there = [n for n, moment in enumerate(moments) if moment // length == stretch]
         if there:
-            kept.append(max(there, key=lambda n: (scores[n], -n)))
-    return kept
+            best.append(max(there, key=lambda n: (scores[n], -n)))
+    highest = sorted(best, key=lambda n: (-scores[n], n))[:most]
+    return sorted(n for n in highest if scores[n] >= 0.6 * scores[highest[0]])
 
 
 @given(moments, st.integers(1, 9), st.data())
 def test_the_best_over_time_is_that_of_the_whole(moments, most, data):
-    scores = data.draw(st.lists(st.integers(0, 5), min_size=len(moments), max_size=len(moments)))
+    scores = data.draw(st.lists(st.integers(0, 10), min_size=len(moments), max_size=len(moments)))
     best = BestOverTime(most)
     for number, (moment, score) in enumerate(zip(moments, scores, strict=True)):
         made = []
-        was_kept = best.offer(moment, score, lambda n=number, made=made: made.append(n) or n)
-        assert was_kept == bool(made)  # nothing is made in vain
-        assert len(best.kept()) <= most
+        was_held = best.offer(moment, score, lambda n=number, made=made: made.append(n) or n)
+        assert was_held == bool(made)  # nothing is made in vain
+        assert 1 <= len(best.kept()) <= most
     assert best.kept() == all_at_once(moments, scores, most)
 
 
 @given(st.integers(1, 500), st.integers(1, 20))
-def test_of_frames_without_gaps_at_least_half_as_many_are_kept(frames, most):
+def test_of_frames_that_are_equally_good_as_many_as_may_be_are_kept(frames, most):
     best = BestOverTime(most)
     for moment in range(frames):
         best.offer(moment, 0.5, lambda moment=moment: moment)
-    assert min(frames, most / 2) <= len(best.kept()) <= most
-    gaps = np.diff([*best.kept(), frames])
-    assert gaps.max(initial=0) <= 2 * max(1, 2 * frames / most)  # spread over all of the time
+    assert len(best.kept()) == min(frames, most)
+
+
+def test_what_is_much_worse_than_the_best_is_left_out():
+    best = BestOverTime(4)
+    for moment, score in enumerate([0.1, 0.59, 0.61, 1.0, 0.0]):
+        best.offer(moment, score, lambda moment=moment: moment)
+    assert best.kept() == [2, 3]
+
+
+def test_the_best_of_all_is_kept_however_long_it_goes_on():
+    best = BestOverTime(2)
+    for moment in range(10_000):
+        best.offer(moment, 1.0 if moment == 17 else 0.9, lambda moment=moment: moment)
+    assert 17 in best.kept()
+    assert len(best._best) <= 4  # what is held is bounded
 
 
 def test_none_is_too_few():

@@ -1,10 +1,11 @@
-"""Choose the crops of a tracklet that are worth describing: large, sharp, whole, free, and spread over time.
+"""Choose the crops of a tracklet that are worth describing: whole, free, steady, sharp, large, and spread over time.
 
 All of it is done while frames come in, and memory holds a few crops of a person, however long they stay.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,11 @@ _WORKING_HEIGHT = 128  # pixels, to which crops are brought before their sharpne
 _LARGE = 128.0  # pixels of height, beyond which a crop hardly gets better: networks take 256 to 384
 _EDGE = 1.5  # pixels from the frame's edge, within which a box counts as cut by it
 _CUT = 0.5  # share of its score that a box keeps for each edge that cuts it
+_CHANGE = 0.1  # change of a box's height against the usual one, at which half of its score is left
+_FOLLOWING = 0.2  # share of a new height in the usual one: some five boxes count
+_LEAST_SURE = 0.01  # score of a detector, below which its boxes are not told apart: files have zeros
+_CANDIDATES = 2  # stretches of time for each crop that may be chosen
+_WORSE = 0.6  # share of the best crop's score, below which a crop takes more from the mean than it gives
 _NOISE = 20.0  # variance of the Laplacian of noise whose own variance is 1: the squares of its weights, 4·1 + 16
 
 
@@ -93,32 +99,54 @@ def covered(boxes: np.ndarray) -> np.ndarray:
     return shared.max(axis=1) / np.maximum(areas, np.finfo(float).tiny)
 
 
-def crop_score(crop: np.ndarray, edges: int, share: float) -> float:
-    """Say how much a crop is worth describing, to compare crops of one person in one camera.
-
-    A product, so that a crop that is bad in one way is not chosen for being good in another: the height up to 128
-    pixels, the root of its sharpness, a half for each edge of the frame that cuts it, and the share that no other box
-    covers.
+def usual_height(usual: float, height: float) -> float:
+    """Return the usual height of a person's boxes after one more: a geometric mean in which some five count.
 
     Args:
-        crop: H×W×3 uint8 RGB.
+        usual: The usual height so far, in pixels; of the first box its own.
+        height: Height of the next box in pixels.
+    """
+    return float(usual ** (1 - _FOLLOWING) * height**_FOLLOWING)
+
+
+def crop_score(*, height: float, usual: float, sharp: float, edges: int, share: float, sure: float) -> float:
+    """Say how much a crop is worth describing, to compare crops of one person in one camera.
+
+    A product, so that a crop that is bad in one way is not chosen for being good in another:
+
+    - a half for each edge of the frame that cuts it, and the share that no other box covers;
+    - a half where its height differs by a tenth from the usual one, and less beyond: such a box has taken in a shadow
+      or a neighbour, or lost the legs;
+    - the detector's own score;
+    - the root of its height up to 128 pixels, and the fourth root of its sharpness. Both differ much among crops that
+      are equally good, so that they count for less.
+
+    Args:
+        height: Height of the box in pixels.
+        usual: Usual height of the person's boxes before it in pixels (:func:`usual_height`).
+        sharp: Sharpness of the crop, 0 … 1 (:func:`sharpness`).
         edges: Number of the frame's edges that cut it (:func:`edges_cut`).
-        share: Share of it that another box covers (:func:`covered`).
+        share: Share of it that another box covers, 0 … 1 (:func:`covered`).
+        sure: The detector's score, 0 … 1.
 
     Returns:
         0 … 1, larger is better.
     """
-    size = min(1.0, crop.shape[0] / _LARGE)
-    return size * float(np.sqrt(sharpness(crop))) * _CUT**edges * (1.0 - min(1.0, share))
+    whole = _CUT**edges * (1.0 - min(1.0, share))
+    steady = 1.0 / (1.0 + abs(math.log(height / usual)) / _CHANGE)
+    fine = math.sqrt(min(1.0, height / _LARGE) * math.sqrt(sharp))
+    return whole * steady * fine * min(1.0, max(_LEAST_SURE, sure))
 
 
 @dataclass
 class BestOverTime(Generic[T]):
-    """Keeps the best of what comes in, one for each of at most ``most`` stretches of time of equal length.
+    """Keeps the best of what comes in, spread over time.
 
-    Stretches begin with the first moment and are one unit long. When there would be more of them than ``most``, each
-    two neighbours become one, so that there are between half of ``most`` and ``most`` of them for anything longer. What
-    is kept depends on what came in alone: the best of each stretch of the last length, the earlier of equals.
+    While it comes in, the best of each stretch of time is held: of ``2 · most`` stretches of equal length at most. They
+    begin with the first moment and are one unit long. When there would be more of them, each two neighbours become one,
+    so that there are between ``most`` and twice as many for anything longer. Of these the best are kept, but none that
+    is much worse than the best of all: a bad crop spoils a mean. The choice depends on what came in alone; of equals it
+    is the earlier.
 
     Attributes:
         most: Maximum number to keep.
@@ -134,17 +162,17 @@ class BestOverTime(Generic[T]):
             raise ValueError(f"most={self.most}: expected 1 or more")
 
     def offer(self, moment: int, score: float, make: Callable[[], T]) -> bool:
-        """Keep what ``make`` makes if it is the best of its stretch of time; else it is not called.
+        """Hold what ``make`` makes if it is the best of its stretch of time; else it is not called.
 
         Args:
             moment: Units of time since the first one, 0 or more; never less than before.
             score: Larger is better.
-            make: Makes what is kept.
+            make: Makes what is held.
 
         Returns:
-            Whether it was kept.
+            Whether it is held.
         """
-        while moment // self.length >= self.most:
+        while moment // self.length >= _CANDIDATES * self.most:
             self._halve()
         stretch = moment // self.length
         if stretch in self._best and self._best[stretch][0] >= score:
@@ -153,8 +181,10 @@ class BestOverTime(Generic[T]):
         return True
 
     def kept(self) -> list[T]:
-        """Return what is kept, in the order of time."""
-        return [item for _, _, item in sorted(self._best.values(), key=lambda one: one[1])]
+        """Return the best, ``most`` of them at most, in the order of time; at least one of what came in."""
+        held = sorted(self._best.values(), key=lambda one: (-one[0], one[1]))[: self.most]
+        good = [one for one in held if one[0] >= _WORSE * held[0][0]]
+        return [item for _, _, item in sorted(good, key=lambda one: one[1])]
 
     def _halve(self) -> None:
         self.length *= 2

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from reprism.cameras.boxes import Boxes, Detector, detect
-from reprism.cameras.crops import BestOverTime, covered, crop_score, cut, edges_cut
+from reprism.cameras.crops import BestOverTime, covered, crop_score, cut, edges_cut, sharpness, usual_height
 from reprism.cameras.records import Frame
 from reprism.cameras.tracks import UNTRACKED, Tracker, track
 
@@ -66,6 +66,7 @@ class Tracklet(Generic[T]):
             of that frame it names a tracklet, whatever numbers the tracker gives.
         first, last: First and last sight.
         boxes: Number of frames in which the person was seen.
+        height: Usual height of the last boxes in pixels (:func:`reprism.cameras.crops.usual_height`).
         best: The crops.
         is_open: The frames ended while the person was in view.
     """
@@ -75,6 +76,7 @@ class Tracklet(Generic[T]):
     first: Sight
     last: Sight
     boxes: int
+    height: float
     best: BestOverTime[Crop[T]] = field(repr=False)
     is_open: bool = False
 
@@ -133,7 +135,7 @@ def find_tracklets(
         tracker: Numbers them (:func:`reprism.cameras.open_tracker`).
         keep: Makes what is kept of the pixels of a crop (H×W×3 uint8 RGB, a view of the frame): a copy, of a size that
             is fixed, bounds the memory.
-        crops: Maximum number of crops of a tracklet; at least half as many where it has so many frames.
+        crops: Maximum number of crops of a tracklet: the best ones, and none that is much worse than the best.
         lost_seconds: Seconds without a box, after which a tracklet has ended.
         longest_seconds: Maximum length of a tracklet in seconds, so that those who stay are in the gallery soon.
         counts: Kept up to date.
@@ -185,13 +187,22 @@ def _see(
     for row in np.flatnonzero(numbers != UNTRACKED):
         number, box = int(numbers[row]), boxes.xyxy[row].copy()
         sight = Sight(frame.index, frame.seconds, frame.time, box, (height, width))
+        tall = float(box[3] - box[1])
         if number not in in_view:
-            in_view[number] = Tracklet(number, new, sight, sight, 0, BestOverTime(crops))
+            in_view[number] = Tracklet(number, new, sight, sight, 0, tall, BestOverTime(crops))
             new += 1
         one = in_view[number]
         one.last, one.boxes = sight, one.boxes + 1
         pixels = cut(frame.image, box)
-        score = crop_score(pixels, int(edges[row]), float(shares[row]))
+        score = crop_score(
+            height=tall,
+            usual=one.height,
+            sharp=sharpness(pixels),
+            edges=int(edges[row]),
+            share=float(shares[row]),
+            sure=float(boxes.scores[row]),
+        )
+        one.height = usual_height(one.height, tall)
         moment = frame.index - one.first.index
         one.best.offer(moment, score, _maker(sight, score, pixels, keep))
 

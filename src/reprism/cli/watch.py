@@ -60,7 +60,7 @@ class Arguments:
     every: int = 1
     """Look at every Nth frame."""
     crops: int = 15
-    """Maximum crops described of each tracklet: the best ones, spread over its time."""
+    """Maximum crops described of each tracklet: the best ones, spread over its time; fewer where others are worse."""
     min_seconds: float = 0.5
     """Leave out tracklets that are shorter than this."""
     lost_seconds: float = 1.0
