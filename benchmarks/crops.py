@@ -225,7 +225,7 @@ def matched(boxes: np.ndarray, people: np.ndarray) -> np.ndarray:
 INGREDIENTS = {
     "edges": {"edges": 0},
     "overlap": {"share": 0.0},
-    "height": {"height": 128.0},
+    "height": {"height": 64.0},
     "sharpness": {"sharp": 1.0},
     "the detector's score": {"sure": 1.0},
 }

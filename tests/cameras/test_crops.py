@@ -107,7 +107,7 @@ GOOD = {"height": 128.0, "usual": 128.0, "sharp": 1.0, "edges": 0, "share": 0.0,
     [
         ({}, 1),
         ({"height": 400.0, "usual": 400.0}, 1),  # larger than networks take
-        ({"height": 32.0, "usual": 32.0}, 1 / 2),
+        ({"height": 16.0, "usual": 16.0}, 1 / 2),
         ({"sharp": 1 / 16}, 1 / 2),
         ({"sharp": 0.0}, 0),
         ({"edges": 1}, 1 / 2),

@@ -15,7 +15,7 @@ import numpy as np
 T = TypeVar("T")
 
 _WORKING_HEIGHT = 128  # pixels, to which crops are brought before their sharpness is measured
-_LARGE = 128.0  # pixels of height, beyond which a crop hardly gets better: networks take 256 to 384
+_LARGE = 64.0  # pixels of height, beyond which more of them show in the sharpness alone
 _EDGE = 1.5  # pixels from the frame's edge, within which a box counts as cut by it
 _CUT = 0.5  # share of its score that a box keeps for each edge that cuts it
 _CHANGE = 0.1  # change of a box's height against the usual one, at which half of its score is left
@@ -118,7 +118,7 @@ def crop_score(*, height: float, usual: float, sharp: float, edges: int, share: 
     - a half where its height differs by a tenth from the usual one, and less beyond: such a box has taken in a shadow
       or a neighbour, or lost the legs;
     - the detector's own score;
-    - the root of its height up to 128 pixels, and the fourth root of its sharpness. Both differ much among crops that
+    - the root of its height up to 64 pixels, and the fourth root of its sharpness. Both differ much among crops that
       are equally good, so that they count for less.
 
     Args:
