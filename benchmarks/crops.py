@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import torch
 import tyro
+from PIL import Image, ImageFilter
 from scipy.optimize import linear_sum_assignment
 
 import reprism
@@ -169,10 +170,8 @@ def described_site(arguments: Arguments, kind: Kind, seed: int) -> Sights:
 
 def blurred(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blur a crop as a movement by a twentieth to a fifth of its height would, to a side."""
-    import cv2
-
-    length = max(2, round(rng.uniform(0.05, 0.2) * crop.shape[0]))
-    return cv2.blur(crop, (length, 1), borderType=cv2.BORDER_REPLICATE)
+    radius = rng.uniform(0.05, 0.2) * crop.shape[0] / 2
+    return np.asarray(Image.fromarray(crop).filter(ImageFilter.BoxBlur((radius, 0))))
 
 
 def boxes_of(video: Path, kind: Kind, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray, Boxes, np.ndarray]]:
