@@ -56,7 +56,7 @@ class Arguments:
 
     model: tyro.conf.Positional[Path]
     """Model, as ``reprism watch`` takes it."""
-    folder: Path
+    folder: Path = Path("drawn-sites")
     """Folder for the drawn sites and the descriptors; those that are there are used again."""
     boxes: tuple[Kind, ...] = get_args(Kind)
     """Kinds of boxes."""

@@ -42,7 +42,7 @@ STAGES = ("decoding", "detecting", "tracking", "choosing", "describing", "writin
 class Arguments:
     """Time the stages of ``reprism watch``."""
 
-    folder: Path
+    folder: Path = Path("drawn-videos")
     """Folder for the drawn videos; those that are there are used again."""
     detector: tuple[str, ...] = ("motion",)
     """Detectors, as ``reprism watch`` takes them."""
