@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ def described(arguments: Arguments, kind: Kind) -> Sights:
 def described_site(arguments: Arguments, kind: Kind, seed: int) -> Sights:
     """Describe all boxes of a kind in a site's videos."""
     embedder = load_embedder(arguments.model, NetworkSettings(preprocess=arguments.preprocess), flip=False)
-    found = defaultdict(list)
+    found: dict[str, list[Any]] = defaultdict(list)
     for camera, video in enumerate(sorted((arguments.folder / f"site{seed}").glob("cam*.mp4"))):
         crops: list[np.ndarray] = []
         rng = np.random.default_rng((seed, camera))
@@ -159,9 +159,15 @@ def described_site(arguments: Arguments, kind: Kind, seed: int) -> Sights:
     order = np.argsort(numbers, kind="stable")
     order = order[counts[numbers[order]] >= _SHORTEST]
     kept, numbers = np.unique(numbers[order], return_inverse=True)
+    frames, heights, sharp, edges, shares, sure = np.array(found["values"])[order].T
     return Sights(
-        numbers,
-        *np.array(found["values"])[order].T,
+        tracklets=numbers,
+        frames=frames,
+        heights=heights,
+        sharpness=sharp,
+        edges=edges,
+        covered=shares,
+        sure=sure,
         rows=np.array(found["rows"])[order],
         pids=1000 * seed + tracks[kept, 2],
         cameras=100 * seed + tracks[kept, 0],
@@ -221,7 +227,7 @@ def matched(boxes: np.ndarray, people: np.ndarray) -> np.ndarray:
 # ---- choices ---------------------------------------------------------------------------------------------
 
 
-INGREDIENTS = {
+INGREDIENTS: dict[str, dict[str, float]] = {
     "edges": {"edges": 0},
     "overlap": {"share": 0.0},
     "height": {"height": 64.0},
@@ -239,7 +245,7 @@ def worth_of(sights: Sights, without: str | None = None) -> np.ndarray:
         tall = float(sights.heights[row])
         if sights.tracklets[row] != last:
             usual, last = tall, sights.tracklets[row]
-        given = {
+        given: dict[str, Any] = {
             "height": tall,
             "sharp": float(sights.sharpness[row]),
             "edges": int(sights.edges[row]),

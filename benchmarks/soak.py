@@ -89,9 +89,9 @@ def looped(folder: Path, times: int) -> Path:
             with av.open(str(folder / "site" / "cam1.mp4")) as source:
                 given = source.streams.video[0]
                 stream = stream or output.add_stream_from_template(given)
-                shift = round(turn * 120 / given.time_base)
+                shift = round(turn * 120 / (given.time_base or 1))
                 for packet in source.demux(given):
-                    if packet.dts is None:  # the end
+                    if packet.dts is None or packet.pts is None:  # the end
                         continue
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = stream
