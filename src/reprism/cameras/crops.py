@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _WORKING_HEIGHT = 128  # pixels, to which crops are brought before their sharpness is measured
 _LARGE = 64.0  # pixels of height, beyond which more of them show in the sharpness alone
@@ -185,6 +186,12 @@ class BestOverTime(Generic[T]):
         held = sorted(self._best.values(), key=lambda one: (-one[0], one[1]))[: self.most]
         good = [one for one in held if one[0] >= _WORSE * held[0][0]]
         return [item for _, _, item in sorted(good, key=lambda one: one[1])]
+
+    def changed(self, change: Callable[[T], U]) -> BestOverTime[U]:
+        """Return the same with something else in place of each that is kept, in the order of time."""
+        order = sorted(self._best, key=lambda stretch: self._best[stretch][1])
+        kept = {stretch: (*self._best[stretch][:2], change(self._best[stretch][2])) for stretch in order}
+        return BestOverTime(self.most, self.length, kept)
 
     def _halve(self) -> None:
         self.length *= 2

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -52,3 +52,37 @@ def written_boxes(path: Path) -> Iterator[Seen]:
                 file.write(line.encode())
 
         yield write
+
+
+class Span(NamedTuple):
+    """The boxes of a tracklet among those of its track.
+
+    Attributes:
+        number: Number of the track, as the tracker has it.
+        first, last: Index of the first frame, and of the last one.
+    """
+
+    number: int
+    first: int
+    last: int
+
+
+def renumber_boxes(path: Path, joined: Sequence[Sequence[Span]]) -> None:
+    """Give the tracklets that were joined one number in a file of :func:`written_boxes`; it is replaced whole.
+
+    Args:
+        path: The file.
+        joined: Tracklets that are one; each one's boxes get a number that was not in the file.
+    """
+    spans: dict[int, list[tuple[Span, int]]] = {}
+    for order, together in enumerate(joined, start=1):
+        for span in together:
+            spans.setdefault(span.number, []).append((span, order))
+    with path.open() as boxes:
+        most = max((int(line.split(",", 2)[1]) for line in boxes), default=0)
+    with path.open() as boxes, whole_file(path) as file:
+        for line in boxes:
+            frame, number, rest = line.split(",", 2)
+            index = int(frame) - 1
+            of = [order for span, order in spans.get(int(number) - 1, ()) if span.first <= index <= span.last]
+            file.write(f"{frame},{most + of[0] if of else number},{rest}".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,9 @@ from reprism.cameras.records import Frame
 from reprism.cameras.tracks import UNTRACKED, Tracker, track
 
 T = TypeVar("T")
+U = TypeVar("U")
+
+_TAIL = 32  # sights at the end of a tracklet that are kept: a second of most cameras, in which people hardly turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,7 @@ class Tracklet(Generic[T]):
         height: Usual height of the last boxes in pixels (:func:`reprism.cameras.crops.usual_height`).
         best: The crops.
         is_open: The frames ended while the person was in view.
+        tail: Last sights, at most 32.
     """
 
     number: int
@@ -79,6 +84,7 @@ class Tracklet(Generic[T]):
     height: float
     best: BestOverTime[Crop[T]] = field(repr=False)
     is_open: bool = False
+    tail: deque[Sight] = field(default_factory=lambda: deque(maxlen=_TAIL), repr=False)
 
     @property
     def crops(self) -> list[Crop[T]]:
@@ -89,6 +95,11 @@ class Tracklet(Generic[T]):
     def seconds(self) -> float:
         """Seconds from the first to the last sight."""
         return self.last.seconds - self.first.seconds
+
+    def with_pictures(self, change: Callable[[T], U]) -> Tracklet[U]:
+        """Return the tracklet with something else in place of each crop's picture, called in the order of time."""
+        best = self.best.changed(lambda crop: Crop(crop.sight, crop.score, change(crop.picture)))
+        return Tracklet(self.number, self.rank, self.first, self.last, self.boxes, best, self.is_open, self.tail)
 
 
 @dataclass
@@ -123,6 +134,7 @@ def find_tracklets(
     longest_seconds: float = 120.0,
     counts: Counts | None = None,
     seen: Callable[[Frame, Boxes, np.ndarray], object] | None = None,
+    begun: Callable[[Tracklet[T]], object] | None = None,
 ) -> Iterator[Tracklet[T]]:
     """Yield the tracklets of one camera as they end. Memory holds the people in view alone, some crops of each.
 
@@ -141,6 +153,7 @@ def find_tracklets(
         counts: Kept up to date.
         seen: Called with each frame, the boxes in it and the number of each box's track
             (:data:`reprism.cameras.tracks.UNTRACKED` for none).
+        begun: Called with each tracklet when it begins.
 
     Raises:
         ValueError: The detector or the tracker returned something else than they should.
@@ -162,7 +175,9 @@ def find_tracklets(
         numbers = track(tracker, frame, boxes)
         if seen is not None:
             seen(frame, boxes, numbers)
-        _see(frame, boxes, numbers, in_view, keep, crops)
+        for number in _see(frame, boxes, numbers, in_view, keep, crops):
+            if begun is not None:
+                begun(in_view[number])
         counts.frames, counts.boxes, counts.open = counts.frames + 1, counts.boxes + len(boxes), len(in_view)
         counts.index, counts.seconds = frame.index, frame.seconds
     counts.open = 0
@@ -179,20 +194,21 @@ def _see(
     in_view: dict[int, Tracklet[T]],
     keep: Callable[[np.ndarray], T],
     crops: int,
-) -> None:
-    """Add a frame's boxes to the tracklets in view; new numbers begin new ones."""
+) -> list[int]:
+    """Add a frame's boxes to the tracklets in view; new numbers begin new ones, and are returned."""
     height, width = frame.image.shape[:2]
     edges, shares = edges_cut(boxes.xyxy, height, width), covered(boxes.xyxy)
-    new = 0
+    new: list[int] = []
     for row in np.flatnonzero(numbers != UNTRACKED):
         number, box = int(numbers[row]), boxes.xyxy[row].copy()
         sight = Sight(frame.index, frame.seconds, frame.time, box, (height, width))
         tall = float(box[3] - box[1])
         if number not in in_view:
-            in_view[number] = Tracklet(number, new, sight, sight, 0, tall, BestOverTime(crops))
-            new += 1
+            in_view[number] = Tracklet(number, len(new), sight, sight, 0, tall, BestOverTime(crops))
+            new.append(number)
         one = in_view[number]
         one.last, one.boxes = sight, one.boxes + 1
+        one.tail.append(sight)
         pixels = cut(frame.image, box)
         score = crop_score(
             height=tall,
@@ -205,6 +221,7 @@ def _see(
         one.height = usual_height(one.height, tall)
         moment = frame.index - one.first.index
         one.best.offer(moment, score, _maker(sight, score, pixels, keep))
+    return new
 
 
 def _maker(sight: Sight, score: float, pixels: np.ndarray, keep: Callable[[np.ndarray], T]) -> Callable[[], Crop[T]]:

@@ -55,6 +55,7 @@ class Watched:
         facts: What was known of it before.
         counts: Frames, boxes and tracklets so far.
         dropped: Number of frames of a live source that were dropped, for the machine was behind.
+        joined: Number of tracklets that go on with an earlier one, and were joined with it.
         short: Number of tracklets that were too short to keep.
         added: Number of tracklets that were described.
         already: Number of tracklets that were in the gallery.
@@ -66,6 +67,7 @@ class Watched:
     facts: SourceFacts
     counts: Counts = field(default_factory=Counts)
     dropped: int = 0
+    joined: int = 0
     short: int = 0
     added: int = 0
     already: int = 0

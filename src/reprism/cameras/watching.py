@@ -13,48 +13,50 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import Any, Literal, NamedTuple
 
 from reprism.cameras.boxes import Detector
+from reprism.cameras.describing import Found, Kept, Rows, keeper
 from reprism.cameras.frames import describe_source, read_frames
 from reprism.cameras.pace import keep_up, note_silence
 from reprism.cameras.records import Frame, Report, Timeouts
-from reprism.cameras.track_boxes import files_in, written_boxes
+from reprism.cameras.stitching import Limits
+from reprism.cameras.track_boxes import Span, files_in, renumber_boxes, written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Tracklet, find_tracklets
 from reprism.cameras.tracks import open_tracker
-from reprism.cameras.views import View, Watched, check_view, open_view_detector, origin_of, refuse_twins
-from reprism.data.video import choose_frames
+from reprism.cameras.views import View, Watched, check_view, open_view_detector, refuse_twins
 from reprism.embedding import Embedder
+from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.camera_settings import CameraSettings
-from reprism.gallery.indexing import Decoded, Writer, entries_of, make_thumbnail
-from reprism.gallery.inputs import IndexItem
-from reprism.gallery.rows import Entry, row_id
+from reprism.gallery.indexing import Writer
 from reprism.gallery.table import Gallery
 
 __all__ = ["View", "Watched", "watch"]
 
 _USUAL_RATE = 25.0  # frames per second, where a source does not say
 _WAITING = 16  # tracklets that may wait to be described, before those who find them wait as well
-_STRIP = 8  # pictures of a tracklet, at most, that the gallery keeps
 _TICK = 0.2  # seconds between two looks at whether there is something to do
 _SILENCE = 2.0  # seconds without a frame, at least, after which a live source has stalled: some come in bursts
 _SOON = 5.0  # seconds that a tracklet waits for others to be described with it
 _TIMEOUTS = Timeouts(longest_wait=10)  # so that a stream that is away hears soon that it is to stop
 
 
-class Kept(NamedTuple):
-    """Pixels of a crop: of the network's size (uint8), and a small JPEG."""
+class _Event(NamedTuple):
+    """Something that came to pass in a source: a tracklet began or ended, or the source ended or stalled.
 
-    pixels: Tensor
-    thumbnail: bytes | None
+    Attributes:
+        one: The source.
+        kind: What came to pass.
+        until: Seconds of the last frame before it.
+        tracklet: The tracklet.
+    """
 
-
-_Found: TypeAlias = tuple[Watched, Tracklet[Kept]]
+    one: Watched
+    kind: Literal["began", "ended", "cut"]
+    until: float
+    tracklet: Tracklet[Kept] | None = None
 
 
 def watch(
@@ -68,6 +70,9 @@ def watch(
     min_seconds: float = 0.5,
     lost_seconds: float = 1.0,
     longest_seconds: float = 120.0,
+    calibration: Calibration | None = None,
+    stitch_seconds: float = 5.0,
+    stitch_fmr: float = 0.01,
     score: float = 0.1,
     sure: float | None = None,
     at_once: int = 1,
@@ -97,6 +102,10 @@ def watch(
         min_seconds: Tracklets that are shorter are left out.
         lost_seconds: Seconds without a box, after which a tracklet has ended.
         longest_seconds: Maximum length of a tracklet in seconds: somebody who stays for longer has several.
+        calibration: Joins tracklets that are one (:mod:`reprism.cameras.stitching`): of images, by the gallery's model
+            (``reprism calibrate MODEL --data NAME:DIR``; default: none are joined).
+        stitch_seconds: Maximum time between two tracklets that are joined; more than ``lost_seconds``.
+        stitch_fmr: Share of the calibration's strangers who look as much alike as two that are joined may, 0 … 1.
         score: Minimum score of a box, 0 … 1, of detectors that are networks.
         sure: Minimum score of a box that begins a track (default: 0.5; of ``motion`` and ``boxes`` any).
         at_once: Number of files and folders to watch at the same time. Live sources are all watched at once.
@@ -113,6 +122,7 @@ def watch(
 
     Raises:
         GalleryError: The embedder is of another model or of other settings than the gallery.
+        CalibrationError: The calibration is of other distances, or has too few people to show ``stitch_fmr``.
         SourceError: A source is not there, or its start time is not known.
         DetectorError, TrackerError, CheckpointError: The detector or the tracker cannot be opened.
         ValueError: A number is out of range, or a source is given twice.
@@ -128,15 +138,21 @@ def watch(
             f"lost_seconds={lost_seconds}"
         )
     gallery.check(embedder)
+    limits = None
+    if calibration is not None:
+        if stitch_seconds <= lost_seconds:
+            raise ValueError(f"stitch_seconds={stitch_seconds}: expected more than lost_seconds={lost_seconds}")
+        calibration.check(FittedOn(gallery.kind.fingerprint, gallery.kind.flip))
+        limits = Limits.calibrated(calibration, stitch_fmr, stitch_seconds, longest_seconds)
     told = _told_once(report)
     settings = gallery.camera_settings()
     watched = [check_view(_as_set(view, settings.get(view.camera))) for view in views]
     refuse_twins([one.view for one in watched])
     names = [one.view.camera if one.facts.is_live else Path(one.view.name).stem for one in watched]
     boxes_files = [] if boxes is None else files_in(boxes, names)
-    keep = _keeper(embedder, thumbnails)
+    keep = keeper(embedder, thumbnails)
     stop, abandoned = stop or threading.Event(), threading.Event()
-    found: queue.Queue[_Found | BaseException] = queue.Queue(_WAITING)
+    found: queue.Queue[_Event | BaseException] = queue.Queue(_WAITING)
     device = embedder.device.type
     openers = [partial(open_view_detector, one.view, score=score, device=device) for one in watched]
     # Some are opened here, so that a mistake in a name ends the call at once.
@@ -146,13 +162,16 @@ def watch(
     def is_over() -> bool:
         return stop.is_set() or abandoned.is_set()
 
-    def hand_over(one: _Found | BaseException) -> None:
+    def hand_over(one: _Event | BaseException) -> None:
         while not abandoned.is_set():
             try:
                 found.put(one, timeout=_TICK)
             except queue.Full:
                 continue
             return
+
+    def tell(one: Watched, kind: Literal["began", "ended", "cut"], tracklet: Tracklet[Kept] | None = None) -> None:
+        hand_over(_Event(one, kind, one.counts.seconds, tracklet))
 
     def follow(number: int) -> None:
         one = watched[number]
@@ -162,6 +181,8 @@ def watch(
         following = open_tracker(kind, fps=fps, lost_seconds=lost_seconds, sure=certain)
         detector = ready.pop(number, None) or openers[number]()
         frames = _frames(one, every, lost_seconds, is_over, told)
+        if limits is not None:
+            frames = _cut_where_stalled(frames, lambda: tell(one, "cut"))
         with ExitStack() as writing:
             seen = None if boxes is None else writing.enter_context(written_boxes(boxes_files[number]))
             for tracklet in find_tracklets(
@@ -174,41 +195,70 @@ def watch(
                 longest_seconds=longest_seconds,
                 counts=one.counts,
                 seen=seen,
+                begun=None if limits is None else partial(tell, one, "began"),
             ):
                 settle(one, tracklet)
 
     def settle(one: Watched, tracklet: Tracklet[Kept]) -> None:
         if tracklet.is_open and is_over() and not one.facts.is_live:
             return
-        if tracklet.seconds < min_seconds:
+        if limits is None and tracklet.seconds < min_seconds:
             one.short += 1
             return
-        hand_over((one, tracklet))
+        tell(one, "ended", tracklet)
+
+    def follow_to_its_end(number: int) -> None:
+        one = watched[number]
+        try:
+            follow(number)
+        finally:
+            if one.facts.is_live or not is_over():  # what waits of a file is left to the next run
+                tell(one, "cut")
+
+    merged: dict[Watched, list[list[Span]]] = {one: [] for one in watched}
+
+    def note_joined(one: Watched, tracklets: Sequence[Tracklet[Any]]) -> None:
+        if boxes is not None:
+            merged[one].append([Span(each.number, each.first.index, each.last.index) for each in tracklets])
 
     with ExitStack() as opening:
         log = opening.enter_context(TrackletLines(lines)) if lines is not None else None
         writer = opening.enter_context(Writer(gallery))
-        threads = _start(watched, follow, hand_over, is_over, at_once)
+        rows = Rows(gallery, embedder, writer, log, crops, min_seconds, limits, note_joined)
+        threads = _start(watched, follow_to_its_end, hand_over, is_over, at_once)
         opening.callback(_end, threads, abandoned)  # whatever ends this
-        waiting: list[_Found] = []
+        waiting: list[Found] = []
         since = time.monotonic()
         while any(thread.is_alive() for thread in threads) or not found.empty():
+            now = {one: one.counts.seconds for one in watched}  # read before the queue: what it says then is all of it
             try:
-                one = found.get(timeout=_TICK)
+                event = found.get(timeout=_TICK)
             except queue.Empty:
                 writer.write_if_due()
+                is_cut = False
             else:
-                if isinstance(one, BaseException):
-                    raise one
-                since = since if waiting else time.monotonic()
-                waiting.append(one)
+                if isinstance(event, BaseException):
+                    raise event
+                now, is_cut = {event.one: event.until}, event.kind == "cut"
+                if event.tracklet is not None and event.kind == "began":
+                    rows.begin(event.one, event.tracklet)
+                elif event.tracklet is not None:
+                    since = since if waiting else time.monotonic()
+                    waiting.append((event.one, event.tracklet))
             frames_waiting = sum(len(tracklet.crops) for _, tracklet in waiting)
-            if frames_waiting >= embedder.batch_size or (waiting and time.monotonic() - since > _SOON):
-                _describe(gallery, embedder, writer, log, waiting)
+            if is_cut or frames_waiting >= embedder.batch_size or (waiting and time.monotonic() - since > _SOON):
+                rows.add(waiting)
                 waiting.clear()
+            for one, seconds in now.items():
+                rows.settle(one, seconds, is_cut=is_cut)
             if progress is not None:
                 progress(watched)
-        _describe(gallery, embedder, writer, log, waiting)
+        rows.add(waiting)
+        for one in watched:
+            rows.settle(one, one.counts.seconds)
+    for one, path in zip(watched, boxes_files, strict=False):
+        if merged[one] and path.exists():
+            renumber_boxes(path, merged[one])
     gallery.optimize(build=False)
     return watched
 
@@ -230,15 +280,6 @@ def _as_set(view: View, settings: CameraSettings | None) -> View:
 def _sure_of(detector: str | Detector) -> float:
     # These two say how much of a box moves, and that the user is sure.
     return 0.0 if isinstance(detector, str) and detector.partition(":")[0] in ("motion", "boxes") else 0.5
-
-
-def _keeper(embedder: Embedder, thumbnails: bool) -> Callable[[np.ndarray], Kept]:
-    def keep(pixels: np.ndarray) -> Kept:
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-        # A copy even where it has the network's size already: the frame goes.
-        return Kept(embedder.resize(image).clone(), make_thumbnail(image) if thumbnails else None)
-
-    return keep
 
 
 def _told_once(report: Report | None) -> Report:
@@ -290,6 +331,14 @@ def _frames(
         return
 
 
+def _cut_where_stalled(frames: Iterator[Frame | None], cut: Callable[[], object]) -> Iterator[Frame | None]:
+    """Yield the same, and call ``cut`` once the tracklets that a stall ends have been dealt with."""
+    for frame in frames:
+        yield frame
+        if frame is None:
+            cut()
+
+
 def _start(
     watched: Sequence[Watched],
     follow: Callable[[int], object],
@@ -327,60 +376,3 @@ def _end(threads: Sequence[threading.Thread], abandoned: threading.Event) -> Non
     abandoned.set()
     for thread in threads:
         thread.join(_TIMEOUTS.reading)
-
-
-# ---- describing ------------------------------------------------------------------------------------------
-
-
-def _describe(
-    gallery: Gallery, embedder: Embedder, writer: Writer, log: TrackletLines | None, waiting: Sequence[_Found]
-) -> None:
-    """Put tracklets into the gallery that are not in it."""
-    items = [_item(one.view, tracklet, is_live=one.facts.is_live) for one, tracklet in waiting]
-    present = gallery.has(item.key for item in items)
-    new, owners = [], []
-    for item, (one, tracklet) in zip(items, waiting, strict=True):
-        if item.key in present:
-            one.already += 1
-            continue
-        kept = [crop.picture for crop in tracklet.crops]
-        best = max(tracklet.crops, key=lambda crop: crop.score).picture
-        new.append(Decoded(item, [each.pixels for each in kept], best.thumbnail, []))
-        owners.append((one, tracklet))
-        one.added += 1
-    for entry, (one, tracklet) in zip(entries_of(embedder, new), owners, strict=True):
-        writer.put(_with_sights(entry, one.view, tracklet))
-    if log is not None:
-        for item, (one, tracklet) in zip(items, waiting, strict=True):
-            log.add(row_id(item.key), one.view.camera, one.view.name, tracklet)
-
-
-def _with_sights(entry: Entry, view: View, tracklet: Tracklet[Kept]) -> Entry:
-    """Add what is known of a tracklet beyond an image: its last sight, boxes, and pictures."""
-    pictures = [crop.picture.thumbnail for crop in tracklet.crops]
-    chosen = [pictures[index] for index in choose_frames(len(pictures), min(_STRIP, len(pictures)))]
-    return replace(
-        entry,
-        path=f"{origin_of(view)}#t={tracklet.first.seconds:.3f},{tracklet.last.seconds:.3f}",
-        until=tracklet.last.time,
-        first_box=tracklet.first.shares,
-        last_box=tracklet.last.shares,
-        clock_ahead=view.clock_ahead or 0.0,
-        strip=tuple(picture for picture in chosen if picture is not None),
-    )
-
-
-def _item(view: View, tracklet: Tracklet[Kept], *, is_live: bool) -> IndexItem:
-    """Return what is known of a tracklet. Its key is the same whenever a file is watched in the same way."""
-    first = tracklet.first
-    # A stream counts its frames anew each time.
-    begin = first.time.isoformat() if is_live and first.time is not None else str(first.index)
-    name = f"{begin}.{tracklet.rank}"
-    return IndexItem(
-        key=f"{origin_of(view)}/{view.camera}/{name}",
-        paths=tuple(f"{origin_of(view)}#t={crop.sight.seconds:.3f}" for crop in tracklet.crops),
-        camid=view.camera,
-        time=first.time,
-        tracklet=name,
-        source=view.name,
-    )
