@@ -15,7 +15,9 @@ from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Tracklet
 from reprism.cameras.views import Watched, origin_of
 from reprism.data.video import choose_frames
-from reprism.embedding import Embedder
+from reprism.embedding import DescriptorKind, Embedder
+from reprism.evaluation.calibration import Calibration
+from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.indexing import Writer, make_thumbnail
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
@@ -51,6 +53,31 @@ def keeper(embedder: Embedder, thumbnails: bool) -> Callable[[np.ndarray], Kept]
         return Kept(embedder.resize(image).clone(), make_thumbnail(image) if thumbnails else None)
 
     return keep
+
+
+def stitch_limits(
+    calibration: Calibration,
+    kind: DescriptorKind,
+    *,
+    stitch_seconds: float,
+    stitch_fmr: float,
+    lost_seconds: float,
+    longest_seconds: float,
+) -> Limits:
+    """Return the limits within which tracklets are joined.
+
+    Args:
+        calibration, stitch_seconds, stitch_fmr, lost_seconds, longest_seconds: As of :func:`reprism.cameras.watching.watch`.
+        kind: Model and settings of the gallery's descriptors.
+
+    Raises:
+        CalibrationError: The calibration is of other distances, or has too few people to show ``stitch_fmr``.
+        ValueError: A number is out of range.
+    """
+    if stitch_seconds <= lost_seconds:
+        raise ValueError(f"stitch_seconds={stitch_seconds}: expected more than lost_seconds={lost_seconds}")
+    calibration.check(FittedOn(kind.fingerprint, kind.flip))
+    return Limits.calibrated(calibration, stitch_fmr, stitch_seconds, longest_seconds)
 
 
 @dataclass

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from reprism.cameras.boxes import Detector
-from reprism.cameras.describing import Found, Kept, Rows, keeper
+from reprism.cameras.describing import Found, Kept, Rows, keeper, stitch_limits
 from reprism.cameras.frames import describe_source, read_frames
 from reprism.cameras.pace import keep_up, note_silence
 from reprism.cameras.records import Frame, Report, Timeouts
-from reprism.cameras.stitching import Limits
 from reprism.cameras.track_boxes import Span, files_in, renumber_boxes, written_boxes
 from reprism.cameras.tracklet_lines import TrackletLines
 from reprism.cameras.tracklets import Tracklet, find_tracklets
@@ -28,7 +27,6 @@ from reprism.cameras.tracks import open_tracker
 from reprism.cameras.views import View, Watched, check_view, open_view_detector, refuse_twins
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration
-from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.camera_settings import CameraSettings
 from reprism.gallery.indexing import Writer
 from reprism.gallery.table import Gallery
@@ -140,10 +138,14 @@ def watch(
     gallery.check(embedder)
     limits = None
     if calibration is not None:
-        if stitch_seconds <= lost_seconds:
-            raise ValueError(f"stitch_seconds={stitch_seconds}: expected more than lost_seconds={lost_seconds}")
-        calibration.check(FittedOn(gallery.kind.fingerprint, gallery.kind.flip))
-        limits = Limits.calibrated(calibration, stitch_fmr, stitch_seconds, longest_seconds)
+        limits = stitch_limits(
+            calibration,
+            gallery.kind,
+            stitch_seconds=stitch_seconds,
+            stitch_fmr=stitch_fmr,
+            lost_seconds=lost_seconds,
+            longest_seconds=longest_seconds,
+        )
     told = _told_once(report)
     settings = gallery.camera_settings()
     watched = [check_view(_as_set(view, settings.get(view.camera))) for view in views]

@@ -67,6 +67,13 @@ class Arguments:
     """End a tracklet after this long without a box."""
     longest_seconds: float = 120.0
     """Maximum length of a tracklet: somebody who stays for longer has several."""
+    calibration: Path | None = None
+    """calibration.json of the model (reprism calibrate MODEL --data NAME:DIR). Joins tracklets that break off and go
+    on within seconds, near by and alike (default: none are joined)."""
+    stitch_seconds: float = 5.0
+    """Maximum gap between two tracklets that are joined; rows come into the gallery that much later."""
+    stitch_fmr: float = 0.01
+    """False match rate of the calibration at which two count as alike; smaller joins fewer, and fewer by mistake."""
     score: float = 0.1
     """Minimum score of a box, of detectors that are networks."""
     sure: float | None = None
@@ -106,18 +113,29 @@ def run(argv: Sequence[str]) -> int:
     )
     views = views_of(arguments)
 
+    from reprism.cameras.describing import stitch_limits
     from reprism.cameras.opening import open_detector
     from reprism.cameras.tracks import open_tracker
     from reprism.cameras.watching import watch
+    from reprism.evaluation.calibration import Calibration
     from reprism.gallery.table import Gallery
 
     # Before a gallery is made, which a mistake in a name would leave empty.
     open_tracker(arguments.tracker, lost_seconds=arguments.lost_seconds, sure=arguments.sure or 0)
     for detector in dict.fromkeys(view.detector for view in views):
         open_detector(detector, score=arguments.score)
+    calibration = None if arguments.calibration is None else Calibration.read(arguments.calibration)
+    stitching = {
+        "stitch_seconds": arguments.stitch_seconds,
+        "stitch_fmr": arguments.stitch_fmr,
+        "lost_seconds": arguments.lost_seconds,
+        "longest_seconds": arguments.longest_seconds,
+    }
     exists = Gallery.exists(arguments.gallery)
     flip = Gallery.open(arguments.gallery).flip if exists else arguments.flip
     embedder = load_embedder(arguments.model, arguments.network, batch_size=arguments.batch_size, flip=flip)
+    if calibration is not None and not exists:
+        stitch_limits(calibration, embedder.kind, **stitching)
     if exists:
         gallery = Gallery.open(arguments.gallery, embedder)
     else:
@@ -131,8 +149,8 @@ def run(argv: Sequence[str]) -> int:
             every=arguments.every,
             crops=arguments.crops,
             min_seconds=arguments.min_seconds,
-            lost_seconds=arguments.lost_seconds,
-            longest_seconds=arguments.longest_seconds,
+            calibration=calibration,
+            **stitching,
             score=arguments.score,
             sure=arguments.sure,
             at_once=arguments.at_once,
@@ -229,7 +247,8 @@ def summary(one: "Watched") -> str:
     counts = one.counts
     said = [
         f"{counts.frames:,} frames ({counts.seconds:,.1f} s)",
-        f"{counts.tracklets:,} tracklets: {one.added:,} added, {one.already:,} were there, {one.short:,} too short",
+        f"{counts.tracklets:,} tracklets: {one.added:,} added, {one.already:,} were there, {one.short:,} too short"
+        + f", {one.joined:,} joined to earlier ones" * (one.joined > 0),
     ]
     if one.dropped:
         said.append(f"{one.dropped:,} frames dropped")
