@@ -67,8 +67,9 @@ def stitch_limits(
     """Return the limits within which tracklets are joined.
 
     Args:
-        calibration, stitch_seconds, stitch_fmr, lost_seconds, longest_seconds: As of :func:`reprism.cameras.watching.watch`.
+        calibration: Calibration of images, by the gallery's model.
         kind: Model and settings of the gallery's descriptors.
+        stitch_seconds, stitch_fmr, lost_seconds, longest_seconds: As of :func:`reprism.cameras.watching.watch`.
 
     Raises:
         CalibrationError: The calibration is of other distances, or has too few people to show ``stitch_fmr``.
@@ -181,7 +182,8 @@ def _described(embedder: Embedder, tracklets: Sequence[Tracklet[Kept]]) -> list[
     crops = [crop for one in tracklets for crop in one.crops]
     batches = torch.stack([crop.picture.pixels for crop in crops]).split(embedder.batch_size)
     rows = iter(torch.cat([embedder.embed_ready(batch) for batch in batches]).numpy())
-    return [one.with_pictures(lambda kept: Described(next(rows), kept.thumbnail)) for one in tracklets]
+    # Copies: one that waits long would keep the whole batch.
+    return [one.with_pictures(lambda kept: Described(next(rows).copy(), kept.thumbnail)) for one in tracklets]
 
 
 def _mean(tracklet: Tracklet[Described]) -> np.ndarray:
