@@ -84,7 +84,7 @@ def main() -> None:
     for kind in ("motion", "true", "true, broken"):
         cameras = {name: tracked(arguments.site, name, table, kind, embedder) for name, table in truth.items()}
         for fmr in (None, *arguments.fmr):
-            limits = Limits(arguments.seconds, 0.0)  # joins none
+            limits = Limits(arguments.seconds, 1e-9)  # joins none
             if fmr is not None:
                 limits = Limits.calibrated(calibration, fmr, arguments.seconds, 120.0)
             print_row(kind, fmr, cameras, limits)

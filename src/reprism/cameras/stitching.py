@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from reprism.cameras.crops import BestOverTime, edges_cut
 from reprism.cameras.tracklets import Crop, Sight, Tracklet
-from reprism.evaluation.calibration import Calibration, CalibrationError
+from reprism.evaluation.calibration import Calibration
 
 T = TypeVar("T")
 
@@ -30,7 +30,6 @@ _SLACK = 0.5  # body heights, by which a box may be beside the way: boxes of peo
 _SWERVE = 0.5  # body heights per second of the gap, by which it may be beside the way further
 _STEP = 1e-6  # pixels, within which nobody went anywhere
 _GROWTH = 2.0  # times that a box may be higher than the other
-_EDGE_SHARE = 0.1  # of the false match rate, where one left the view and the other came in
 _MOST = 500  # tracklets that wait to be decided on, at most: some have up to 120 s of others to wait for
 
 
@@ -41,32 +40,31 @@ class Limits:
     Attributes:
         seconds: Maximum time from the last sight of one to the first of the other.
         distance: Maximum distance of their appearance (:func:`appearance_distance`).
-        edge_distance: The same where the one ended at an edge of the frame and the other began at one: that is somebody
-            who left and somebody who came, in general. 0 never joins these.
         longest_seconds: Maximum length of a joined tracklet.
+        edge_seconds: Maximum time where the one ended at an edge of the frame and the other began at one: after more,
+            somebody left and somebody came.
 
     Raises:
-        ValueError: ``seconds`` or ``longest_seconds`` is not greater than 0.
+        ValueError: A number is not greater than 0.
     """
 
     seconds: float
     distance: float
-    edge_distance: float = 0.0
     longest_seconds: float = math.inf
+    edge_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "longest_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)}: expected a number greater than 0")
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name}={value}: expected a number greater than 0")
 
     @classmethod
     def calibrated(cls, calibration: Calibration, fmr: float, seconds: float, longest_seconds: float) -> Limits:
-        """Return the limits on the distance by which so small a share of strangers look alike.
+        """Return limits with the distance within which so small a share of strangers are.
 
         Args:
             calibration: Calibration of images, by the model that describes the crops.
-            fmr: False match rate, between 0 and 1. At the frame's edges a tenth of it is asked for; where the
-                calibration has too few people to show that, none are joined there.
+            fmr: False match rate, between 0 and 1.
             seconds, longest_seconds: As the attributes.
 
         Raises:
@@ -75,11 +73,7 @@ class Limits:
         """
         if not 0 < fmr < 1:
             raise ValueError(f"fmr={fmr}: expected a rate between 0 and 1")
-        try:
-            edge = calibration.threshold(fmr * _EDGE_SHARE)
-        except CalibrationError:
-            edge = 0.0
-        return cls(seconds, calibration.threshold(fmr), edge, longest_seconds)
+        return cls(seconds, calibration.threshold(fmr), longest_seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,16 +174,16 @@ def gain(earlier: Piece[T], later: Piece[T], limits: Limits) -> float:
     """
     off = deviation_between(earlier, later.tracklet.first, limits)
     distance = appearance_distance(earlier.mean, later.mean)
-    allowed = limits.edge_distance if _crosses(earlier.tracklet.last, later.tracklet.first) else limits.distance
-    if not math.isfinite(off) or allowed <= 0 or distance > allowed:
+    if not math.isfinite(off) or distance > limits.distance:
         return 0.0
-    return 2.0 - off - distance / allowed
+    return 2.0 - off - distance / limits.distance
 
 
 def deviation_between(earlier: Piece[T], first: Sight, limits: Limits) -> float:
     """Return the deviation (:func:`deviation`), infinite for a gap that is too long."""
     last = earlier.tracklet.last
-    if not 0 < first.seconds - last.seconds <= limits.seconds:
+    longest = min(limits.seconds, limits.edge_seconds) if _crosses(last, first) else limits.seconds
+    if not 0 < first.seconds - last.seconds <= longest:
         return math.inf
     return deviation(last, exit_velocity(earlier.tracklet.tail), first)
 
