@@ -150,12 +150,12 @@ def test_while_they_come_in_it_is_as_if_all_were_there(pieces, longest, data):
 def test_nothing_is_kept_once_nothing_can_continue_it():
     """Alone, or beside somebody who goes on elsewhere; but it waits for who began where it ended."""
     stitcher = Stitcher(LIMITS)
-    alone, far, near = piece(0, 9, 50, 100), piece(12, 99, 390, 300), piece(30, 60, 110, 200)
+    alone, far, near = piece(0, 10, 50, 100), piece(12, 99, 390, 300), piece(30, 60, 110, 200)
     for one in (alone, far):
         stitcher.begin(one.name, one.tracklet.first)
     stitcher.add(alone)
-    assert stitcher.settle(2.9) == []
-    assert names(stitcher.settle(2.91)) == [[alone.name]]
+    assert stitcher.settle(3.0) == []  # who begins in this frame may still come
+    assert names(stitcher.settle(3.01)) == [[alone.name]]
     again = piece(20, 28, 50, 100)
     stitcher.begin(again.name, again.tracklet.first)
     stitcher.add(again)
@@ -177,6 +177,25 @@ def test_who_goes_on_is_not_waited_for_after_a_cut():
     stitcher.begin(after.name, after.tracklet.first)
     stitcher.add(after)
     assert names(stitcher.settle(9.5)) == [[late.name, after.name]]
+
+
+def test_who_may_continue_another_waits_for_those_who_may_as_well():
+    """Though it is known by whom it is continued itself: another who came into view with it goes on for long."""
+    stitcher = Stitcher(LIMITS)
+    early, near, rival, late = (
+        piece(0, 9, 100, 100),
+        piece(15, 20, 101, 101),
+        piece(16, 90, 110, 110),
+        piece(40, 45, 101, 101),
+    )
+    for one in (early, near, rival, late):
+        stitcher.begin(one.name, one.tracklet.first)
+    for one in (early, near, late):
+        stitcher.add(one)
+    assert stitcher.settle(9.0) == []
+    stitcher.add(rival)
+    want = [[early.name, near.name, late.name], [rival.name]]
+    assert sorted(names(stitcher.settle(20.0))) == want == names(stitch([early, near, rival, late], LIMITS))
 
 
 def test_no_more_wait_than_memory_is_meant_for():
@@ -201,7 +220,8 @@ def test_no_more_wait_than_memory_is_meant_for():
         (piece(15, 30, 20, 0), False),  # far back
         (piece(15, 30, 260, 360), False),  # far ahead
         (piece(15, 30, 150, 250, angle=0.7), False),  # looks otherwise
-        (piece(35, 50, 150, 250), False),  # too late
+        (piece(29, 50, 150, 250), True),  # just in time
+        (piece(30, 50, 150, 250), False),  # too late
         (piece(8, 30, 100, 250), False),  # both were in view
     ],
 )
@@ -304,21 +324,21 @@ def test_limits_are_those_of_the_calibration():
 
 
 def test_what_is_joined_has_the_best_crops_of_all():
-    chain = [piece(0, 20, 10, 100), piece(30, 50, 130, 200), piece(55, 60, 210, 220)]
+    chain = [piece(5, 25, 10, 100), piece(35, 55, 130, 200), piece(60, 65, 210, 220)]
     one = join(chain, 8)
-    assert (one.first.index, one.last.index, one.boxes) == (0, 60, 21 + 21 + 6)
-    assert (one.number, one.rank, one.seconds) == (0, 0, 6.0)
+    assert (one.first.index, one.last.index, one.boxes) == (5, 65, 21 + 21 + 6)
+    assert (one.number, one.rank, one.seconds) == (500, 0, 6.0)
     kept = [crop.picture for crop in one.crops]
     assert kept == sorted(kept)
     # 61 frames in 8 stretches of 8: the best of each of those that the tracklets had kept.
     offered = [crop for each in chain for crop in each.tracklet.crops]
     want = {}
     for crop in offered:
-        stretch = crop.sight.index // 8
+        stretch = (crop.sight.index - 5) // 8
         if stretch not in want or crop.score > want[stretch].score:
             want[stretch] = crop
     assert kept == [crop.picture for crop in want.values()]
-    assert [sight.index for sight in one.tail] == list(range(55, 61))
+    assert [sight.index for sight in one.tail] == list(range(60, 66))
     assert join(chain[:1], 8) is chain[0].tracklet
 
 
