@@ -99,7 +99,8 @@ class Tracklet(Generic[T]):
     def with_pictures(self, change: Callable[[T], U]) -> Tracklet[U]:
         """Return the tracklet with something else in place of each crop's picture, called in the order of time."""
         best = self.best.changed(lambda crop: Crop(crop.sight, crop.score, change(crop.picture)))
-        return Tracklet(self.number, self.rank, self.first, self.last, self.boxes, best, self.is_open, self.tail)
+        given = (self.number, self.rank, self.first, self.last, self.boxes, self.height)
+        return Tracklet(*given, best, self.is_open, self.tail)
 
 
 @dataclass

@@ -71,7 +71,8 @@ class Arguments:
     """calibration.json of the model (reprism calibrate MODEL --data NAME:DIR). Joins tracklets that break off and go
     on within seconds, near by and alike (default: none are joined)."""
     stitch_seconds: float = 5.0
-    """Maximum gap between two tracklets that are joined; rows come into the gallery that much later."""
+    """Maximum gap between two tracklets that are joined; rows come into the gallery that much later,
+    or when those have ended who may be the same."""
     stitch_fmr: float = 0.01
     """False match rate of the calibration at which two count as alike; smaller joins fewer, and fewer by mistake."""
     score: float = 0.1
