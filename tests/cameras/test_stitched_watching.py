@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ SIZE = (96, 200)
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 OPTIONS = {"stitch_seconds": 2.5, "crops": 6}
 # Who is in view when (frames, the last one included), and from where to where the middle of the box moves.
-SAME = [("red", 5, 25, 20, 60), ("red", 46, 70, 100, 150), ("green", 80, 95, 20, 50), ("green", 114, 125, 85, 110)]
-OTHER = [("red", 5, 25, 20, 60), ("blue", 46, 70, 100, 150)]
+SAME = (("red", 5, 25, 20, 60), ("red", 46, 70, 100, 150), ("green", 80, 95, 20, 50), ("green", 114, 125, 85, 110))
+OTHER = (("red", 5, 25, 20, 60), ("blue", 46, 70, 100, 150))
 
 
 def boxes_of(parts):
@@ -43,9 +44,10 @@ def boxes_of(parts):
             yield index, number, (middle - 9, 20, middle + 9, 74)
 
 
+@cache
 def drawn(parts, frames=130):
     """Return frames of coloured people, with stripes to be sharp."""
-    images = np.clip(np.random.default_rng(0).normal(120, 6, (frames, *SIZE, 3)), 0, 255).astype(np.uint8)
+    images = np.random.default_rng(0).integers(110, 130, (frames, *SIZE, 3), np.uint8)
     for index, number, (left, top, right, bottom) in boxes_of(parts):
         images[index, top:bottom, round(left) : round(right)] = COLORS[parts[number][0]]
         images[index, top:bottom:6, round(left) : round(right)] //= 2

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprism.cameras import stitching
 from reprism.cameras.crops import BestOverTime
 from reprism.cameras.stitching import (
     Limits,
@@ -198,18 +199,19 @@ def test_who_may_continue_another_waits_for_those_who_may_as_well():
     assert sorted(names(stitcher.settle(20.0))) == want == names(stitch([early, near, rival, late], LIMITS))
 
 
-def test_no_more_wait_than_memory_is_meant_for():
+def test_no_more_wait_than_memory_is_meant_for(monkeypatch):
     """Of people who all may be one, of whom somebody is in view all the time."""
+    monkeypatch.setattr(stitching, "_MOST", 50)
     stitcher, given_out = Stitcher(Limits(2.0, 0.6)), 0
     stays = sight(1, 100)
     stitcher.begin((1, 0), stays)
-    for rank in range(501):
+    for rank in range(51):
         one = piece(0, 0, 100, 100, rank=rank)
         stitcher.begin(one.name, one.tracklet.first)
         stitcher.add(one)
         given_out += len(stitcher.settle(60.0))
-        assert len(stitcher) <= 500
-    assert given_out == 501
+        assert len(stitcher) <= 50
+    assert given_out == 51
 
 
 @pytest.mark.parametrize(
