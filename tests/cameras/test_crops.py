@@ -197,3 +197,14 @@ def test_the_best_of_all_is_kept_however_long_it_goes_on():
 def test_none_is_too_few():
     with pytest.raises(ValueError, match="most=0: expected 1 or more"):
         BestOverTime(0)
+
+
+def test_what_is_changed_is_what_is_kept():
+    """Called once for each, in the order of time: descriptors are handed out so."""
+    best, rng = BestOverTime(4), np.random.default_rng(0)
+    for moment in range(57):
+        best.offer(moment, float(rng.random()), lambda moment=moment: moment)
+    seen = []
+    other = best.changed(lambda moment: seen.append(moment) or -moment)
+    assert seen == best.kept() == sorted(seen)
+    assert other.kept() == [-moment for moment in seen]

@@ -54,7 +54,9 @@ def piece(first, last, start, end, angle=0.0, rank=0, crops=3):
             (7 * one.index % 11) / 11,
             lambda one=one: Crop(one, (7 * one.index % 11) / 11, one.index),
         )
-    tracklet = Tracklet(100 * first + rank, rank, sights[0], sights[-1], len(sights), 54.0, best, False, deque(sights[-32:]))
+    tracklet = Tracklet(
+        100 * first + rank, rank, sights[0], sights[-1], len(sights), 54.0, best, False, deque(sights[-32:])
+    )
     return Piece(tracklet, look(angle))
 
 

@@ -183,15 +183,18 @@ class BestOverTime(Generic[T]):
 
     def kept(self) -> list[T]:
         """Return the best, ``most`` of them at most, in the order of time; at least one of what came in."""
-        held = sorted(self._best.values(), key=lambda one: (-one[0], one[1]))[: self.most]
-        good = [one for one in held if one[0] >= _WORSE * held[0][0]]
-        return [item for _, _, item in sorted(good, key=lambda one: one[1])]
+        return [item for _, (_, _, item) in self._chosen()]
 
     def changed(self, change: Callable[[T], U]) -> BestOverTime[U]:
-        """Return the same with something else in place of each that is kept, in the order of time."""
-        order = sorted(self._best, key=lambda stretch: self._best[stretch][1])
-        kept = {stretch: (*self._best[stretch][:2], change(self._best[stretch][2])) for stretch in order}
-        return BestOverTime(self.most, self.length, kept)
+        """Return what is kept, with something else in place of each, in the order of time."""
+        chosen = {stretch: (score, moment, change(item)) for stretch, (score, moment, item) in self._chosen()}
+        return BestOverTime(self.most, self.length, chosen)
+
+    def _chosen(self) -> list[tuple[int, tuple[float, int, T]]]:
+        """Return the stretches whose best are kept, in the order of time."""
+        held = sorted(self._best.items(), key=lambda one: (-one[1][0], one[1][1]))[: self.most]
+        good = [one for one in held if one[1][0] >= _WORSE * held[0][1][0]]
+        return sorted(good, key=lambda one: one[1][1])
 
     def _halve(self) -> None:
         self.length *= 2

@@ -243,9 +243,7 @@ def join(chain: Sequence[Piece[T]], crops: int) -> Tracklet[T]:
     for crop in (crop for one in tracklets for crop in one.crops):
         best.offer(crop.sight.index - first.first.index, crop.score, _give(crop))
     boxes = sum(one.boxes for one in tracklets)
-    return Tracklet(
-        first.number, first.rank, first.first, last.last, boxes, last.height, best, last.is_open, last.tail
-    )
+    return Tracklet(first.number, first.rank, first.first, last.last, boxes, last.height, best, last.is_open, last.tail)
 
 
 def _give(crop: Crop[T]) -> Callable[[], Crop[T]]:
