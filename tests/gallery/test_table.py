@@ -64,6 +64,8 @@ def test_what_is_known_of_a_tracklet_comes_out(tmp_path):
     assert (whole.time, whole.until, whole.first_box, whole.last_box) == (first, last, *boxes.values())
     assert (bare.time, bare.until, bare.first_box, bare.last_box) == (first, None, None, None)
     assert [gallery.strip(row.id) for row in (whole, bare)] == [[b"a", b"bc"], []]
+    assert gallery.strip_lengths([whole.id, bare.id, "0" * 32]) == {whole.id: 2}
+    assert gallery.strip_lengths([]) == {}
     with pytest.raises(KeyError):
         gallery.strip("0" * 32)
     with pytest.raises(ValueError, match="no time zone"):
@@ -85,6 +87,7 @@ def test_a_gallery_of_the_first_format_is_read(old_gallery):
     assert len(old_gallery.rows()) == 5
     assert old_gallery.get(found[0].id).until is None
     assert old_gallery.strip(found[0].id) == []
+    assert old_gallery.strip_lengths([found[0].id]) == {}
     assert "until" not in old_gallery.store.table.schema.names  # it was looked at only
 
 

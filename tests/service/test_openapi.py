@@ -52,6 +52,7 @@ ENDPOINTS = [
     ("POST", "/images"),
     ("GET", "/images/{id}"),
     ("GET", "/images/{id}/thumbnail"),
+    ("GET", "/images/{id}/strip/{number}"),
     ("DELETE", "/images/{id}"),
     ("DELETE", "/identities/{pid}"),
     ("GET", "/stats"),

@@ -310,6 +310,15 @@ class Gallery:
         condition = f"{one_of('id', ids)} AND {THUMBNAIL} IS NOT NULL"
         return set(self.store.table.search().where(condition).select(["id"]).to_arrow()["id"].to_pylist())
 
+    def strip_lengths(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return how many pictures :meth:`strip` gives of some rows, by id; rows that have none are left out."""
+        if not ids or STRIP not in self.store.columns:
+            return {}
+        columns = {"id": "id", "length": f"array_length({STRIP})"}
+        found = self.store.table.search().where(one_of("id", ids)).select(columns).to_arrow()
+        lengths = zip(found["id"].to_pylist(), found["length"].to_pylist(), strict=True)
+        return {row: length for row, length in lengths if length}
+
     def descriptors(self, ids: Sequence[str]) -> np.ndarray:
         """Return the stored descriptors of some rows, N×dim float32, in the order of ``ids``.
 

@@ -21,10 +21,11 @@ from reprism.gallery.database import GalleryBusyError
 from reprism.gallery.failures import storage_failure
 from reprism.gallery.filters import Filter
 from reprism.gallery.indexing import make_thumbnail
-from reprism.gallery.rows import Entry, row_id
+from reprism.gallery.rows import Entry, Row, row_id
 from reprism.gallery.search import Match
 from reprism.gallery.table import Gallery, GalleryError
 from reprism.service.audit import AuditError, AuditLog, Change
+from reprism.service.rows import Pictures, pictures_of
 from reprism.service.schemas import ImageFacts, SearchQuery
 from reprism.service.settings import ServiceSettings
 from reprism.service.uploads import Upload, decode_upload
@@ -47,12 +48,12 @@ class SearchResult(NamedTuple):
 
     Attributes:
         matches: Best first.
-        pictured: The ids of those that have a thumbnail.
+        pictures: What can be seen of each, by id.
         embed_seconds, search_seconds: Duration, waiting included.
     """
 
     matches: list[Match]
-    pictured: set[str]
+    pictures: dict[str, Pictures]
     embed_seconds: float
     search_seconds: float
 
@@ -120,7 +121,7 @@ class Operations:
         embedded = time.perf_counter()
         where = Filter(tuple(query.camera), tuple(query.not_camera), query.after, query.before)
 
-        def find() -> tuple[list[Match], set[str]]:
+        def find() -> tuple[list[Match], dict[str, Pictures]]:
             matches = self.gallery.search(
                 descriptor,
                 query.top,
@@ -130,12 +131,26 @@ class Operations:
                 group_by=None if query.group_by == "none" else query.group_by,
                 rerank=query.rerank,
             )[0]
-            return matches, self.gallery.with_thumbnail([match.id for match in matches])
+            return matches, pictures_of(self.gallery, matches)
 
-        matches, pictured = await self.read(find)
+        matches, pictures = await self.read(find)
         # Nothing is answered that is not in the log.
         await self._log(who, "search", [match.id for match in matches], matches=len(matches))
-        return SearchResult(matches, pictured, embedded - started, time.perf_counter() - embedded)
+        return SearchResult(matches, pictures, embedded - started, time.perf_counter() - embedded)
+
+    async def image(self, id: str) -> tuple[Row, Pictures]:  # noqa: A002 - what it is called in the gallery
+        """Look a row up, and what can be seen of it.
+
+        Raises:
+            KeyError: There is none.
+            UnavailableError: As of :meth:`read`.
+        """
+
+        def find() -> tuple[Row, Pictures]:
+            row = self.gallery.get(id)
+            return row, pictures_of(self.gallery, [row])[id]
+
+        return await self.read(find)
 
     async def read(self, read: Callable[[], R]) -> R:
         """Call a function that reads the gallery in a thread; again, if an erasure took its files away meanwhile.

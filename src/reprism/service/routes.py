@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Collection
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, TypeVar
 
@@ -12,12 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
-from reprism.gallery.rows import Row
 from reprism.gallery.search import Match
 from reprism.service import schemas
 from reprism.service.access import Access, Holder
 from reprism.service.metrics import CONTENT_TYPE, Metrics
 from reprism.service.operations import Operations
+from reprism.service.rows import facts_of
 from reprism.service.schemas import ImageFacts, RowId, SearchQuery, form, problems
 from reprism.service.uploads import Upload, read_upload
 from reprism.service.work import Admission, unless_gone
@@ -50,6 +50,7 @@ PlaceToErase = Annotated[AbstractContextManager[None], Depends(_place_to_erase)]
 Work = Annotated[Operations, Depends(_operations)]
 Who = Annotated[Holder, Depends(_holder)]
 Id = Annotated[RowId, Path(description="A row's id.")]
+Number = Annotated[int, Path(description="Which of them, from 0.", ge=0, le=2**31 - 1)]
 Identity = Annotated[str, Path(description="An identity.", min_length=1, examples=["ada"])]
 """Text of any length: what was indexed from a table has no limit."""
 
@@ -112,7 +113,7 @@ async def search(
         upload = await _upload(request, work, ())
         found = await unless_gone(request, work.search(upload, query, who.name))
     matches = [
-        schemas.Match(**_facts(match, match.id in found.pictured), **_measures(match)) for match in found.matches
+        schemas.Match(**facts_of(match, found.pictures[match.id]), **_measures(match)) for match in found.matches
     ]
     return schemas.SearchAnswer(
         matches=matches, seconds=schemas.Seconds(embed=found.embed_seconds, search=found.search_seconds)
@@ -123,8 +124,8 @@ async def search(
 async def image(place: Place, work: Work, id: Id) -> schemas.Image:  # noqa: A002 - what it is called outside
     """Return what is known of a row."""
     with place:
-        row, pictured = await _found(work, id, lambda: (work.gallery.get(id), work.gallery.with_thumbnail([id])))
-    return schemas.Image(**_facts(row, bool(pictured)))
+        row, pictures = await _found(id, work.image(id))
+    return schemas.Image(**facts_of(row, pictures))
 
 
 @searching.get(
@@ -136,10 +137,25 @@ async def image(place: Place, work: Work, id: Id) -> schemas.Image:  # noqa: A00
 async def thumbnail(place: Place, work: Work, id: Id) -> Response:  # noqa: A002
     """Return a row's small picture."""
     with place:
-        content = await _found(work, id, lambda: work.gallery.thumbnail(id))
+        content = await _found(id, work.read(lambda: work.gallery.thumbnail(id)))
     if content is None:
         raise HTTPException(404, f"of the image {id} no picture was kept")
     return Response(content, media_type="image/jpeg")
+
+
+@searching.get(
+    "/images/{id}/strip/{number}",
+    tags=["gallery"],
+    response_class=Response,
+    responses=problems(404, 422, 429, 503) | {200: {"content": {"image/jpeg": {}}, "description": "A small picture"}},
+)
+async def strip(place: Place, work: Work, id: Id, number: Number) -> Response:  # noqa: A002
+    """Return one of a tracklet's small pictures, which are numbered from 0 in the order of time."""
+    with place:
+        pictures = await _found(id, work.read(lambda: work.gallery.strip(id)))
+    if number >= len(pictures):
+        raise HTTPException(404, f"of the image {id} a strip of {len(pictures)} pictures was kept, numbered from 0")
+    return Response(pictures[number], media_type="image/jpeg")
 
 
 @searching.get("/stats", tags=["gallery"], responses=problems(429, 503))
@@ -212,18 +228,11 @@ async def _upload(request: Request, work: Operations, fields: Collection[str]) -
     return await read_upload(request, fields, work.settings.max_bytes, work.settings.upload_seconds)
 
 
-async def _found(work: Operations, id: str, read: Callable[[], R]) -> R:  # noqa: A002
+async def _found(id: str, look: Awaitable[R]) -> R:  # noqa: A002
     try:
-        return await work.read(read)
+        return await look
     except KeyError:
         raise HTTPException(404, f"there is no image {id}") from None
-
-
-def _facts(row: Row, pictured: bool) -> dict[str, Any]:
-    names = ("id", "path", "pid", "camid", "time", "tracklet", "frames", "source")
-    return {name: getattr(row, name) for name in names} | {
-        "thumbnail": f"/images/{row.id}/thumbnail" if pictured else None
-    }
 
 
 def _measures(match: Match) -> dict[str, Any]:

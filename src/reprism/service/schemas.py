@@ -11,7 +11,7 @@ from reprism.service.access import Scope
 from reprism.service.uploads import PICTURE
 
 _ID = "0123456789abcdef0123456789abcdef"
-_TIME = "2026-03-01T08:15:00Z"
+_TIME, _UNTIL = "2026-03-01T08:15:00Z", "2026-03-01T08:15:07.400Z"
 
 RowId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=[_ID])]
 """A row's id, as Reprism makes it."""
@@ -62,6 +62,9 @@ class ImageFacts(BaseModel):
     source: Name | None = Field(None, description="Where it comes from, in your words.", examples=["visitors"])
 
 
+Box = tuple[float, float, float, float]
+
+
 class Image(BaseModel):
     """A row of the gallery: an image or a tracklet."""
 
@@ -70,10 +73,19 @@ class Image(BaseModel):
     pid: str | None = Field(description="Who it is, if known.", examples=["ada"])
     camid: str | None = Field(description="The camera, if known.", examples=["gate"])
     time: datetime | None = Field(description="When it was taken, if known.", examples=[_TIME])
+    until: datetime | None = Field(description="When a tracklet was last seen, if known.", examples=[_UNTIL])
     tracklet: str | None = Field(description="The tracklet it is, or is of.", examples=[None])
     frames: int = Field(description="How many pictures it is made of.", examples=[1])
     source: str | None = Field(examples=["visitors"])
+    first_box: Box | None = Field(
+        description="Left, top, right and bottom of a tracklet's first sight, as shares of the frame.",
+        examples=[[0.1, 0.2, 0.15, 0.6]],
+    )
+    last_box: Box | None = Field(description="The same of its last sight.", examples=[[0.7, 0.25, 0.75, 0.65]])
     thumbnail: str | None = Field(description="Where its small picture is.", examples=[f"/images/{_ID}/thumbnail"])
+    strip: list[str] = Field(
+        description="Where a tracklet's small pictures are, in the order of time.", examples=[[f"/images/{_ID}/strip/0"]]
+    )
 
 
 class PartAgreement(BaseModel):
