@@ -2,7 +2,10 @@
 // files included, enters the page as text only (textContent, setAttribute), never as markup.
 
 import { bar, partsList, partsNote } from "./parts.js";
+import { Pictures, Problem, ask } from "./service.js";
+import { film, playOnAttention } from "./strips.js";
 import { drawTimeline } from "./timeline.js";
+import { cameraOf, counted, fillFacts, identityOf, placeholder, timeOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const form = $("search-form");
@@ -11,78 +14,10 @@ let session = { scopes: [], tokens: false, cameras: [] };
 let picture = null; // the file that is searched for
 let matches = [];
 let opened = null; // the match in the dialog
-let running = new AbortController(); // of the latest search, and of its thumbnails
-let thumbnails = new Map(); // id -> promise of a blob's address, or of null
-
-// ---- the service -----------------------------------------------------------------------------------------
-
-/** What went wrong, in words for the reader. */
-class Problem extends Error {
-  constructor(message, { status = 0, retry = false } = {}) {
-    super(message);
-    this.status = status;
-    this.retry = retry;
-  }
-}
-
-const PROBLEMS = {
-  401: "The service wants an access token, or does not know this one. Enter one at the top of the page.",
-  403: "This token does not allow that.",
-  404: "It is not in the gallery any more.",
-  408: "The picture took too long to arrive.",
-  409: "The service does not know how sure its matches are.",
-  413: "The picture is too large.",
-  415: "This file is not a picture of a kind that the service reads.",
-  422: "The service cannot use what it was given.",
-  503: "The service cannot answer now.",
-};
-
-async function ask(path, options = {}) {
-  const token = sessionStorage.getItem("token");
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem("The service cannot be reached. Is it running, and this machine connected?", { retry: true });
-  }
-  if (!response.ok) throw await problemOf(response);
-  return response;
-}
-
-async function problemOf(response) {
-  const words = [PROBLEMS[response.status] ?? `The service failed (${response.status}).`];
-  const detail = await response.json().then((body) => body.detail, () => null);
-  if (typeof detail === "string") words.push(detail);
-  if (Array.isArray(detail)) words.push(...detail.map((one) => `${(one.loc ?? []).at(-1)}: ${one.msg}`));
-  const seconds = response.headers.get("Retry-After");
-  if (seconds) words.push(`Try again in ${seconds} s.`);
-  const retry = response.status >= 500;
-  return new Problem(words.join(" "), { status: response.status, retry });
-}
-
-/** The address of a match's picture as this page may show it; null if it has none. */
-function thumbnail(match) {
-  if (!match.thumbnail) return Promise.resolve(null);
-  if (!thumbnails.has(match.id)) {
-    // Not simply the address: an <img> sends no token.
-    const address = ask(`images/${match.id}/thumbnail`, { signal: running.signal })
-      .then((response) => response.blob())
-      .then(URL.createObjectURL, () => null);
-    thumbnails.set(match.id, address);
-  }
-  return thumbnails.get(match.id);
-}
+let running = new AbortController(); // of the latest search
+const pictures = new Pictures(); // of its matches
 
 // ---- words -----------------------------------------------------------------------------------------------
-
-const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-
-const timeOf = (match) => (match.time ? MOMENT.format(new Date(match.time)) : "unknown");
-const identityOf = (match) => match.pid ?? "unknown";
-const cameraOf = (match) => match.camid ?? "unknown";
-const counted = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 
 function percent(fraction) {
   if (fraction > 0 && fraction < 0.01) return "< 1 %";
@@ -91,19 +26,6 @@ function percent(fraction) {
 }
 
 // ---- pieces ----------------------------------------------------------------------------------------------
-
-/** A list of names and values; a value is text or a node. */
-function fillFacts(list, facts) {
-  list.replaceChildren(
-    ...facts.flatMap(([name, value]) => {
-      const term = document.createElement("dt");
-      const definition = document.createElement("dd");
-      term.textContent = name;
-      definition.append(value);
-      return [term, definition];
-    }),
-  );
-}
 
 function withBar(text, fraction) {
   const outer = document.createElement("span");
@@ -115,22 +37,10 @@ function withBar(text, fraction) {
   return outer;
 }
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function placeholder() {
-  const svg = document.createElementNS(SVG, "svg");
-  const outline = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", "0 0 20 40");
-  svg.setAttribute("aria-hidden", "true");
-  outline.setAttribute("d", "M10 3a4 4 0 1 1 0 8 4 4 0 0 1 0-8zM5 13h10l2 12h-3l-1 13H7L6 25H3z");
-  svg.append(outline);
-  return svg;
-}
-
 /** Put a match's picture into a box: the placeholder until it has come, and if it never does. */
 async function showPicture(box, match) {
   box.replaceChildren(placeholder());
-  const address = await thumbnail(match);
+  const address = await pictures.at(match.thumbnail);
   if (!address) return;
   const image = document.createElement("img");
   image.alt = `Match ${match.rank}: ${identityOf(match)}`;
@@ -154,6 +64,7 @@ function parameters() {
 async function search() {
   running.abort();
   running = new AbortController();
+  pictures.forget();
   const mine = running;
   const asked = parameters();
   const body = new FormData();
@@ -162,7 +73,6 @@ async function search() {
   try {
     const response = await ask(`search?${asked}`, { method: "POST", body, signal: mine.signal });
     const found = await response.json();
-    await forgetThumbnails();
     show(found.matches);
     say(summary(found, asked));
   } catch (problem) {
@@ -184,12 +94,6 @@ function summary(found, asked) {
   const order = asked.has("rerank") ? " Re-ranked: the order need not be that of the distances." : "";
   const count = counted(found.matches.length, "match", "matches");
   return `${count} from ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
-}
-
-async function forgetThumbnails() {
-  const old = thumbnails;
-  thumbnails = new Map();
-  for (const address of old.values()) address.then((url) => url && URL.revokeObjectURL(url));
 }
 
 function choose(file) {
@@ -250,6 +154,7 @@ function card(match) {
   fillFacts(item.querySelector(".facts"), facts);
   if (match.parts) item.querySelector(".about").append(partsNote(match.parts), partsList(match.parts));
   showPicture(item.querySelector(".picture"), match);
+  playOnAttention(item, item.querySelector(".picture"), match.strip, pictures);
   return item;
 }
 
@@ -300,6 +205,9 @@ function openMatch(match) {
   $("match-parts").querySelector(".parts")?.remove();
   if (match.parts) $("match-parts").append(partsList(match.parts, true));
   showPicture($("match-picture"), match);
+  $("match-film").hidden = !match.strip.length;
+  $("match-film").querySelector(".film")?.remove();
+  if (match.strip.length) $("match-film").append(film(match.strip, pictures, showInstead));
   const erasable = session.scopes.includes("erase");
   $("previous").disabled = place <= 0;
   $("next").disabled = place >= matches.length - 1;
@@ -308,6 +216,13 @@ function openMatch(match) {
   $("erase-identity").hidden = !erasable || match.pid === null;
   $("erase-image").textContent = match.frames > 1 ? "Erase this track" : "Erase this image";
   if (!$("match").open) $("match").showModal();
+}
+
+/** Put a picture of the opened match's film in the place of its best one. */
+function showInstead(number, address) {
+  if (!address) return;
+  const alt = `Picture ${number + 1} of ${opened.strip.length}`;
+  $("match-picture").replaceChildren(Object.assign(document.createElement("img"), { src: address, alt }));
 }
 
 function step(by) {
