@@ -53,6 +53,7 @@ ENDPOINTS = [
     ("GET", "/images/{id}"),
     ("GET", "/images/{id}/thumbnail"),
     ("GET", "/images/{id}/strip/{number}"),
+    ("GET", "/images/{id}/clip"),
     ("DELETE", "/images/{id}"),
     ("DELETE", "/identities/{pid}"),
     ("GET", "/stats"),

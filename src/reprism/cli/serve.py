@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,10 @@ class Arguments:
     """Erase rows older than this age (30d, 12h, 4w), at the start and every hour (default: keep them)."""
     thumbnails: bool = True
     """Keep a small picture of each image that is added."""
+    videos: tuple[Path, ...] = ()
+    """Folders of videos that reprism watch read: the page plays the seconds of a match from videos below them, 2 s
+    before it to 2 s after (default: no video is shown). A clip shows everybody who was in view, also those who were
+    erased from the gallery. H.264 in MP4 is played; nothing outside the folders is, wherever links lead."""
     queue: int = 64
     """Maximum queued and running requests; further ones get 503. A further quarter of it is kept for erasures."""
     queue_per_holder: int | None = None
@@ -88,6 +93,8 @@ def run(argv: Sequence[str]) -> int:
     if (arguments.certificate is None) != (arguments.key is None):
         raise ValueError("TLS needs both --certificate and --key")
 
+    _check_videos(arguments.videos)
+
     from reprism.evaluation.calibration import Calibration
     from reprism.service.api import ServiceSettings, create_app
 
@@ -99,6 +106,7 @@ def run(argv: Sequence[str]) -> int:
         batch_size=arguments.batch_size,
         retain=None if arguments.retain is None else parse_duration(arguments.retain, "--retain"),
         thumbnails=arguments.thumbnails,
+        videos=arguments.videos,
     )
     calibration = None if arguments.calibration is None else Calibration.read(arguments.calibration)
     gallery, embedder = open_gallery(
@@ -123,6 +131,13 @@ def run(argv: Sequence[str]) -> int:
         )
         with logging_seldom():
             return _listen(config)
+
+
+def _check_videos(folders: Sequence[Path]) -> None:
+    if absent := [folder for folder in folders if not folder.is_dir()]:
+        raise ValueError(f"--videos: expected folders, got {absent[0]}, which is not one")
+    if folders and find_spec("av") is None:
+        raise ValueError("--videos needs PyAV. Install it: pip install 'reprism[video]'.")
 
 
 def _listen(config: "uvicorn.Config") -> int:

@@ -31,6 +31,7 @@ __all__ = ["ServiceSettings", "create_app"]
 
 _RETRY_AFTER = 1  # seconds
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_CLIPS = 4
 _CLIENT_GONE = 499  # as others log it; nobody reads the answer
 _NOT_KEPT_UP = "outdated rows were not erased: %s"
 
@@ -71,6 +72,8 @@ def create_app(
     admission = Admission(settings.queue, of_holder, metrics.refused.inc)
     # Places of their own: an erasure is not to wait until searches leave one.
     erasures = Admission(-(-settings.queue // 4), -(-of_holder // 4), metrics.refused.inc)
+    # Few: each takes as much memory as a clip is large.
+    clips = Admission(_CLIPS, _CLIPS if len(access.holders) < 2 else _CLIPS // 2, metrics.refused.inc)
     metrics.gauge(
         "reprism_requests_present", "Requests at work or waiting.", lambda: admission.present + erasures.present
     )
@@ -104,7 +107,8 @@ def create_app(
         # It would lead to whatever the Host header says.
         redirect_slashes=False,
     )
-    app.state.access, app.state.metrics, app.state.admission, app.state.erasures = access, metrics, admission, erasures
+    app.state.access, app.state.metrics = access, metrics
+    app.state.admission, app.state.erasures, app.state.clips = admission, erasures, clips
     app.include_router(routes.open_to_all)
     app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
     app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])

@@ -25,6 +25,7 @@ from reprism.gallery.rows import Entry, Row, row_id
 from reprism.gallery.search import Match
 from reprism.gallery.table import Gallery, GalleryError
 from reprism.service.audit import AuditError, AuditLog, Change
+from reprism.service.clips import ClipError, cut_clip, find_sighting
 from reprism.service.rows import Pictures, pictures_of
 from reprism.service.schemas import ImageFacts, SearchQuery
 from reprism.service.settings import ServiceSettings
@@ -33,7 +34,7 @@ from reprism.service.work import Batcher
 
 R = TypeVar("R")
 
-_DECODERS, _READERS = 2, 4  # threads
+_DECODERS, _READERS, _CUTTERS = 2, 4, 2  # threads
 _ADDED_AT_ONCE, _ERASED_AT_ONCE = 256, 1024
 _GATHERED_AFTER = 100  # writes, each of which makes files of its own
 _ATTEMPTS = 5
@@ -96,11 +97,13 @@ class Operations:
         self._erasing = Batcher(self._erase, _ERASED_AT_ONCE, "erasing")
         self._decoding = ThreadPoolExecutor(_DECODERS, "decoding")
         self._reading = ThreadPoolExecutor(_READERS, "reading")
+        self._cutting = ThreadPoolExecutor(_CUTTERS, "cutting")
+        self._videos = tuple(folder.resolve() for folder in settings.videos)
         self._writes = 0
 
     def close(self) -> None:
         """Wait for what is under way, drop what waits, and end the threads."""
-        for threads in (self._decoding, self._reading):
+        for threads in (self._decoding, self._reading, self._cutting):
             threads.shutdown(cancel_futures=True)
         for batcher in (self._network, self._adding, self._erasing):
             batcher.close()
@@ -131,7 +134,7 @@ class Operations:
                 group_by=None if query.group_by == "none" else query.group_by,
                 rerank=query.rerank,
             )[0]
-            return matches, pictures_of(self.gallery, matches)
+            return matches, pictures_of(self.gallery, matches, self._videos)
 
         matches, pictures = await self.read(find)
         # Nothing is answered that is not in the log.
@@ -148,9 +151,34 @@ class Operations:
 
         def find() -> tuple[Row, Pictures]:
             row = self.gallery.get(id)
-            return row, pictures_of(self.gallery, [row])[id]
+            return row, pictures_of(self.gallery, [row], self._videos)[id]
 
         return await self.read(find)
+
+    async def clip(self, id: str, who: str) -> bytes:  # noqa: A002
+        """Cut the seconds of a row out of its video, an MP4 file.
+
+        Raises:
+            KeyError: There is no such row.
+            HTTPException: 404: its video is not there, or may not be shown; 415: it is coded in another way than
+                browsers play.
+            AuditError: The look could not be noted.
+            UnavailableError: As of :meth:`read`.
+        """
+        row = await self.read(lambda: self.gallery.get(id))
+
+        def cut() -> bytes:
+            sighting = find_sighting(row.path, self._videos)
+            if sighting is None:
+                raise HTTPException(404, f"of the image {id} there is no video that may be shown")
+            try:
+                return cut_clip(sighting)
+            except ClipError as error:
+                raise HTTPException(415, str(error)) from None
+
+        content = await asyncio.get_running_loop().run_in_executor(self._cutting, cut)
+        await self._log(who, "clip", [id])
+        return content
 
     async def read(self, read: Callable[[], R]) -> R:
         """Call a function that reads the gallery in a thread; again, if an erasure took its files away meanwhile.

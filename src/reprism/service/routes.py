@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, TypeVar
 
@@ -17,8 +17,9 @@ from reprism.service import schemas
 from reprism.service.access import Access, Holder
 from reprism.service.metrics import CONTENT_TYPE, Metrics
 from reprism.service.operations import Operations
+from reprism.service.ranges import answer_range
 from reprism.service.rows import facts_of
-from reprism.service.schemas import ImageFacts, RowId, SearchQuery, form, problems
+from reprism.service.schemas import ImageFacts, RowId, SearchQuery, form, problem, problems
 from reprism.service.uploads import Upload, read_upload
 from reprism.service.work import Admission, unless_gone
 
@@ -45,8 +46,16 @@ def _place_to_erase(request: Request) -> AbstractContextManager[None]:
     return admission.admit(_holder(request).name)
 
 
+async def _place_for_clip(request: Request) -> AsyncIterator[None]:
+    # Until it is sent: a clip that is read slowly takes memory as long.
+    admission: Admission = request.app.state.clips
+    with admission.admit(_holder(request).name):
+        yield
+
+
 Place = Annotated[AbstractContextManager[None], Depends(_place)]
 PlaceToErase = Annotated[AbstractContextManager[None], Depends(_place_to_erase)]
+PlaceForClip = Annotated[None, Depends(_place_for_clip)]
 Work = Annotated[Operations, Depends(_operations)]
 Who = Annotated[Holder, Depends(_holder)]
 Id = Annotated[RowId, Path(description="A row's id.")]
@@ -156,6 +165,34 @@ async def strip(place: Place, work: Work, id: Id, number: Number) -> Response:  
     if number >= len(pictures):
         raise HTTPException(404, f"of the image {id} a strip of {len(pictures)} pictures was kept, numbered from 0")
     return Response(pictures[number], media_type="image/jpeg")
+
+
+@searching.get(
+    "/images/{id}/clip",
+    tags=["gallery"],
+    response_class=Response,
+    responses=problems(404, 422, 429, 503)
+    | {
+        200: {"content": {"video/mp4": {}}, "description": "All of it"},
+        206: {"content": {"video/mp4": {}}, "description": "The bytes that Range asks for"},
+        415: problem("The video cannot be played", "clips are made of H.264 in MP4 only, and this video is not"),
+        416: {"description": "Range asks for bytes beyond its end"},
+    },
+)
+async def clip(
+    request: Request,
+    _place: PlaceForClip,
+    work: Work,
+    who: Who,
+    id: Id,  # noqa: A002
+) -> Response:
+    """Return the seconds of a video around a sighting, from 2 s before it to 2 s after, where the video may be shown.
+
+    ``Range`` is answered with a part. What lies between the key frame before and the begin is in the file, and not
+    shown.
+    """
+    content = await unless_gone(request, _found(id, work.clip(id, who.name)))
+    return answer_range(content, request.headers, "video/mp4")
 
 
 @searching.get("/stats", tags=["gallery"], responses=problems(429, 503))

@@ -65,6 +65,14 @@ class ImageFacts(BaseModel):
 Box = tuple[float, float, float, float]
 
 
+class Clip(BaseModel):
+    """The seconds of a video around a sighting."""
+
+    address: str = Field(description="Where it is.", examples=[f"/images/{_ID}/clip"])
+    first: float = Field(description="Seconds of the clip at the first sight, to a frame.", examples=[2.0])
+    last: float = Field(description="The same of the last sight.", examples=[9.4])
+
+
 class Image(BaseModel):
     """A row of the gallery: an image or a tracklet."""
 
@@ -84,8 +92,10 @@ class Image(BaseModel):
     last_box: Box | None = Field(description="The same of its last sight.", examples=[[0.7, 0.25, 0.75, 0.65]])
     thumbnail: str | None = Field(description="Where its small picture is.", examples=[f"/images/{_ID}/thumbnail"])
     strip: list[str] = Field(
-        description="Where a tracklet's small pictures are, in the order of time.", examples=[[f"/images/{_ID}/strip/0"]]
+        description="Where a tracklet's small pictures are, in the order of time.",
+        examples=[[f"/images/{_ID}/strip/0"]],
     )
+    clip: Clip | None = Field(description="The seconds of its video, where that can be played.")
 
 
 class PartAgreement(BaseModel):
@@ -213,16 +223,17 @@ _PROBLEMS = {
 }
 
 
+def problem(description: str, detail: str) -> dict[str, Any]:
+    """Return an error that an endpoint answers, with an example of its detail."""
+    content = {"application/json": {"example": {"detail": detail}}}
+    return {"model": Problem, "description": description, "content": content}
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the errors that an endpoint answers, each with an example."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        description, detail = _PROBLEMS[status]
-        found[status] = {
-            "model": Problem,
-            "description": description,
-            "content": {"application/json": {"example": {"detail": detail}}},
-        }
+        found[status] = problem(*_PROBLEMS[status])
     for status in {429, 503} & found.keys():
         found[status]["headers"] = {
             "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds; where it is known."}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 
@@ -26,6 +27,7 @@ class ServiceSettings:
         lock_seconds: Maximum seconds that a change waits for another process that writes to the gallery.
         upkeep_seconds: Seconds between two erasures of outdated rows, when small files are gathered too.
         thumbnails: Keep a small picture of each image that is added.
+        videos: Folders of the videos that sightings may be played from. They show everybody who was in view.
     """
 
     max_bytes: int = 10 * 2**20
@@ -38,6 +40,7 @@ class ServiceSettings:
     lock_seconds: float = 20.0
     upkeep_seconds: float = 3600.0
     thumbnails: bool = True
+    videos: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         bounds = (
