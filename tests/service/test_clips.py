@@ -1,4 +1,4 @@
-"""Clips: the pictures that a player shows of them, told by the numbers drawn into the video's; and whose they may be."""
+"""Clips: the pictures that a player shows of them, told by the numbers drawn into them; and who may see them."""
 
 import asyncio
 import io
@@ -204,7 +204,7 @@ def test_links_may_lead_to_what_may_be_shown(site):
 def test_what_browsers_do_not_play_is_refused(tmp_path, name, how):
     path = write(tmp_path / name, times=range(20), **how)
     assert not is_playable(path)
-    with pytest.raises(ClipError, match="H.264 in MP4 only"):
+    with pytest.raises(ClipError, match=r"H\.264 in MP4 only"):
         cut_clip(Sighting(path, 0.0, 1.0))
 
 

@@ -184,3 +184,15 @@ def test_help_and_the_package_stay_light():
     code = "import reprism, sys; print([m for m in ('torch', 'fastapi', 'lancedb') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_it_does_not_wait_for_those_who_listen(place, model_file, tmp_path):
+    with started("--gallery", place, "--model", str(model_file), log=tmp_path / "log") as (process, line):
+        address = re.search(r"http://[^/]+", line)[0]
+        with httpx2.Client(timeout=60) as client, client.stream("GET", f"{address}/events") as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == ": listening"
+            process.send_signal(signal.SIGINT)
+            assert not any(line.startswith("event") for line in lines)  # and it ends
+        assert process.wait(20) == 0  # without this, the 30 seconds that requests have

@@ -14,6 +14,7 @@ from reprism.cli.galleries import open_audit, open_gallery, parse_duration
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 _GRACE = 30  # seconds that requests under way have left when the service is told to end
@@ -115,8 +116,9 @@ def run(argv: Sequence[str]) -> int:
     if arguments.connections < 1:
         raise ValueError(f"--connections is {arguments.connections}; it must be more than 0")
     with open_audit(arguments.gallery, arguments.audit) as audit:
+        app = create_app(gallery, embedder, settings, calibration, access=access, audit=audit)
         config = uvicorn.Config(
-            create_app(gallery, embedder, settings, calibration, access=access, audit=audit),
+            app,
             host=arguments.host,
             port=arguments.port,
             ssl_certfile=arguments.certificate,
@@ -130,7 +132,7 @@ def run(argv: Sequence[str]) -> int:
             log_level="warning",
         )
         with logging_seldom():
-            return _listen(config)
+            return _listen(config, app)
 
 
 def _check_videos(folders: Sequence[Path]) -> None:
@@ -140,7 +142,7 @@ def _check_videos(folders: Sequence[Path]) -> None:
         raise ValueError("--videos needs PyAV. Install it: pip install 'reprism[video]'.")
 
 
-def _listen(config: "uvicorn.Config") -> int:
+def _listen(config: "uvicorn.Config", app: "FastAPI") -> int:
     """Serve until told to end, and print the address once requests are answered; returns the exit status."""
     import uvicorn
 
@@ -148,6 +150,10 @@ def _listen(config: "uvicorn.Config") -> int:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             print(_announcement(config, self.servers[0].sockets[0].getsockname()[1]), flush=True)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.live.close()  # those who listen would be waited for
+            await super().shutdown(sockets)
 
     server = Server(config)
     try:

@@ -314,7 +314,7 @@ class Gallery:
         """Return how many pictures :meth:`strip` gives of some rows, by id; rows that have none are left out."""
         if not ids or STRIP not in self.store.columns:
             return {}
-        columns = {"id": "id", "length": f"array_length({STRIP})"}
+        columns: dict[str, Any] = {"id": "id", "length": f"array_length({STRIP})"}
         found = self.store.table.search().where(one_of("id", ids)).select(columns).to_arrow()
         lengths = zip(found["id"].to_pylist(), found["length"].to_pylist(), strict=True)
         return {row: length for row, length in lengths if length}

@@ -21,6 +21,7 @@ from reprism.gallery.table import Gallery, GalleryError
 from reprism.service import routes
 from reprism.service.access import Access, LocalOnly, requires
 from reprism.service.audit import AuditError, AuditLog
+from reprism.service.live import Live
 from reprism.service.metrics import CountedApp, Metrics
 from reprism.service.operations import Operations, UnavailableError
 from reprism.service.settings import ServiceSettings
@@ -32,6 +33,7 @@ __all__ = ["ServiceSettings", "create_app"]
 _RETRY_AFTER = 1  # seconds
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _CLIPS = 4
+_LISTENERS, _OF_HOLDER = 64, 8
 _CLIENT_GONE = 499  # as others log it; nobody reads the answer
 _NOT_KEPT_UP = "outdated rows were not erased: %s"
 
@@ -74,6 +76,8 @@ def create_app(
     erasures = Admission(-(-settings.queue // 4), -(-of_holder // 4), metrics.refused.inc)
     # Few: each takes as much memory as a clip is large.
     clips = Admission(_CLIPS, _CLIPS if len(access.holders) < 2 else _CLIPS // 2, metrics.refused.inc)
+    listeners = Admission(_LISTENERS, _LISTENERS if len(access.holders) < 2 else _OF_HOLDER, metrics.refused.inc)
+    metrics.gauge("reprism_listeners", "Those who listen for rows that come in.", lambda: listeners.present)
     metrics.gauge(
         "reprism_requests_present", "Requests at work or waiting.", lambda: admission.present + erasures.present
     )
@@ -82,18 +86,20 @@ def create_app(
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         operations = Operations(gallery, embedder, settings, audit, calibration, metrics.batches.observe)
-        app.state.operations = operations
+        app.state.operations, app.state.live = operations, Live(operations)
         try:
             await operations.upkeep()
         except (AuditError, UnavailableError) as error:
             _log.error(_NOT_KEPT_UP, error)
-        upkeep = asyncio.create_task(_upkeep(operations))
+        tasks = [asyncio.create_task(work) for work in (_upkeep(operations), app.state.live.run())]
         try:
             yield
         finally:
-            upkeep.cancel()
-            with suppress(asyncio.CancelledError):
-                await upkeep
+            app.state.live.close()
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await asyncio.to_thread(operations.close)
 
     app = FastAPI(
@@ -108,7 +114,8 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.access, app.state.metrics = access, metrics
-    app.state.admission, app.state.erasures, app.state.clips = admission, erasures, clips
+    app.state.admission, app.state.erasures = admission, erasures
+    app.state.clips, app.state.listeners = clips, listeners
     app.include_router(routes.open_to_all)
     app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
     app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])

@@ -1,7 +1,7 @@
 """Clips: the seconds of a video in which a tracklet was seen, cut out without coding anything anew.
 
-Nothing of a video leaves this machine but these seconds, and of videos none but those below folders that were named when
-the service was started. A row's path is not trusted: whoever fills a gallery writes it.
+Nothing of a video leaves this machine but these seconds, and of videos none but those below folders that were named
+when the service was started. A row's path is not trusted: whoever fills a gallery writes it.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def cut_clip(sighting: Sighting) -> bytes:
     """Cut the seconds of a sighting out of its video.
 
     The coded pictures are copied. They begin with the last one before the sighting that needs no other (a key frame);
-    the file says to show none before :attr:`Sighting.begin`, and its time 0 is that of the first that is shown. Sound is
-    left out.
+    the file says to show none before :attr:`Sighting.begin`, and its time 0 is that of the first that is shown.
+    Sound is left out.
 
     Returns:
         An MP4 file that players show from its first bytes on. The same video and seconds give the same bytes.

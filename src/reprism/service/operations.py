@@ -134,11 +134,11 @@ class Operations:
                 group_by=None if query.group_by == "none" else query.group_by,
                 rerank=query.rerank,
             )[0]
-            return matches, pictures_of(self.gallery, matches, self._videos)
+            return matches, self.pictures(matches)
 
         matches, pictures = await self.read(find)
         # Nothing is answered that is not in the log.
-        await self._log(who, "search", [match.id for match in matches], matches=len(matches))
+        await self.log(who, "search", [match.id for match in matches], matches=len(matches))
         return SearchResult(matches, pictures, embedded - started, time.perf_counter() - embedded)
 
     async def image(self, id: str) -> tuple[Row, Pictures]:  # noqa: A002 - what it is called in the gallery
@@ -151,9 +151,13 @@ class Operations:
 
         def find() -> tuple[Row, Pictures]:
             row = self.gallery.get(id)
-            return row, pictures_of(self.gallery, [row], self._videos)[id]
+            return row, self.pictures([row])[id]
 
         return await self.read(find)
+
+    def pictures(self, rows: Sequence[Row]) -> dict[str, Pictures]:
+        """Return what can be seen of some rows, by id; for functions that :meth:`read` calls."""
+        return pictures_of(self.gallery, rows, self._videos)
 
     async def clip(self, id: str, who: str) -> bytes:  # noqa: A002
         """Cut the seconds of a row out of its video, an MP4 file.
@@ -177,7 +181,7 @@ class Operations:
                 raise HTTPException(415, str(error)) from None
 
         content = await asyncio.get_running_loop().run_in_executor(self._cutting, cut)
-        await self._log(who, "clip", [id])
+        await self.log(who, "clip", [id])
         return content
 
     async def read(self, read: Callable[[], R]) -> R:
@@ -264,7 +268,12 @@ class Operations:
 
         return await asyncio.get_running_loop().run_in_executor(self._decoding, decode)
 
-    async def _log(self, who: str, what: str, ids: Sequence[str], **facts: int) -> None:
+    async def log(self, who: str, what: str, ids: Sequence[str], **facts: int) -> None:
+        """Note what is answered, before it is.
+
+        Raises:
+            AuditError: It could not be noted.
+        """
         if self._audit is not None:
             audit = self._audit
             await asyncio.get_running_loop().run_in_executor(

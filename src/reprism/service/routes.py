@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
+from reprism.gallery.arrivals import MARK, Mark
 from reprism.gallery.search import Match
 from reprism.service import schemas
 from reprism.service.access import Access, Holder
+from reprism.service.audit import AuditError
+from reprism.service.live import Listener, Live
 from reprism.service.metrics import CONTENT_TYPE, Metrics
 from reprism.service.operations import Operations
 from reprism.service.ranges import answer_range
 from reprism.service.rows import facts_of
-from reprism.service.schemas import ImageFacts, RowId, SearchQuery, form, problem, problems
+from reprism.service.schemas import EVENT_ID, ImageFacts, Name, RowId, SearchQuery, form, problem, problems
 from reprism.service.uploads import Upload, read_upload
 from reprism.service.work import Admission, unless_gone
 
 R = TypeVar("R")
 
 _HEALTHY_WITHIN = 10.0  # seconds
+
+_log = logging.getLogger(__name__)
 
 
 def _operations(request: Request) -> Operations:
@@ -55,6 +62,26 @@ async def _place_for_clip(request: Request) -> AsyncIterator[None]:
 
 Place = Annotated[AbstractContextManager[None], Depends(_place)]
 PlaceToErase = Annotated[AbstractContextManager[None], Depends(_place_to_erase)]
+
+
+async def _listener(
+    request: Request,
+    camera: Annotated[list[Name], Query(max_length=100, description="Only rows of these cameras.")] = [],  # noqa: B006
+    last_event_id: Annotated[
+        str, Header(pattern=f"^({MARK})?$", description="The id of the last event that was seen.", examples=[EVENT_ID])
+    ] = "",
+) -> AsyncIterator[Listener]:
+    live: Live = request.app.state.live
+    listeners: Admission = request.app.state.listeners
+    with listeners.admit(_holder(request).name):
+        listener = await live.join(camera, Mark.parse(last_event_id) if last_event_id else None)
+        try:
+            yield listener
+        finally:
+            live.leave(listener)
+
+
+Listening = Annotated[Listener, Depends(_listener)]
 PlaceForClip = Annotated[None, Depends(_place_for_clip)]
 Work = Annotated[Operations, Depends(_operations)]
 Who = Annotated[Holder, Depends(_holder)]
@@ -193,6 +220,34 @@ async def clip(
     """
     content = await unless_gone(request, _found(id, work.clip(id, who.name)))
     return answer_range(content, request.headers, "video/mp4")
+
+
+@searching.get(
+    "/events",
+    tags=["gallery"],
+    response_class=EventSourceResponse,
+    responses=problems(422, 429, 503)
+    | {200: {"content": {"text/event-stream": {}}, "description": "Events, until either side ends"}},
+)
+async def events(listener: Listening, work: Work, who: Who) -> AsyncIterator[ServerSentEvent]:
+    """Tell of rows as they come in, as server-sent events.
+
+    Events are called ``row`` and hold what ``GET /images/{id}`` answers; ``skipped`` holds how many ``rows`` were left
+    out before the next one, for they were too many. A comment comes every 15 seconds. ``Last-Event-ID`` brings the rows
+    that came in since that event, the newest 200.
+    """
+    yield ServerSentEvent(comment="listening", id=str(listener.mark))
+    while (taken := await listener.take()) is not None:
+        arrivals, skipped = taken
+        try:
+            await work.log(who.name, "live", [one.mark.id for one in arrivals])
+        except AuditError as error:
+            _log.error("a live view was ended: %s", error)
+            return
+        if skipped:
+            yield ServerSentEvent(event="skipped", data={"rows": skipped})
+        for one in arrivals:
+            yield ServerSentEvent(event="row", id=str(one.mark), data=one.image)
 
 
 @searching.get("/stats", tags=["gallery"], responses=problems(429, 503))

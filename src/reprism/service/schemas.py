@@ -11,6 +11,7 @@ from reprism.service.access import Scope
 from reprism.service.uploads import PICTURE
 
 _ID = "0123456789abcdef0123456789abcdef"
+EVENT_ID = f"1772357412123456-1772357405000000-{_ID}"
 _TIME, _UNTIL = "2026-03-01T08:15:00Z", "2026-03-01T08:15:07.400Z"
 
 RowId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=[_ID])]
