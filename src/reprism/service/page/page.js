@@ -1,6 +1,8 @@
 // The search page: a picture goes to the service, its matches are shown. What the service says, names of people and
 // files included, enters the page as text only (textContent, setAttribute), never as markup.
 
+import { playClip } from "./clips.js";
+import { clearLive, dropLive, hideLive, showLive } from "./live.js";
 import { bar, partsList, partsNote } from "./parts.js";
 import { Pictures, Problem, ask } from "./service.js";
 import { film, playOnAttention } from "./strips.js";
@@ -43,7 +45,7 @@ async function showPicture(box, match) {
   const address = await pictures.at(match.thumbnail);
   if (!address) return;
   const image = document.createElement("img");
-  image.alt = `Match ${match.rank}: ${identityOf(match)}`;
+  image.alt = titleOf(match);
   image.onload = () => box.replaceChildren(image);
   image.src = address;
 }
@@ -199,7 +201,7 @@ function showTimeline() {
 function openMatch(match) {
   opened = match;
   const place = matches.indexOf(match);
-  $("match-title").textContent = `Match ${match.rank}: ${identityOf(match)}`;
+  $("match-title").textContent = titleOf(match);
   fillFacts($("match-facts"), factsOf(match));
   $("match-parts").hidden = !match.parts;
   $("match-parts").querySelector(".parts")?.remove();
@@ -209,8 +211,10 @@ function openMatch(match) {
   $("match-film").querySelector(".film")?.remove();
   if (match.strip.length) $("match-film").append(film(match.strip, pictures, showInstead));
   const erasable = session.scopes.includes("erase");
+  $("previous").hidden = $("next").hidden = place < 0;
   $("previous").disabled = place <= 0;
   $("next").disabled = place >= matches.length - 1;
+  $("play-clip").hidden = !match.clip;
   $("search-again").hidden = !match.thumbnail;
   $("erase-image").hidden = !erasable;
   $("erase-identity").hidden = !erasable || match.pid === null;
@@ -225,22 +229,26 @@ function showInstead(number, address) {
   $("match-picture").replaceChildren(Object.assign(document.createElement("img"), { src: address, alt }));
 }
 
+/** Name a match, or a row of the live view, which has no rank. */
+function titleOf(row) {
+  return row.rank ? `Match ${row.rank}: ${identityOf(row)}` : `Camera ${cameraOf(row)}: ${identityOf(row)}`;
+}
+
 function step(by) {
+  if (!matches.includes(opened)) return;
   const next = matches[matches.indexOf(opened) + by];
   if (next) openMatch(next);
 }
 
 function factsOf(match) {
-  const facts = [
-    ["Rank", String(match.rank)],
-    ["Identity", identityOf(match)],
-    ["Camera", cameraOf(match)],
-    ["Time", timeOf(match)],
-    ["Distance", match.distance.toFixed(4)],
-    ["Probability", match.probability === null
+  const facts = [["Identity", identityOf(match)], ["Camera", cameraOf(match)], ["Time", timeOf(match)]];
+  if (match.rank) {
+    facts.unshift(["Rank", String(match.rank)]);
+    facts.push(["Distance", match.distance.toFixed(4)]);
+    facts.push(["Probability", match.probability === null
       ? "not known: the service has no calibration"
-      : withBar(percent(match.probability), match.probability)],
-  ];
+      : withBar(percent(match.probability), match.probability)]);
+  }
   if (match.tracklet !== null) facts.push(["Track", match.tracklet]);
   if (match.frames > 1) facts.push(["Frames", match.frames.toLocaleString()]);
   if (match.source !== null) facts.push(["Source", match.source]);
@@ -250,10 +258,11 @@ function factsOf(match) {
 async function searchAgain() {
   const match = opened;
   $("match").close();
+  go("search");
   busy("Fetching the picture …");
   try {
     const blob = await (await ask(`images/${match.id}/thumbnail`)).blob();
-    choose(new File([blob], `Match ${match.rank}: ${identityOf(match)}`, { type: blob.type }));
+    choose(new File([blob], titleOf(match), { type: blob.type }));
   } catch (problem) {
     $("results").removeAttribute("aria-busy");
     fail(problem);
@@ -272,6 +281,7 @@ function erase(title, what, path, isErased) {
     try {
       const { erased } = await (await ask(path, { method: "DELETE" })).json();
       show(matches.filter((match) => !isErased(match)));
+      dropLive(isErased);
       say(`Erased: ${counted(erased, "row")} of the gallery.`);
       $("results").focus();
       enter();
@@ -331,7 +341,19 @@ function useToken(token) {
   $("token").value = "";
   say(token ? "The token is used from now on." : "The token is forgotten.");
   show([]);
-  enter();
+  clearLive();
+  enter().then(() => $("live-view").hidden || go("live"));
+}
+
+/** Show one of the views, ``search`` or ``live``. */
+function go(view) {
+  for (const name of ["search", "live"]) {
+    $(`${name}-view`).hidden = name !== view;
+    if (name === view) $(`to-${name}`).setAttribute("aria-current", "page");
+    else $(`to-${name}`).removeAttribute("aria-current");
+  }
+  if (view === "live") showLive(session.cameras, openMatch);
+  else hideLive();
 }
 
 /** A tick for every camera, to want it or not; what was ticked stays so. */
@@ -395,6 +417,9 @@ $("token-form").onsubmit = (event) => {
 };
 $("forget-token").onclick = () => useToken(null);
 
+$("to-search").onclick = () => go("search");
+$("to-live").onclick = () => go("live");
+$("play-clip").onclick = () => playClip(opened);
 $("previous").onclick = () => step(-1);
 $("next").onclick = () => step(1);
 $("match").onkeydown = (event) => {

@@ -21,7 +21,8 @@ const PROBLEMS = {
   503: "The service cannot answer now.",
 };
 
-export async function ask(path, { headers = {}, ...options } = {}) {
+/** Ask the service; ``problems`` are words for some of its errors, in place of the usual ones. */
+export async function ask(path, { headers = {}, problems = {}, ...options } = {}) {
   const token = sessionStorage.getItem("token");
   const authorization = token ? { Authorization: `Bearer ${token}` } : {};
   let response;
@@ -31,12 +32,12 @@ export async function ask(path, { headers = {}, ...options } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The service cannot be reached. Is it running, and this machine connected?", { retry: true });
   }
-  if (!response.ok) throw await problemOf(response);
+  if (!response.ok) throw await problemOf(response, problems);
   return response;
 }
 
-async function problemOf(response) {
-  const words = [PROBLEMS[response.status] ?? `The service failed (${response.status}).`];
+async function problemOf(response, problems) {
+  const words = [problems[response.status] ?? PROBLEMS[response.status] ?? `The service failed (${response.status}).`];
   const detail = await response.json().then((body) => body.detail, () => null);
   if (typeof detail === "string") words.push(detail);
   if (Array.isArray(detail)) words.push(...detail.map((one) => `${(one.loc ?? []).at(-1)}: ${one.msg}`));
