@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -161,6 +163,21 @@ def test_whoever_comes_back_misses_nothing_and_sees_nothing_twice(started, come)
             assert stream.rows(len(missed)) == missed
             ids += come(len(ids) + 2, len(ids) + 3)
             assert stream.rows(1) == ids[-1:]
+
+
+def test_the_program_of_the_documentation(started, come, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/how-to/serve.md").read_text()
+    (tmp_path / "follow.py").write_text(page.partition('```python title="follow.py"\n')[2].partition("```")[0])
+    app, address = started()
+    command = [sys.executable, str(tmp_path / "follow.py"), f"{address}/"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        while not app.state.live.listeners:
+            time.sleep(0.01)
+        come(0, 1)
+        (id_,) = come(1, 2, camid="gate")
+        assert program.stdout.readline().split()[1:] == ["gate", id_]
+        app.state.live.close()
+    assert program.returncode == 0
 
 
 def test_erased_rows_are_not_told_later(started, come, gallery):

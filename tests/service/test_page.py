@@ -642,8 +642,8 @@ def test_tab_order_and_names(opened: Callable[..., Any], entries: list[Entry]) -
             order.append(name)
     # Of the marks one, whichever is first in time; "": what folds and unfolds, and Clear filters.
     assert [re.sub("^mark.*", "mark", name) for name in order] == [
-        "skip", "picture", "", "camera", "not_camera", "after", "before", "top", "threshold", "group_by", "rerank",
-        "main", "", "mark", "", "open",
+        "skip", "to-search", "to-live", "picture", "", "camera", "not_camera", "after", "before", "top", "threshold", "group_by",
+        "rerank", "main", "", "mark", "", "open",
     ]  # fmt: skip
     page.locator(".open").first.click()
     page.click("#erase-image")
@@ -740,9 +740,10 @@ def test_on_a_phone(serve: Callable[..., str], opened: Callable[..., Any], entri
 def test_the_page_is_in_the_package_and_asks_nobody_else() -> None:
     folder = files("reprism.service") / "page"
     page = (folder / "index.html").read_text(encoding="utf-8")
-    scripts = [(folder / name).read_text(encoding="utf-8") for name in ("page.js", "timeline.js")]
+    modules = sorted(file.name for file in folder.iterdir() if file.name.endswith(".js") and file.name != "docs.js")
+    scripts = [(folder / name).read_text(encoding="utf-8") for name in modules]
     named = re.findall(r'(?:href|src)="([^"#]+)"', page) + re.findall(r'from "\./([^"]+)"', "".join(scripts))
-    assert {"page.css", "page.js", "timeline.js", "icon.svg"} <= set(named)
+    assert {"page.css", "icon.svg", *modules} <= set(named)
     for name in set(named) - {"openapi.json"}:
         assert (folder / name).is_file()
     for text in (page, *scripts, (folder / "page.css").read_text(encoding="utf-8")):

@@ -194,5 +194,7 @@ def test_it_does_not_wait_for_those_who_listen(place, model_file, tmp_path):
             lines = answer.iter_lines()
             assert next(lines) == ": listening"
             process.send_signal(signal.SIGINT)
-            assert not any(line.startswith("event") for line in lines)  # and it ends
-        assert process.wait(20) == 0  # without this, the 30 seconds that requests have
+            # Its end is told, which it is not where the connection is cut after the 30 seconds that requests have.
+            assert not any(line.startswith("event") for line in lines)
+        assert process.wait() == 0
+    assert "graceful" not in (tmp_path / "log").read_text()
