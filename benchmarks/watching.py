@@ -121,14 +121,14 @@ def timed_stages() -> Iterator[dict[str, float]]:
                 return
             yield frame
 
-    read_frames, entries_of = watching.read_frames, watching.entries_of
+    read_frames = watching.read_frames
     with ExitStack() as patches:
         for owner, function, replacement in (
             (watching, "read_frames", timed_frames),
             (tracklets, "detect", timed("detecting", tracklets.detect)),
             (tracklets, "track", timed("tracking", tracklets.track)),
             (tracklets, "_see", timed("choosing", tracklets._see)),
-            (watching, "entries_of", lambda *args: iter(timed("describing", lambda: list(entries_of(*args)))())),
+            (reprism.Embedder, "embed_ready", timed("describing", reprism.Embedder.embed_ready)),
             (Gallery, "add", timed("writing", Gallery.add)),
             (Gallery, "optimize", timed("writing", Gallery.optimize)),
         ):
