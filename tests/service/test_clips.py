@@ -99,6 +99,18 @@ def test_a_clip_shows_the_seconds_and_no_others(videos, name, first, length):
         assert second == pytest.approx(times[number] - times[numbers[0]], abs=2e-3)
 
 
+def test_a_clip_begins_and_ends_to_the_frame_wherever_key_frames_lie(videos):
+    path, _ = videos["open"]
+    for first in range(20, FRAMES - 25):
+        content = cut_clip(Sighting(path, first / FPS, first / FPS))
+        with av.open(io.BytesIO(content)) as container:
+            times = [float(packet.pts * packet.time_base) for packet in container.demux() if packet.size]
+            # Coded pictures after the end are there only for those behind them.
+            assert times[-1] <= 4 + 1e-3
+            container.seek(0)
+            assert read_number(next(container.decode(video=0))) == first - 20
+
+
 def test_a_clip_is_small_and_starts_at_once(videos):
     path, _ = videos["often"]
     content = cut_clip(Sighting(path, 5.0, 6.0))

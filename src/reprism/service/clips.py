@@ -34,7 +34,6 @@ _PLACE = re.compile(r"(?s)(/.*)#t=(\d{1,9}(?:\.\d{1,9})?),(\d{1,9}(?:\.\d{1,9})?
 """What :func:`reprism.cameras.watching.watch` calls a tracklet of a file."""
 
 _PLAYED = ("yuv420p", "yuvj420p")  # pixels of H.264 that browsers show
-_SETTLING = 0.5  # seconds that a frame may be coded before those shown before it
 _ROUNDING = 1e-3  # of a stream's unit of time
 _HEADER, _HEADER_OF_PICTURE = 16384, 48  # bytes, at most, that an MP4 file tells of itself
 
@@ -149,8 +148,7 @@ def _packets(container: InputContainer, stream: VideoStream, sighting: Sighting)
     unit, origin = float(stream.time_base or 0), stream.start_time or 0
     begin = origin + math.ceil(sighting.begin / unit - _ROUNDING)
     end = origin + math.floor(sighting.end / unit + _ROUNDING)
-    # A file is searched by the time of decoding, which comes before that of showing.
-    container.seek(max(origin, begin - round(_SETTLING / unit)), stream=stream, backward=True)
+    container.seek(begin, stream=stream, backward=True)
     packets: list[Packet] = []
     size = 0
     for packet in container.demux(stream):

@@ -6,6 +6,7 @@ import { film } from "./strips.js";
 import { cameraOf, clockOf, counted, fillFacts, identityOf, timeOf } from "./words.js";
 
 const MOST = 200; // cards
+const SILENCE = 45_000; // milliseconds, after which the connection is dead: the service sends something every 15 s
 const LONGEST_WAIT = 30; // seconds between two attempts to connect
 
 const $ = (id) => document.getElementById(id);
@@ -25,6 +26,7 @@ export function showLive(cameras, open) {
   offerCameras(cameras);
   if (wanted) return;
   since ??= new Date();
+  tell();
   listen();
 }
 
@@ -98,8 +100,16 @@ async function* eventsOf(body) {
 
 async function* linesOf(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const read = async () => {
+    const watch = setTimeout(() => reader.cancel(), SILENCE);
+    try {
+      return await reader.read();
+    } finally {
+      clearTimeout(watch);
+    }
+  };
   let rest = "";
-  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+  for (let { done, value } = await read(); !done; { done, value } = await read()) {
     const lines = (rest + value).split("\n"); // as the service ends them
     rest = lines.pop();
     yield* lines;
