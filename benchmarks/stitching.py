@@ -14,7 +14,7 @@ more than `--seconds` lie between. A tracklet that is mostly nobody's or of seve
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from reprism.cameras import (
 )
 from reprism.cameras.stitching import Limits, Piece, stitch
 from reprism.cameras.tracks import UNTRACKED
-from reprism.cli.embedding import NetworkOptions, NetworkSettings, load_embedder
+from reprism.cli.embedding import NetworkSettings, load_embedder
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration
 from reprism.evaluation.fitted_on import FittedOn
@@ -59,7 +59,8 @@ class Arguments:
     """False match rates to join at."""
     seconds: float = 5.0
     """Maximum gap."""
-    network: NetworkOptions = field(default_factory=NetworkSettings)
+    preprocess: str | None = None
+    """Preprocessing of an ONNX file, such as imagenet."""
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Camera:
 def main() -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments)
-    embedder = load_embedder(arguments.model, arguments.network)
+    embedder = load_embedder(arguments.model, NetworkSettings(preprocess=arguments.preprocess))
     calibration = Calibration.read(arguments.calibration)
     calibration.check(FittedOn(embedder.kind.fingerprint, embedder.flip))
     truth = read_tracks(arguments.site)
