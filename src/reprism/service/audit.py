@@ -1,9 +1,10 @@
 """The audit log of a gallery, what was done by whom and when: a file of JSON lines that only grows.
 
-A search is one line. A change (``add``, ``erase``) is two: one with the state ``begun``, on the disk before anything is
-changed, and one with ``done`` or ``failed``; both carry the same ``event``. A change that cannot be noted as begun is
-not made. One that was begun and has no second line was cut short, or its outcome could not be noted: it may be there in
-part. A line that is no JSON was cut off by a full disk, and what it was about was refused.
+A search is one line, and so are a clip that is sent and rows that are told to one who listens. A change (``add``,
+``erase``) is two: one with the state ``begun``, on the disk before anything is changed, and one with ``done`` or
+``failed``; both carry the same ``event``. A change that cannot be noted as begun is not made. One that was begun and
+has no second line was cut short, or its outcome could not be noted: it may be there in part. A line that is no JSON was
+cut off by a full disk, and what it was about was refused.
 
 A line holds no descriptor, no picture and no name of a person. Rows stand in it by pseudonyms: digests of their ids
 under a secret key, one for each gallery. They let two lines be told to be about the same row. An erased row cannot be
