@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -42,6 +42,8 @@ class Learn:
     """Normalize descriptors by camera before they are compared."""
     rounds: int = 3
     """Most times that matches are found."""
+    hold_out: bool = True
+    """Say how sure the network is: learn from either half of the time too, and predict the other's matches."""
     out: Path = Path("network.json")
     """File to write."""
     overwrite: bool = False
@@ -73,6 +75,7 @@ def _learn(argv: Sequence[str]) -> int:
     if arguments.out.exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")
 
+    from reprism.linking.held_out import hold_out
     from reprism.linking.transit import CameraNetwork
 
     with progress_bars() as progress:
@@ -85,6 +88,8 @@ def _learn(argv: Sequence[str]) -> int:
             progress=progress,
         )
         network = CameraNetwork.learn(rows, chosen, rounds=arguments.rounds, progress=progress)
+        if arguments.hold_out:
+            network = replace(network, held_out=hold_out(rows, chosen, rounds=arguments.rounds, progress=progress))
     network.save(arguments.out)
     _show(network)
     print(arguments.out)

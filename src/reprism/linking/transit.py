@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reprism.data.records import Item
 from reprism.files import write_json
+from reprism.linking.gains import Gain, HeldOut
 from reprism.linking.matches import mutual_nearest
 from reprism.linking.ratios import Histogram, Ratios, TransitSettings, View, ratios_between
 from reprism.progress import Progress, step
@@ -42,20 +43,23 @@ class CameraNetwork:
         gaps: For every two views of two cameras, the number of matched pairs by gap in bins, the second's time less the
             first's. Views are in order.
         settings: Bins, smoothing, and how much counts as known before.
+        held_out: What matches that were held out say about it (:func:`reprism.linking.held_out.hold_out`), if asked for.
     """
 
     sightings: Mapping[View, Histogram]
     gaps: Mapping[tuple[View, View], Histogram]
     settings: TransitSettings = field(default_factory=TransitSettings)
+    held_out: HeldOut | None = None
 
     def __repr__(self) -> str:
         cameras = len({view.camera for view in self.sightings})
         return f"CameraNetwork({cameras} cameras, {len(self.sightings)} views, {self.num_pairs:,} matched pairs)"
 
     def describe(self) -> str:
-        """Return in words what it was learned from."""
+        """Return in words what it was learned from, and how sure it is if matches were held out."""
         cameras = len({view.camera for view in self.sightings})
-        return f"transit times between {cameras} cameras, learned from {self.num_pairs:,} matches"
+        known = "" if self.held_out is None else f"; {self.held_out.describe()}"
+        return f"transit times between {cameras} cameras, learned from {self.num_pairs:,} matches{known}"
 
     @property
     def weight(self) -> float:
@@ -185,7 +189,7 @@ class CameraNetwork:
         reach = self.settings.reach
         for one, (rows, from_bins) in sides[0].items():
             for other, (columns, to_bins) in sides[1].items():
-                table = self._table(one, other) if one < other else self._table(other, one)
+                table = self.ratio_by_gap(min(one, other), max(one, other))
                 if table is not None:
                     gap = to_bins[None] - from_bins[:, None]
                     gap = np.clip(gap if one < other else -gap, -reach - 1, reach + 1)
@@ -209,8 +213,16 @@ class CameraNetwork:
             for cameras, histogram in sorted(found.items())
         }
 
-    def _table(self, one: View, other: View) -> np.ndarray | None:
-        """Return the logarithm of the ratio by gap; None where nothing is known."""
+    def ratio_by_gap(self, one: View, other: View) -> np.ndarray | None:
+        """Return the logarithm of the ratio of two views by the gap between sightings, the second's time less the first's.
+
+        Args:
+            one, other: Views of two cameras, in order.
+
+        Returns:
+            2·reach + 3 logarithms: of gaps beyond the horizon before, of those from -reach to reach bins, and of gaps
+            beyond the horizon after; None where nothing is known.
+        """
         pair = self._tables.get((one.camera, other.camera))
         if pair is None:
             return None
@@ -238,7 +250,7 @@ class CameraNetwork:
         """Write it as JSON, whole: counts by time and gap, and no identity, no row, no picture."""
         views = list(self.sightings)
         number = {view: at for at, view in enumerate(views)}
-        values = {
+        values: dict[str, Any] = {
             "format": _FORMAT,
             "version": _VERSION,
             "settings": asdict(self.settings),
@@ -251,6 +263,11 @@ class CameraNetwork:
                 for (one, other), histogram in self.gaps.items()
             ],
         }
+        if self.held_out is not None:
+            values["held_out"] = {
+                "overall": self.held_out.overall,
+                "cameras": [[*cameras, *gain] for cameras, gain in self.held_out.cameras.items()],
+            }
         write_json(path, values)
         return Path(path)
 
@@ -280,7 +297,7 @@ class CameraNetwork:
             for (one, other), histogram in gaps.items():
                 if one >= other or one.camera == other.camera or max(map(abs, histogram)) > settings.reach + 1:
                     raise ValueError(f"the gaps between {one} and {other} cannot be right")
-            return cls(sightings, gaps, settings)
+            return cls(sightings, gaps, settings, _held_out(values.get("held_out")))
         except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise CameraNetworkError(f"{path} holds no network of cameras: {error}") from error
 
@@ -340,6 +357,20 @@ def _histogram(pairs: Sequence[Sequence[int]], most: int) -> Histogram:
     if not histogram or min(histogram.values()) < 1 or max(histogram) - min(histogram) >= most:
         raise ValueError("a histogram is empty, too long, or has a count below 1")
     return histogram
+
+
+def _held_out(values: Mapping[str, Sequence[Any]] | None) -> HeldOut | None:
+    if values is None:
+        return None
+    overall = _gain(*values["overall"])
+    return HeldOut(overall, {(str(one), str(other)): _gain(*gain) for one, other, *gain in values["cameras"]})
+
+
+def _gain(pairs: int, mean: float, low: float, high: float) -> Gain:
+    gain = Gain(int(pairs), float(mean), float(low), float(high))
+    if gain.pairs < 0 or not low <= high:
+        raise ValueError("a gain of held-out matches cannot be right")
+    return gain
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
