@@ -74,7 +74,7 @@ def test_the_gain_is_that_of_the_densities_of_gaps() -> None:
 @given(st.integers(0, 2**31), st.integers(3, 40))
 @settings(deadline=None, max_examples=30)
 def test_densities_add_up_to_one(seed: int, people: int) -> None:
-    """Whatever was learned, any two sightings as matches gain less than 0: nothing predicts chance better than chance."""
+    """Nothing predicts chance better than chance: with any two sightings as matches, no network gains."""
     options = TransitSettings(least_pairs=1, horizon=600.0)
     _, items, pairs = walks(people, seed)
     learned = CameraNetwork.of_pairs(items, pairs, options)

@@ -24,9 +24,9 @@ def hold_out(
 ) -> HeldOut:
     """Learn a network from each half of the time, and compare it with no network on the matches of the other half.
 
-    Every recording is cut in the middle of its sightings. The held-out matches are found by appearance alone: found with
-    the help of times, they would agree with any network. Some are wrong, and lower the gain: that of true matches is
-    higher. Two cameras of which a half knows too little gain 0 there. No identity is looked at.
+    Every recording is cut in the middle of its sightings. The held-out matches are found by appearance alone: found
+    with the help of times, they would agree with any network. Some are wrong, and lower the gain: that of true matches
+    is higher. Two cameras of which a half knows too little gain 0 there. No identity is looked at.
 
     Args:
         descriptors, items, rounds, settings, progress: As of :meth:`reprism.CameraNetwork.learn`.

@@ -81,7 +81,7 @@ def ratios_between(
     """
     keys = [(one, other) for one in ones for other in others]
     reach = settings.reach
-    matched = {key: _smooth(_dense(gaps.get(key, {}), reach), settings) for key in keys}
+    matched = {key: _smooth(dense_counts(gaps.get(key, {}), reach), settings) for key in keys}
     counted = {key: _smooth(by_chance(sightings[key[0]], sightings[key[1]], reach), settings) for key in keys}
     total = sum(float(histogram.sum()) for histogram in counted.values())
     chance = {key: histogram / total for key, histogram in counted.items()}
@@ -107,7 +107,7 @@ def ratios_between(
     return Ratios(tables, None if pooled is None else pooled.astype(np.float32))
 
 
-def _dense(histogram: Histogram, reach: int) -> np.ndarray:
+def dense_counts(histogram: Histogram, reach: int) -> np.ndarray:
     """Return counts from the horizon before to the horizon after, and one bin beyond on either side."""
     dense = np.zeros(2 * reach + 3)
     for gap, count in histogram.items():

@@ -43,7 +43,7 @@ class CameraNetwork:
         gaps: For every two views of two cameras, the number of matched pairs by gap in bins, the second's time less the
             first's. Views are in order.
         settings: Bins, smoothing, and how much counts as known before.
-        held_out: What matches that were held out say about it (:func:`reprism.linking.held_out.hold_out`), if asked for.
+        held_out: What matches that were held out say about it (:func:`reprism.linking.held_out.hold_out`), if known.
     """
 
     sightings: Mapping[View, Histogram]
@@ -214,10 +214,10 @@ class CameraNetwork:
         }
 
     def ratio_by_gap(self, one: View, other: View) -> np.ndarray | None:
-        """Return the logarithm of the ratio of two views by the gap between sightings, the second's time less the first's.
+        """Return the logarithm of the ratio of two views by the gap between sightings.
 
         Args:
-            one, other: Views of two cameras, in order.
+            one, other: Views of two cameras, in order. A gap is the second's time less the first's.
 
         Returns:
             2·reach + 3 logarithms: of gaps beyond the horizon before, of those from -reach to reach bins, and of gaps

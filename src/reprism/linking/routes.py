@@ -1,0 +1,229 @@
+"""What a network of cameras knows about a site: ways and their times, views that overlap, clocks that are off.
+
+All of it is read from gaps within one recording: those of matched sightings, beside those of any two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+from reprism.linking.ratios import by_chance, dense_counts
+from reprism.linking.transit import CameraNetwork
+
+_AT_ONCE_SHARE = 0.5  # of all matches, beyond chance, that one peak must hold
+_LEAST_SPREAD = 0.1  # of a walk's time: people's speeds differ by about a fifth (coefficient of variation)
+_NEAR = 1  # bins on either side of the peak that belong to it
+_AROUND = 3  # bins on either side over which the peak's middle and width are taken
+_BINNING = 1 / 6  # variance in bins that rounding two times down adds to their difference
+
+
+class Way(NamedTuple):
+    """Matches of people who came by one camera first, at gaps that matches have more often than chance.
+
+    Attributes:
+        pairs: Matches.
+        quartiles: Lower quartile, median and upper quartile of their gaps in seconds, above 0, to the width of a bin.
+    """
+
+    pairs: int
+    quartiles: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """What is known about two cameras.
+
+    Attributes:
+        pairs: Matches within one recording.
+        hours: Hours in which both cameras had sightings.
+        known: False if the two had too few matches to say anything.
+        gaps: K gaps in seconds, up to the horizon: the second camera's time less the first's, by their clocks.
+        matched: K: number of matches at each gap.
+        chance: K: number that would be expected there if matches were any two sightings.
+        peak: Most frequent gap in seconds: the middle of the matches around it, which is finer than the bins.
+        spread: Standard deviation of these in seconds.
+        at_peak, at_peak_by_chance: Share of the matches within a bin of the peak, and of any two sightings.
+        at_once: Whether both cameras see a person at once.
+        smoothing: Seconds on either side that tell whether matches have a gap more often than chance.
+    """
+
+    pairs: int
+    hours: float
+    known: bool
+    gaps: np.ndarray
+    matched: np.ndarray
+    chance: np.ndarray
+    peak: float
+    spread: float
+    at_peak: float
+    at_peak_by_chance: float
+    at_once: bool
+    smoothing: float
+
+    @property
+    def per_hour(self) -> float:
+        """Matches in an hour in which both cameras had sightings."""
+        return self.pairs / self.hours
+
+    def ways(self, ahead: float = 0.0, *, least: int = 20) -> tuple[Way | None, Way | None]:
+        """Return who walks from the first camera to the second, and who walks back.
+
+        Args:
+            ahead: Seconds that the second camera's clock is ahead of the first's.
+            least: With fewer matches there is no way.
+        """
+        reach = int(self.smoothing / (self.gaps[1] - self.gaps[0]))
+        window = np.ones(2 * reach + 1)
+        near, expected = (np.convolve(counts, window, "same") for counts in (self.matched, self.chance))
+        # Counts by chance deviate by the root of what is expected.
+        usual = near > expected + 3 * np.sqrt(np.maximum(expected, 0)) + 1
+        gaps = self.gaps - ahead
+        return _way(gaps, self.matched * (usual & (gaps > 0)), least), _way(
+            -gaps[::-1], (self.matched * (usual & (gaps < 0)))[::-1], least
+        )
+
+
+class Offset(NamedTuple):
+    """How far a camera's clock is ahead.
+
+    Attributes:
+        reference: Camera whose clock it is compared with.
+        seconds: Seconds that it is ahead of that clock.
+    """
+
+    reference: str
+    seconds: float
+
+
+def find_routes(
+    network: CameraNetwork, *, overlapping: Collection[tuple[str, str]] = ()
+) -> dict[tuple[str, str], Route]:
+    """Return what is known about every two cameras that have matches within one recording.
+
+    Two cameras see a person at once where at least half of the matches, beyond chance, lie within a bin of one gap, and
+    that gap is about 0; or where it is another, as where a clock is off, that is kept more exactly than people walk:
+    to a bin, and to a tenth of it. A clock that is off by less than ten times what people are apart in two views is not
+    told from a way that all take in one direction: name such cameras.
+
+    Args:
+        network: The network.
+        overlapping: Two cameras each that are known to overlap.
+
+    Returns:
+        By the two cameras, in order.
+
+    Raises:
+        ValueError: Cameras that are said to overlap have no matches.
+    """
+    said = {(min(pair), max(pair)) for pair in overlapping}
+    known = {cameras: transit.known for cameras, transit in network.transits().items()}
+    if missing := said - set(known):
+        one, other = min(missing)
+        raise ValueError(f"expected cameras with matches as overlapping, got {one} and {other}")
+    return {cameras: _route(network, cameras, is_known, cameras in said) for cameras, is_known in known.items()}
+
+
+def clock_offsets(routes: Mapping[tuple[str, str], Route]) -> dict[str, Offset]:
+    """Return how far cameras' clocks are ahead of each other, as far as overlapping cameras tell.
+
+    Two cameras that see people at once tell by how much their clocks differ: by the gap that these have. From there it
+    goes on to the next, along the links with the most matches. It is right to a second or two, no better: two cameras
+    seldom come to see a person at the same moment.
+
+    Args:
+        routes: What :func:`find_routes` returned.
+
+    Returns:
+        By camera, for those that overlap with another. The first of each group, by name, is the others' reference.
+    """
+    links = {cameras: route for cameras, route in routes.items() if route.at_once}
+    names = sorted({camera for cameras in links for camera in cameras})
+    number = {camera: at for at, camera in enumerate(names)}
+    ends = np.array([(number[one], number[other]) for one, other in links], np.int64).reshape(-1, 2)
+    # The more matches, the less it costs to go that way.
+    costs = np.array([1 / route.pairs for route in links.values()])
+    tree = minimum_spanning_tree(coo_array((costs, (ends[:, 0], ends[:, 1])), shape=(len(names), len(names))).tocsr())
+    found: dict[str, Offset] = {}
+    for at, name in enumerate(names):
+        if name in found:
+            continue
+        found[name] = Offset(name, 0.0)
+        order, before = breadth_first_order(tree, at, directed=False)
+        for other in order[1:].tolist():
+            start, end = names[before[other]], names[other]
+            peak = links[start, end].peak if (start, end) in links else -links[end, start].peak
+            found[end] = Offset(name, found[start].seconds + peak)
+    return found
+
+
+def clock_ahead(offsets: Mapping[str, Offset], one: str, other: str) -> float | None:
+    """Return the seconds that the other camera's clock is ahead of the one's; None if they were never compared."""
+    if one in offsets and other in offsets and offsets[one].reference == offsets[other].reference:
+        return offsets[other].seconds - offsets[one].seconds
+    return None
+
+
+def _route(network: CameraNetwork, cameras: tuple[str, str], known: bool, overlap: bool) -> Route:
+    settings = network.settings
+    reach, width = settings.reach, settings.bin_seconds
+    matched, anyhow, bins = np.zeros(2 * reach + 3), np.zeros(2 * reach + 3), 0
+    for one, some in network.sightings.items():
+        for other, others in network.sightings.items():
+            if (one.camera, other.camera) == cameras and one.recording == other.recording:
+                matched += dense_counts(network.gaps.get((one, other), {}), reach)
+                anyhow += by_chance(some, others, reach)
+                bins += min(max(times) - min(times) + 1 for times in (some, others))
+    pairs = int(matched.sum())
+    # The ends are all gaps beyond the horizon.
+    share, by = (counts[1:-1] / counts.sum() for counts in (matched, anyhow))
+    beyond = np.convolve(share - by, np.ones(2 * _NEAR + 1), "same")
+    middle, spread = _middle(np.maximum(share - by, 0), int(beyond.argmax()))
+    window = np.abs(np.arange(len(share)) - middle) <= _NEAR + 0.5
+    at_peak, by_luck = float(share[window].sum()), float(by[window].sum())
+    far = abs(middle - reach)
+    narrow = far <= _NEAR or spread <= min(1.0, _LEAST_SPREAD * far)
+    return Route(
+        pairs=pairs,
+        hours=bins * width / 3600,
+        known=known,
+        gaps=width * np.arange(-reach, reach + 1),
+        matched=matched[1:-1],
+        chance=pairs * by,
+        peak=width * (middle - reach),
+        spread=width * spread,
+        at_peak=at_peak,
+        at_peak_by_chance=by_luck,
+        at_once=overlap or (known and narrow and at_peak - by_luck >= _AT_ONCE_SHARE * (1 - by_luck)),
+        smoothing=settings.smoothing,
+    )
+
+
+def _middle(weights: np.ndarray, start: int) -> tuple[float, float]:
+    """Return the mean and the standard deviation around the peak, in bins, without what the bins add."""
+    middle, bins = float(start), np.arange(len(weights))
+    spread = 0.0
+    for _ in range(10):  # from bin to bin, until it stays
+        around = np.where(np.abs(bins - middle) <= _AROUND + 0.5, weights, 0)
+        total = float(around.sum())
+        if not total:
+            return middle, spread
+        before, middle = middle, float(around @ bins) / total
+        spread = max(0.0, float(around @ (bins - middle) ** 2) / total - _BINNING) ** 0.5
+        if middle == before:
+            break
+    return middle, spread
+
+
+def _way(gaps: np.ndarray, counts: np.ndarray, least: int) -> Way | None:
+    total = int(counts.sum())
+    if total < least:
+        return None
+    cumulated = np.cumsum(counts)
+    low, middle, high = (float(gaps[np.searchsorted(cumulated, share * total)]) for share in (0.25, 0.5, 0.75))
+    return Way(total, (low, middle, high))
