@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 # Colors that keep their contrast on a light page and on a dark one: a chart cannot know on which it is shown.
-_GRAY = "#7b8490"
+GRAY = "#7b8490"
 COLORS = ("#3b82f6", "#e2711d", "#2a9d6f", "#a855c7", "#c9a227")
 
 
@@ -84,20 +84,20 @@ def chart(x: str, y: str) -> tuple[Figure, Any]:
     # A Figure of its own, not pyplot's: nothing global is touched, and no display is looked for.
     figure = Figure(figsize=(4.8, 3.1), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_xlabel(x, color=_GRAY)
-    axes.set_ylabel(y, color=_GRAY)
-    axes.tick_params(colors=_GRAY)
-    axes.grid(color=_GRAY, alpha=0.2)
+    axes.set_xlabel(x, color=GRAY)
+    axes.set_ylabel(y, color=GRAY)
+    axes.tick_params(colors=GRAY)
+    axes.grid(color=GRAY, alpha=0.2)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_GRAY)
+        spine.set_color(GRAY)
     return figure, axes
 
 
 def _legend(figure: Figure) -> None:
     # Above the axes: inside them, no area is free of every curve.
     if figure.axes[0].get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=_GRAY)
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=GRAY)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

@@ -1,0 +1,223 @@
+"""Draw a network of cameras: the cameras with the ways between them, and the gaps of every two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from scipy.ndimage import gaussian_filter1d
+from scipy.sparse.csgraph import shortest_path
+
+from reprism.linking.routes import Offset, Route, Way, clock_ahead
+from reprism.report.charts import COLORS, GRAY, chart
+
+_LEAST_APART = 0.75  # of two cameras, where the most distant are about 2 apart
+_LABELS_PER_CAMERA = 2
+
+
+class Edge(NamedTuple):
+    """An arrow of the graph, or a line where both cameras see a person at once.
+
+    Attributes:
+        start, end: Cameras.
+        pairs: Matches that it stands for.
+        way: Times that the way takes; None where both see a person at once.
+    """
+
+    start: str
+    end: str
+    pairs: int
+    way: Way | None
+
+
+def find_edges(routes: Mapping[tuple[str, str], Route], offsets: Mapping[str, Offset], least: int) -> list[Edge]:
+    """Return the edges between cameras that are known, those with the most matches first.
+
+    Args:
+        routes, offsets: What is known about every two cameras, and their clocks.
+        least: With fewer matches a direction is no edge.
+    """
+    edges: list[Edge] = []
+    for (one, other), route in routes.items():
+        if not route.known:
+            continue
+        if route.at_once:
+            edges.append(Edge(one, other, route.pairs, None))
+            continue
+        forth, back = route.ways(clock_ahead(offsets, one, other) or 0.0, least=least)
+        edges += [
+            Edge(start, end, way.pairs, way)
+            for start, end, way in ((one, other, forth), (other, one, back))
+            if way is not None
+        ]
+    return sorted(edges, key=lambda edge: (-edge.pairs, edge.start, edge.end))
+
+
+def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
+    """Draw cameras as nodes, and between them arrows that are the wider the more matches took that way.
+
+    Cameras are the nearer the shorter the ways, as far as a plane and the names allow. Of many arrows, those with the
+    most matches say how long half of the walks take.
+
+    Args:
+        cameras: All cameras' names.
+        edges: Arrows and lines, those with the most matches first.
+    """
+    figure = Figure(figsize=(8.2, 6.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = dict(zip(cameras, place(cameras, edges), strict=True))
+    most = max((edge.pairs for edge in edges), default=1)
+    both = {(edge.start, edge.end) for edge in edges}
+    labelled = edges[: _LABELS_PER_CAMERA * len(cameras)]
+    for edge in edges:
+        start, end = places[edge.start], places[edge.end]
+        # Arrows of the two directions are bent away from each other.
+        bend = 0.16 if (edge.end, edge.start) in both else 0.0
+        axes.add_patch(
+            FancyArrowPatch(
+                tuple(start),
+                tuple(end),
+                arrowstyle="-" if edge.way is None else "-|>",
+                mutation_scale=13,
+                connectionstyle=f"arc3,rad={bend}",
+                linestyle="--" if edge.way is None else "-",
+                linewidth=0.8 + 4.2 * math.sqrt(edge.pairs / most),
+                color=COLORS[2] if edge.way is None else COLORS[0],
+                alpha=0.85 if edge in labelled else 0.3,
+                shrinkA=20,
+                shrinkB=20,
+                zorder=1,
+            )
+        )
+        if edge in labelled:
+            along = end - start
+            # The middle of a curve that is bent by a part of its length lies off the line by half of that part; nearer
+            # to the start, labels of crossing lines seldom meet.
+            middle = start + 0.42 * along + 0.5 * bend * np.array([along[1], -along[0]])
+            axes.text(
+                *middle,
+                "at once" if edge.way is None else told(edge.way),
+                ha="center",
+                va="center",
+                fontsize=8.5,
+                color="#1c2430",
+                bbox={"boxstyle": "round,pad=0.2", "facecolor": "#eef1f5", "edgecolor": "none", "alpha": 0.95},
+                zorder=3,
+                parse_math=False,
+            )
+    for camera, at in places.items():
+        axes.text(
+            *at,
+            short(camera),
+            ha="center",
+            va="center",
+            fontsize=11,
+            fontweight="bold",
+            color="white",
+            bbox={"boxstyle": "round,pad=0.5", "facecolor": "#43536b", "edgecolor": "none"},
+            zorder=2,
+            parse_math=False,
+        )
+    around = np.array([*places.values(), (0.0, 0.0)])
+    axes.set_xlim(around[:, 0].min() - 0.35, around[:, 0].max() + 0.35)
+    axes.set_ylim(around[:, 1].min() - 0.25, around[:, 1].max() + 0.25)
+    axes.set_axis_off()
+    return figure
+
+
+def gaps_figure(one: str, other: str, route: Route, ahead: float) -> Figure:
+    """Draw how often matches have each gap, and any two sightings.
+
+    Args:
+        one, other: Names of the cameras.
+        route: What is known about them.
+        ahead: Seconds that the second's clock is ahead, which are taken off.
+    """
+    figure, axes = chart(f"seconds from {short(one)} to {short(other)}", "matches per 10 s")
+    axes.xaxis.label.set_parse_math(False)
+    gaps = route.gaps - ahead
+    width = float(gaps[1] - gaps[0])
+    scale = 10 / width
+    reach = _reach(gaps, route.matched)
+    shown = np.abs(gaps) <= reach
+    bins = max(1.0, reach / width / 60)  # smoothed as far as the chart's width shows no more
+    matched, chance = (gaussian_filter1d(counts, bins) * scale for counts in (route.matched, route.chance))
+    axes.fill_between(gaps[shown], matched[shown], color=COLORS[0], alpha=0.35, linewidth=0)
+    axes.plot(gaps[shown], matched[shown], color=COLORS[0], linewidth=1.2, label="matches")
+    axes.plot(gaps[shown], chance[shown], color=COLORS[1], linewidth=1.2, label="by chance")
+    axes.axvline(0, color=GRAY, linewidth=0.8, alpha=0.6)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-reach, reach)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=GRAY)
+    return figure
+
+
+def told(way: Way) -> str:
+    """Return how long half of the walks take: "35 to 60 s", or in minutes."""
+    low, _, high = way.quartiles
+    if high < 180:
+        return f"{low:.0f} s" if low == high else f"{low:.0f} to {high:.0f} s"
+    low, high = low / 60, high / 60
+    return f"{low:.0f} min" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f} min"
+
+
+def short(camera: str) -> str:
+    """Return a camera's name for an axis."""
+    return camera if len(camera) <= 18 else f"{camera[:17]}…"
+
+
+def place(cameras: Sequence[str], edges: Sequence[Edge]) -> np.ndarray:
+    """Place cameras on a plane: by classical multidimensional scaling of the times between them.
+
+    The logarithms of the times count, and those of cameras without a way are the shortest by others. Where some cannot
+    be reached at all, cameras lie on a circle.
+
+    Args:
+        cameras: Names.
+        edges: Ways between them.
+
+    Returns:
+        N×2, the same for the same network.
+    """
+    count = len(cameras)
+    angles = 2 * np.pi * np.arange(count) / max(1, count)
+    circle = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    if count < 3:
+        return circle[:, ::-1]
+    number = {camera: at for at, camera in enumerate(cameras)}
+    apart = np.full((count, count), np.inf)
+    for edge in edges:
+        seconds = 1.0 if edge.way is None else max(1.0, edge.way.quartiles[1])
+        at = number[edge.start], number[edge.end]
+        apart[at] = apart[at[::-1]] = min(apart[at], math.log1p(seconds))
+    apart = shortest_path(np.where(np.isinf(apart), 0, apart), directed=False)
+    if not np.isfinite(apart).all():
+        return circle
+    center = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(-0.5 * center @ apart**2 @ center)
+    # Signs of eigenvectors are any: the largest part is above 0.
+    axes = vectors[:, [-1, -2]] * np.sqrt(np.maximum(values[[-1, -2]], 0))
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]] + 1e-12)
+    places = axes / max(1e-9, np.abs(axes).max())
+    # A line of cameras is bent a little, so that ways past the next one are seen.
+    if np.abs(places[:, 1]).max() < 0.35:
+        places[:, 1] += 0.5 * (places[:, 0] ** 2 - np.mean(places[:, 0] ** 2))
+    places += 0.01 * circle
+    for _ in range(200):
+        between = places[:, None] - places[None]
+        lengths = np.linalg.norm(between, axis=2) + np.eye(count)
+        missing = np.maximum(0, _LEAST_APART - lengths) * (1 - np.eye(count))
+        places = places + 0.25 * np.sum(between / lengths[..., None] * missing[..., None], axis=1)
+    return np.asarray(places)
+
+
+def _reach(gaps: np.ndarray, matched: np.ndarray) -> float:
+    """Return the seconds on either side that hold nine tenths of the matches, and not less than two minutes."""
+    order = np.argsort(np.abs(gaps))
+    cumulated = np.cumsum(matched[order])
+    at = int(np.searchsorted(cumulated, 0.9 * cumulated[-1]))
+    return float(min(np.abs(gaps).max(), max(120.0, 1.1 * np.abs(gaps[order[min(at, len(order) - 1)]]))))
