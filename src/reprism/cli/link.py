@@ -51,14 +51,33 @@ class Learn:
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
 
 
+@dataclass
+class Show:
+    """Show a network of cameras: a graph with the usual times, overlap, clocks, and how sure all of it is.
+
+    Writes one page that loads nothing, and prints a table. The page shows no person and no picture of one.
+    """
+
+    network: tyro.conf.Positional[Path]
+    """File that reprism link learn wrote."""
+    out: Path = Path("network.html")
+    """Page to write."""
+    png: Path | None = None
+    """Picture of the graph to write too."""
+    overlap: tuple[str, ...] = ()
+    """Cameras that are known to overlap, two each as ONE:OTHER: the gap between their matches is their clocks'."""
+
+
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism link ACTION``; returns the exit status."""
-    if argv and argv[0] == "learn":
-        return _learn(argv[1:])
+    actions = {"learn": _learn, "show": _show_network}
+    if argv and argv[0] in actions:
+        return actions[argv[0]](argv[1:])
     asked = bool(argv) and argv[0] in ("-h", "--help")
-    text = f"usage: reprism link ACTION [OPTIONS]\n\nactions:\n  {'learn':<15} {(_learn.__doc__ or '').strip()}"
+    lines = [f"  {name:<15} {(action.__doc__ or '').strip()}" for name, action in actions.items()]
+    text = "\n".join(["usage: reprism link ACTION [OPTIONS]\n\nactions:", *lines])
     if argv and not asked:
-        text = f"reprism link: no action {argv[0]!r}.{did_you_mean(argv[0], ['learn'])}\n\n{text}"
+        text = f"reprism link: no action {argv[0]!r}.{did_you_mean(argv[0], list(actions))}\n\n{text}"
     print(text, file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
 
@@ -94,6 +113,36 @@ def _learn(argv: Sequence[str]) -> int:
     _show(network)
     print(arguments.out)
     return 0
+
+
+def _show_network(argv: Sequence[str]) -> int:
+    """Show a network of cameras as a page and a picture."""
+    arguments = parse(
+        Show,
+        argv,
+        "reprism link show",
+        example="reprism link show network.json --out network.html --png network.png --overlap gate:hall",
+        main=("out", "png", "overlap"),
+    )
+    overlapping = [_two_cameras(pair) for pair in arguments.overlap]
+
+    from reprism.linking.transit import CameraNetwork
+    from reprism.report.network_page import write_network_page, write_network_picture
+
+    network = CameraNetwork.load(arguments.network)
+    write_network_page(network, arguments.out, overlapping=overlapping)
+    if arguments.png is not None:
+        write_network_picture(network, arguments.png, overlapping=overlapping)
+    _show(network)
+    print(arguments.out, *([] if arguments.png is None else [arguments.png]), sep="\n")
+    return 0
+
+
+def _two_cameras(pair: str) -> tuple[str, str]:
+    one, _, other = pair.partition(":")
+    if not one or not other or one == other or ":" in other:
+        raise ValueError(f"--overlap: expected two cameras as ONE:OTHER, such as gate:hall, got {pair!r}")
+    return one, other
 
 
 def sightings_of(
@@ -141,10 +190,16 @@ def sightings_of(
 
 
 def _show(network: "CameraNetwork") -> None:
-    """Print the matches and the usual gap of every two cameras."""
-    table = figures_table(network.describe(), ("matches", "median gap", "middle half"), "cameras")
+    """Print the matches and the usual gap of every two cameras, and what held-out matches gain."""
+    gains = {} if network.held_out is None else network.held_out.cameras
+    figures = ("matches", "median gap", "middle half", *(("held-out gain",) if gains else ()))
+    table = figures_table(network.describe(), figures, "cameras")
     for (one, other), transit in network.transits().items():
         low, middle, high = (f"{seconds:,.0f} s" for seconds in transit.quartiles)
         told = f"{low} to {high}" if transit.known else "too few matches"
-        table.add_row(escape(f"{one} to {other}"), f"{transit.pairs:,}", middle, told)
+        cells = [f"{transit.pairs:,}", middle, told]
+        if gains:
+            gain = gains.get((one, other))
+            cells.append("" if gain is None else f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})")
+        table.add_row(escape(f"{one} to {other}"), *cells)
     Console(highlight=False).print(table)

@@ -17,7 +17,8 @@ from reprism.linking.ratios import by_chance, dense_counts
 from reprism.linking.transit import CameraNetwork
 
 _AT_ONCE_SHARE = 0.5  # of all matches, beyond chance, that one peak must hold
-_LEAST_SPREAD = 0.1  # of a walk's time: people's speeds differ by about a fifth (coefficient of variation)
+_LEAST_SPREAD = 0.12  # of a walk's time: people's speeds differ by a seventh to a fifth (coefficient of variation)
+_MOST_SPREAD = 1.25  # bins
 _NEAR = 1  # bins on either side of the peak that belong to it
 _AROUND = 3  # bins on either side over which the peak's middle and width are taken
 _BINNING = 1 / 6  # variance in bins that rounding two times down adds to their difference
@@ -108,8 +109,8 @@ def find_routes(
 
     Two cameras see a person at once where at least half of the matches, beyond chance, lie within a bin of one gap, and
     that gap is about 0; or where it is another, as where a clock is off, that is kept more exactly than people walk:
-    to a bin, and to a tenth of it. A clock that is off by less than ten times what people are apart in two views is not
-    told from a way that all take in one direction: name such cameras.
+    their standard deviation is below 1.25 bins, and below 12 % of it. A clock that is off by less than that is not told
+    from a way that all take in one direction: name such cameras.
 
     Args:
         network: The network.
@@ -187,7 +188,7 @@ def _route(network: CameraNetwork, cameras: tuple[str, str], known: bool, overla
     window = np.abs(np.arange(len(share)) - middle) <= _NEAR + 0.5
     at_peak, by_luck = float(share[window].sum()), float(by[window].sum())
     far = abs(middle - reach)
-    narrow = far <= _NEAR or spread <= min(1.0, _LEAST_SPREAD * far)
+    narrow = far <= _NEAR or spread <= min(_MOST_SPREAD, _LEAST_SPREAD * far)
     return Route(
         pairs=pairs,
         hours=bins * width / 3600,

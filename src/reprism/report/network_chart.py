@@ -67,7 +67,7 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
         cameras: All cameras' names.
         edges: Arrows and lines, those with the most matches first.
     """
-    figure = Figure(figsize=(8.2, 6.2), layout="constrained")
+    figure = Figure(figsize=(8.2, 5.4), layout="constrained")
     axes = figure.add_subplot()
     places = dict(zip(cameras, place(cameras, edges), strict=True))
     most = max((edge.pairs for edge in edges), default=1)
@@ -99,7 +99,8 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
             # to the start, labels of crossing lines seldom meet.
             middle = start + 0.42 * along + 0.5 * bend * np.array([along[1], -along[0]])
             axes.text(
-                *middle,
+                float(middle[0]),
+                float(middle[1]),
                 "at once" if edge.way is None else told(edge.way),
                 ha="center",
                 va="center",
@@ -111,7 +112,8 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
             )
     for camera, at in places.items():
         axes.text(
-            *at,
+            float(at[0]),
+            float(at[1]),
             short(camera),
             ha="center",
             va="center",
@@ -143,12 +145,15 @@ def gaps_figure(one: str, other: str, route: Route, ahead: float) -> Figure:
     width = float(gaps[1] - gaps[0])
     scale = 10 / width
     reach = _reach(gaps, route.matched)
-    shown = np.abs(gaps) <= reach
-    bins = max(1.0, reach / width / 60)  # smoothed as far as the chart's width shows no more
-    matched, chance = (gaussian_filter1d(counts, bins) * scale for counts in (route.matched, route.chance))
-    axes.fill_between(gaps[shown], matched[shown], color=COLORS[0], alpha=0.35, linewidth=0)
-    axes.plot(gaps[shown], matched[shown], color=COLORS[0], linewidth=1.2, label="matches")
-    axes.plot(gaps[shown], chance[shown], color=COLORS[1], linewidth=1.2, label="by chance")
+    # Smoothed, and drawn at so many points, as far as the chart's width shows no more.
+    shown = np.linspace(-reach, reach, 241)
+    bins = max(1.0, reach / width / 60)
+    matched, chance = (
+        np.interp(shown, gaps, gaussian_filter1d(counts, bins) * scale) for counts in (route.matched, route.chance)
+    )
+    axes.fill_between(shown, matched, color=COLORS[0], alpha=0.35, linewidth=0)
+    axes.plot(shown, matched, color=COLORS[0], linewidth=1.2, label="matches")
+    axes.plot(shown, chance, color=COLORS[1], linewidth=1.2, label="by chance")
     axes.axvline(0, color=GRAY, linewidth=0.8, alpha=0.6)
     axes.set_ylim(bottom=0)
     axes.set_xlim(-reach, reach)
@@ -157,12 +162,11 @@ def gaps_figure(one: str, other: str, route: Route, ahead: float) -> Figure:
 
 
 def told(way: Way) -> str:
-    """Return how long half of the walks take: "35 to 60 s", or in minutes."""
-    low, _, high = way.quartiles
-    if high < 180:
-        return f"{low:.0f} s" if low == high else f"{low:.0f} to {high:.0f} s"
-    low, high = low / 60, high / 60
-    return f"{low:.0f} min" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f} min"
+    """Return how long half of the walks take: "35 to 60 s", "12 s to 15 min"."""
+    low, high = (_duration(way.quartiles[at]) for at in (0, 2))
+    if low == high:
+        return " ".join(low)
+    return f"{low[0]} to {' '.join(high)}" if low[1] == high[1] else f"{' '.join(low)} to {' '.join(high)}"
 
 
 def short(camera: str) -> str:
@@ -213,6 +217,12 @@ def place(cameras: Sequence[str], edges: Sequence[Edge]) -> np.ndarray:
         missing = np.maximum(0, _LEAST_APART - lengths) * (1 - np.eye(count))
         places = places + 0.25 * np.sum(between / lengths[..., None] * missing[..., None], axis=1)
     return np.asarray(places)
+
+
+def _duration(seconds: float) -> tuple[str, str]:
+    if seconds < 180:
+        return f"{seconds:.0f}", "s"
+    return (f"{seconds / 60:.0f}", "min") if seconds < 10_800 else (f"{seconds / 3600:.1f}", "h")
 
 
 def _reach(gaps: np.ndarray, matched: np.ndarray) -> float:

@@ -31,9 +31,16 @@ GAPS = (
 )
 """Legend of the charts of gaps."""
 
+OVERLAP = (
+    "At once: half of the matches and more, beyond chance, lie within a bin of one gap; and that is about 0, or kept "
+    "more exactly than people walk. Then the gap tells by how much the second camera's clock is ahead, to a second or "
+    "two."
+)
+"""When two cameras see a person at once."""
+
 HELD_OUT = (
-    "Held-out gain: learned from one half of the time, the natural logarithm of how much likelier the network makes the "
-    "matches of the other half, on average, with its 95 % interval; 0 is no network. These matches are found by "
+    "Held-out gain: learned from one half of the time, the natural logarithm of how much likelier the network makes "
+    "the matches of the other half, on average, with its 95 % interval; 0 is no network. These matches are found by "
     "appearance alone, and those that are wrong lower it."
 )
 """What the gain in the table is."""
@@ -94,7 +101,8 @@ def write_network_page(
     ]
     sections: list[dict[str, object]] = [
         {"title": "Ways", "pieces": [graph]},
-        {"title": "Pairs of cameras", "pieces": [_pairs(network, routes, offsets), HELD_OUT]},
+        {"title": "Times", "pieces": [_ways(network, routes, offsets), HELD_OUT]},
+        {"title": "Overlap", "pieces": [_overlaps(routes, offsets), OVERLAP]},
         {"title": "Cameras", "pieces": [_clocks(network, offsets)]},
     ]
     if charts:
@@ -135,31 +143,36 @@ def _sightings(network: CameraNetwork) -> int:
     return sum(sum(times.values()) for times in network.sightings.values())
 
 
-def _pairs(network: CameraNetwork, routes: Mapping[tuple[str, str], Route], offsets: Mapping[str, Offset]) -> Table:
+def _ways(network: CameraNetwork, routes: Mapping[tuple[str, str], Route], offsets: Mapping[str, Offset]) -> Table:
     least = network.settings.least_pairs
     rows = []
     for (one, other), route in routes.items():
-        ahead = clock_ahead(offsets, one, other)
-        forth, back = route.ways(ahead or 0.0, least=least) if route.known else (None, None)
-        if not route.known:
-            seen = "too few matches"
-        else:
-            # By chance it is next to nothing, and is said where it is not.
-            by_chance = f", by chance {route.at_peak_by_chance:.0%}" if route.at_peak_by_chance >= 0.005 else ""
-            seen = f"{'yes' if route.at_once else 'no'} ({route.at_peak:.0%}{by_chance})"
+        forth, back = route.ways(clock_ahead(offsets, one, other) or 0.0, least=least)
+        ways = ("at once", "at once") if route.at_once else (_way(forth), _way(back))
         gain = None if network.held_out is None else network.held_out.cameras.get((one, other))
-        rows.append([
-            f"{one} and {other}",
+        rows.append((
+            _named(one, other),
             f"{route.pairs:,}",
             f"{route.per_hour:,.1f}",
-            "–" if route.at_once else _way(forth),
-            "–" if route.at_once else _way(back),
-            seen,
-            "not told" if ahead is None else f"{ahead:+,.1f} s",
+            *(ways if route.known else ("too few", "too few")),
             "–" if gain is None else f"{_signed(gain.mean)} ({_interval(gain)})",
-        ])  # fmt: skip
-    header = ("", "matches", "an hour", "there", "back", "at once (at one gap)", "second's clock", "held-out gain")
-    return Table(header, rows)
+        ))  # fmt: skip
+    return Table(("", "matches", "an hour", "there", "back", "held-out gain"), rows)
+
+
+def _overlaps(routes: Mapping[tuple[str, str], Route], offsets: Mapping[str, Offset]) -> Table:
+    rows = []
+    for (one, other), route in routes.items():
+        ahead = clock_ahead(offsets, one, other)
+        rows.append((
+            _named(one, other),
+            ("yes" if route.at_once else "no") if route.known else "too few matches",
+            f"{_signed(route.peak, 1)} s",
+            f"{route.at_peak:.0%}",
+            f"{route.at_peak_by_chance:.1%}",
+            "not told" if ahead is None else f"{_signed(ahead, 1)} s",
+        ))  # fmt: skip
+    return Table(("", "at once", "most frequent gap", "matches there", "by chance", "second's clock"), rows)
 
 
 def _clocks(network: CameraNetwork, offsets: Mapping[str, Offset]) -> Table:
@@ -168,11 +181,11 @@ def _clocks(network: CameraNetwork, offsets: Mapping[str, Offset]) -> Table:
         views = [times for view, times in network.sightings.items() if view.camera == camera]
         offset = offsets.get(camera)
         if offset is None:
-            clock = "not told: it overlaps with no other"
+            clock = "not told: overlaps with no other"
         elif offset.reference == camera:
-            clock = "the others of its group are compared with it"
+            clock = "others are compared with it"
         else:
-            clock = f"{offset.seconds:+,.1f} s beside {offset.reference}"
+            clock = f"{_signed(offset.seconds, 1)} s beside {offset.reference}"
         rows.append([camera, f"{sum(sum(times.values()) for times in views):,}", f"{len(views):,}", clock])
     return Table(("", "sightings", "recordings", "clock"), rows)
 
@@ -187,8 +200,13 @@ def _words(edge: Edge) -> str:
     return f"{edge.start} to {edge.end} in {told(edge.way)}, {edge.pairs:,} matches"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def _signed(value: float, digits: int = 2) -> str:
+    return f"{value:+,.{digits}f}".replace("-", "−")
+
+
+def _named(one: str, other: str) -> str:
+    # Short names are kept on a line.
+    return f"{one} and {other}".replace(" ", "\u00a0" if len(one) + len(other) < 24 else " ")
 
 
 def _interval(gain: Gain) -> str:
