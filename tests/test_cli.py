@@ -344,6 +344,13 @@ def test_reranking_expansion_and_calibration(
     assert (linked["network"], linked["mAP"]) == (network.describe(), pytest.approx(expected["mAP"], abs=1e-6))
     assert main(link) == 1
     assert "network.json exists: give --overwrite" in capsys.readouterr().err
+    assert main(["link", "show", "network.json", "--png", "network.png"]) == 0
+    assert "network.html\nnetwork.png\n" in capsys.readouterr().out
+    assert "learned from sightings of unknown people" in Path("network.html").read_text("utf-8")
+    assert Path("network.png").read_bytes().startswith(b"\x89PNG")
+    for wrong in ("1", "1:1", ":2", "1:2:3"):
+        assert main(["link", "show", "network.json", "--overlap", wrong]) == 1
+        assert f"expected two cameras as ONE:OTHER, such as gate:hall, got '{wrong}'" in capsys.readouterr().err
     assert main(["link", "lern"]) == 2
     assert "Did you mean 'learn'?" in capsys.readouterr().err
     capsys.readouterr()

@@ -14,6 +14,7 @@ COMMANDS += [
     ["data", "render"],
     ["data", "render", "cameras"],
     ["link", "learn"],
+    ["link", "show"],
     ["train"],
     ["train", "scr-market1501-released"],
 ]

@@ -124,7 +124,7 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
             zorder=2,
             parse_math=False,
         )
-    around = np.array([*places.values(), (0.0, 0.0)])
+    around = np.array(list(places.values()))
     axes.set_xlim(around[:, 0].min() - 0.35, around[:, 0].max() + 0.35)
     axes.set_ylim(around[:, 1].min() - 0.25, around[:, 1].max() + 0.25)
     axes.set_axis_off()

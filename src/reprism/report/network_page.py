@@ -34,7 +34,7 @@ GAPS = (
 OVERLAP = (
     "At once: half of the matches and more, beyond chance, lie within a bin of one gap; and that is about 0, or kept "
     "more exactly than people walk. Then the gap tells by how much the second camera's clock is ahead, to a second or "
-    "two."
+    "two. Elsewhere the page's times are by the clocks as they are."
 )
 """When two cameras see a person at once."""
 
@@ -155,7 +155,7 @@ def _ways(network: CameraNetwork, routes: Mapping[tuple[str, str], Route], offse
             f"{route.pairs:,}",
             f"{route.per_hour:,.1f}",
             *(ways if route.known else ("too few", "too few")),
-            "–" if gain is None else f"{_signed(gain.mean)} ({_interval(gain)})",
+            "–" if gain is None else "says nothing" if gain.low == gain.high == 0 else _told_gain(gain),
         ))  # fmt: skip
     return Table(("", "matches", "an hour", "there", "back", "held-out gain"), rows)
 
@@ -166,7 +166,7 @@ def _overlaps(routes: Mapping[tuple[str, str], Route], offsets: Mapping[str, Off
         ahead = clock_ahead(offsets, one, other)
         rows.append((
             _named(one, other),
-            ("yes" if route.at_once else "no") if route.known else "too few matches",
+            ("yes" if route.at_once else "not told") if route.known else "too few",
             f"{_signed(route.peak, 1)} s",
             f"{route.at_peak:.0%}",
             f"{route.at_peak_by_chance:.1%}",
@@ -181,7 +181,7 @@ def _clocks(network: CameraNetwork, offsets: Mapping[str, Offset]) -> Table:
         views = [times for view, times in network.sightings.items() if view.camera == camera]
         offset = offsets.get(camera)
         if offset is None:
-            clock = "not told: overlaps with no other"
+            clock = "not told"
         elif offset.reference == camera:
             clock = "others are compared with it"
         else:
@@ -207,6 +207,10 @@ def _signed(value: float, digits: int = 2) -> str:
 def _named(one: str, other: str) -> str:
     # Short names are kept on a line.
     return f"{one} and {other}".replace(" ", "\u00a0" if len(one) + len(other) < 24 else " ")
+
+
+def _told_gain(gain: Gain) -> str:
+    return f"{_signed(gain.mean)} ({_interval(gain)})"
 
 
 def _interval(gain: Gain) -> str:
