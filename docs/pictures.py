@@ -1,4 +1,4 @@
-"""Make the pictures of the report, of the search page and of drawn cameras, with drawn people only.
+"""Make the pictures of the report, of the search page, of drawn cameras and of their network: drawn people only.
 
 pip install '.[serve,video]' playwright, and a Chromium; then, with the run and the people of the README:
 
@@ -16,13 +16,21 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 from PIL import Image, ImageDraw
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from reprism import CameraNetwork
 from reprism.data import open_dataset
+from reprism.data.records import Sample
+from reprism.drawn.sites import draw_site, sees_ground
+from reprism.drawn.walks import plan_visits, stance
+from reprism.linking.held_out import hold_out
+from reprism.report.network_page import write_network_page
 
 IMAGES = Path(__file__).parent / "images"
 PLACES = {1: "gate", 2: "hall", 3: "stairs", 4: "yard"}
@@ -108,6 +116,30 @@ def cameras() -> None:
         keep("cameras", shot.getvalue())
 
 
+def network(browser: Browser) -> None:
+    """Store the graph of four drawn cameras, learned from people who are as easily mistaken as real ones."""
+    site = draw_site(4, seed=3)
+    rng = np.random.default_rng(0)
+    rows, items = [], []
+    for visit in plan_visits(site, people=400, seconds=14_400.0, returning=0.2, crowd=0.0, seed=3):
+        looks = rng.normal(size=16)
+        for camera in site.cameras:
+            times = np.arange(visit.times[0], visit.times[-1], 0.5).tolist()
+            places = ((time, stance(visit, time)) for time in times)
+            seen = [time for time, at in places if at and sees_ground(camera, at.x, at.y, (360, 640))]
+            if seen:
+                rows.append(looks + 0.5 * rng.normal(size=16))
+                items.append(Sample(Path(f"{visit.pid}-{camera.name}.jpg"), visit.pid, camera.name, seen[0]))
+    learned = CameraNetwork.learn(np.array(rows), items)
+    learned = replace(learned, held_out=hold_out(np.array(rows), items))
+    with tempfile.TemporaryDirectory() as temporary:
+        shown = write_network_page(learned, Path(temporary) / "network.html")
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        page.goto(shown.as_uri())
+        end = page.get_by_role("heading", name="Overlap").bounding_box()
+        keep("network", part(page, 20, end["y"] - 75))
+
+
 def part(page: Page, top: float, height: float) -> bytes:
     """Return a screenshot of a page from ``top`` on, in CSS pixels."""
     return page.screenshot(full_page=True, clip={"x": 0, "y": top, "width": 1200, "height": height})
@@ -124,6 +156,7 @@ def main() -> None:
         model, gallery = run / "model.safetensors", folder / "gallery"
         subprocess.run(reprism("index", folder / "people.csv", "--model", model, "--gallery", gallery), check=True)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        network(browser)
         page = browser.new_page(viewport={"width": 1200, "height": 800})
         page.goto((folder / "report.html").as_uri())
         fourth = page.get_by_alt_text("Ranked list of hardest query 4").bounding_box()

@@ -1,7 +1,9 @@
 """The page of a network of cameras: what it says is what is known, and it is one file whatever cameras are called."""
 
+import io
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from reprism.data.records import Sample
 from reprism.linking.gains import Gain, HeldOut
 from reprism.linking.routes import Way, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
-from reprism.report.network_chart import Edge, find_edges, place, told
+from reprism.report.network_chart import Edge, find_edges, network_figure, place, told
 from reprism.report.network_page import write_network_page, write_network_picture
 
 HOSTILE = "<script>alert(\"1\")</script> & 'quotes'"
@@ -162,3 +164,15 @@ def test_near_cameras_are_placed_nearer() -> None:
     np.testing.assert_allclose(np.linalg.norm(place(names, edges[:2]), axis=1), 1)
     assert place(["a", "b"], edges[:1]).shape == (2, 2)
     assert place(["a"], []).shape == (1, 2)
+
+
+def test_words_in_the_graph_lie_apart() -> None:
+    """Of twelve arrows between four cameras, no two times are written over each other."""
+    names = ["cam1", "cam2", "cam3", "cam4"]
+    way = Way(30, (24.0, 28.0, 32.0))
+    edges = [Edge(one, other, 30, way) for one in names for other in names if one != other]
+    figure = network_figure(names, edges)
+    figure.savefig(io.BytesIO(), format="png")
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 4 + 2 * 4
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]

@@ -73,6 +73,7 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
     most = max((edge.pairs for edge in edges), default=1)
     both = {(edge.start, edge.end) for edge in edges}
     labelled = edges[: _LABELS_PER_CAMERA * len(cameras)]
+    spots: list[np.ndarray] = []
     for edge in edges:
         start, end = places[edge.start], places[edge.end]
         # Arrows of the two directions are bent away from each other.
@@ -94,13 +95,11 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
             )
         )
         if edge in labelled:
-            along = end - start
-            # The middle of a curve that is bent by a part of its length lies off the line by half of that part; nearer
-            # to the start, labels of crossing lines seldom meet.
-            middle = start + 0.42 * along + 0.5 * bend * np.array([along[1], -along[0]])
+            spot = _free_spot(start, end, bend, [*places.values(), *spots])
+            spots.append(spot)
             axes.text(
-                float(middle[0]),
-                float(middle[1]),
+                float(spot[0]),
+                float(spot[1]),
                 "at once" if edge.way is None else told(edge.way),
                 ha="center",
                 va="center",
@@ -127,6 +126,7 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
     around = np.array(list(places.values()))
     axes.set_xlim(around[:, 0].min() - 0.35, around[:, 0].max() + 0.35)
     axes.set_ylim(around[:, 1].min() - 0.25, around[:, 1].max() + 0.25)
+    axes.set_aspect("equal", adjustable="datalim")
     axes.set_axis_off()
     return figure
 
@@ -217,6 +217,17 @@ def place(cameras: Sequence[str], edges: Sequence[Edge]) -> np.ndarray:
         missing = np.maximum(0, _LEAST_APART - lengths) * (1 - np.eye(count))
         places = places + 0.25 * np.sum(between / lengths[..., None] * missing[..., None], axis=1)
     return np.asarray(places)
+
+
+def _free_spot(start: np.ndarray, end: np.ndarray, bend: float, taken: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the point of a bent arrow that is the farthest from what is written already, near to its middle."""
+    along = end - start
+    corner = start + along / 2 + bend * np.array([along[1], -along[0]])
+    at = np.linspace(0.3, 0.7, 9)[:, None]
+    points = (1 - at) ** 2 * start + 2 * at * (1 - at) * corner + at**2 * end
+    # Words are wider than tall: lines below each other may be nearer.
+    apart = np.array([min(np.hypot(*((point - other) * (1, 3))) for other in taken) for point in points])
+    return points[int(np.argmax(np.minimum(apart, 0.5) - 0.2 * np.abs(at[:, 0] - 0.5)))]
 
 
 def _duration(seconds: float) -> tuple[str, str]:
