@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import shortest_path
 from reprism.linking.routes import Offset, Route, Way, clock_ahead
 from reprism.report.charts import COLORS, GRAY, chart
 
+_SIZE = (8.2, 5.4)  # inches
 _LEAST_APART = 0.75  # of two cameras, where the most distant are about 2 apart
 _LABELS_PER_CAMERA = 2
 
@@ -67,8 +68,8 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
         cameras: All cameras' names.
         edges: Arrows and lines, those with the most matches first.
     """
-    figure = Figure(figsize=(8.2, 5.4), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=_SIZE)
+    axes = figure.add_axes((0, 0, 1, 1))
     places = dict(zip(cameras, place(cameras, edges), strict=True))
     most = max((edge.pairs for edge in edges), default=1)
     both = {(edge.start, edge.end) for edge in edges}
@@ -124,9 +125,12 @@ def network_figure(cameras: Sequence[str], edges: Sequence[Edge]) -> Figure:
             parse_math=False,
         )
     around = np.array(list(places.values()))
-    axes.set_xlim(around[:, 0].min() - 0.35, around[:, 0].max() + 0.35)
-    axes.set_ylim(around[:, 1].min() - 0.25, around[:, 1].max() + 0.25)
-    axes.set_aspect("equal", adjustable="datalim")
+    margin = np.array([0.35, 0.25])
+    low, high = around.min(axis=0) - margin, around.max(axis=0) + margin
+    # A unit is as long either way, and the whole is as wide and tall as the figure.
+    middle, half = (low + high) / 2, float(((high - low) / _SIZE).max()) / 2
+    axes.set_xlim(middle[0] - half * _SIZE[0], middle[0] + half * _SIZE[0])
+    axes.set_ylim(middle[1] - half * _SIZE[1], middle[1] + half * _SIZE[1])
     axes.set_axis_off()
     return figure
 
