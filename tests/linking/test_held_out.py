@@ -139,6 +139,13 @@ def test_the_mean_is_that_of_all_pairs(each: list[tuple[float, int]]) -> None:
     assert repeated.min() - 1e-9 <= gain.low <= gain.high <= repeated.max() + 1e-9
 
 
+def test_the_interval_is_that_of_a_mean() -> None:
+    values = np.random.default_rng(0).normal(1, 2, 900)
+    gain = mean_gain(values, np.ones(900))
+    half = 1.96 * values.std() / 30
+    assert (gain.mean - gain.low, gain.high - gain.mean) == pytest.approx((half, half), rel=0.1)
+
+
 def test_a_file_keeps_it(tmp_path: Path) -> None:
     rows, items, _ = walks(200)
     network = replace(CameraNetwork.learn(rows, items), held_out=hold_out(rows, items))

@@ -95,6 +95,12 @@ def test_a_clock_is_told_to_a_part_of_a_bin(seed: int, ahead: float, wrong: int)
         assert route(learned(gaps, wrong=wrong, seed=seed)).at_once
 
 
+def test_the_spread_is_that_of_the_gaps_and_not_of_the_bins() -> None:
+    gaps = np.random.default_rng(0).normal(100, 2, 400)
+    spreads = [route(learned(gaps + phase, seed=int(10 * phase))).spread for phase in np.arange(0, 4, 0.5).tolist()]
+    assert np.mean(spreads) == pytest.approx(gaps.std(), abs=0.2)
+
+
 @given(st.integers(0, 2**31), st.floats(15, 600), st.floats(0.15, 0.25))
 @settings(deadline=None, max_examples=20)
 def test_a_walk_is_no_overlap(seed: int, seconds: float, spread: float) -> None:

@@ -3,13 +3,18 @@
 import io
 import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from reprism.cli import main
+from reprism.data.records import Sample
 from reprism.demo import DemoSettings, run_demo
+from reprism.linking.transit import CameraNetwork
+from reprism.report.network_page import write_network_page
 from reprism.report.run_report import write_report
 from reprism.training.recipes import Recipe
 from reprism.training.run import train
@@ -38,6 +43,19 @@ def run(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(recipe, tmp_path_factory.mktemp("browser") / "run").folder
 
 
+def network() -> CameraNetwork:
+    """Ways between four cameras, of names that are as long as names may be."""
+    names = ["gate", "hall", "stairs to the second floor", "yard"]
+    starts = np.random.default_rng(0).uniform(0, 36_000, 90)
+    items = [
+        Sample(Path("x.jpg"), pid, name, float(start + 60 * at + pid % 7))
+        for pid, start in enumerate(starts)
+        for at, name in enumerate(names)
+    ]
+    pairs = [(4 * pid + one, 4 * pid + other) for pid in range(90) for one, other in combinations(range(4), 2)]
+    return CameraNetwork.of_pairs(items, np.array(pairs))
+
+
 @pytest.fixture(scope="module")
 def pages(run: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     """The pages that Reprism writes, by name."""
@@ -61,6 +79,7 @@ def pages(run: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             [f"{100 * demo['after'][key]:.1f} %" for key in ("rank1", "mAP")] + ['"ids_per_batch"'],
         ),
         "compare": Written(folder / "compare" / "index.html", [f"mAP {scores['mAP']:.1%}", "p2s1, p2s2, p2c1"]),
+        "network": Written(write_network_page(network(), folder / "network.html"), ["gate and hall", "90", "60 s"]),
     }  # fmt: skip
 
 
@@ -81,7 +100,7 @@ def faults(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
-@pytest.mark.parametrize("name", ["report", "demo", "compare"])
+@pytest.mark.parametrize("name", ["report", "demo", "compare", "network"])
 def test_pages_open_from_disk(name: str, width: int, pages: dict[str, Written], new_page: Callable[..., Any]) -> None:
     page = new_page(width)
     page.goto(pages[name].path.as_uri())
