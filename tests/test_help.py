@@ -13,8 +13,12 @@ COMMANDS += [
     ["data", "check"],
     ["data", "render"],
     ["data", "render", "cameras"],
+    ["link", "disable"],
+    ["link", "enable"],
     ["link", "learn"],
+    ["link", "run"],
     ["link", "show"],
+    ["link", "status"],
     ["train"],
     ["train", "scr-market1501-released"],
 ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from reprism.evaluator import evaluate_model as evaluate_model
     from reprism.gallery.table import Gallery as Gallery
     from reprism.imports import trust as trust
+    from reprism.linking.gallery_people import link_gallery as link_gallery
     from reprism.linking.transit import CameraNetwork as CameraNetwork
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
@@ -71,6 +72,7 @@ _HOMES = {
     "evaluate": "reprism.evaluation.ranking",
     "evaluate_model": "reprism.evaluator",
     "fit": "reprism.training.fit",
+    "link_gallery": "reprism.linking.gallery_people",
     "load": "reprism.models.checkpoint",
     "open_dataset": "reprism.data",
     "part_distances": "reprism.evaluation.distances",

@@ -41,7 +41,7 @@ COMMANDS = {
     "watch": "Watch videos and cameras, and put the people in them into a gallery.",
     "search": "Find the people of some pictures in a gallery.",
     "evaluate-links": "Find people among a data set's images without a label, and compare them with the truth.",
-    "link": "Learn how long people take from camera to camera.",
+    "link": "Learn how long people take from camera to camera; find the people of a gallery by it.",
     "cameras": "Show what a gallery holds of each camera: rows, times, rates, gaps, pictures.",
     "optimize": "Build or refresh a gallery's search index.",
     "compress": "Make a gallery's descriptors narrower, and say what that costs.",

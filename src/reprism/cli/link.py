@@ -1,7 +1,7 @@
-"""``reprism link``."""
+"""``reprism link``: transit times of a data set; on galleries, see :mod:`reprism.cli.link_gallery`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,29 +25,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class Learn:
-    """Learn the transit times between the cameras of a data set, without a look at who is who.
+    """Learn the transit times between cameras, without a look at who is who.
 
     Sightings by two cameras that are each other's nearest are taken for one person, and the times between them counted;
-    with these, matches are found again. Sightings need cameras and times. The file serves reprism evaluate --network.
-    It holds counts alone: no identity, no picture.
+    with these, matches are found again. Sightings need cameras and times.
+
+    Of a gallery the transit times are kept with it, for reprism link run; linking must be switched on (reprism link
+    enable). Of a data set they are written to a file, for reprism evaluate --network. It holds counts alone: no
+    identity, no picture. Nothing erases from the file what is erased elsewhere.
     """
 
-    checkpoint: tyro.conf.Positional[Path]
-    """Model: a file of reprism train, a folder of reprism export, or an ONNX file with a YAML file beside it."""
-    data: str
+    source: tyro.conf.Positional[str]
+    """A gallery; or with --data a model: a file of reprism train, a folder of reprism export, or an ONNX file with a
+    YAML file beside it."""
+    data: str | None = None
     """Data set with times, as NAME:DIR, such as market1501:/data/Market-1501."""
     split: Literal["train", "test"] = "train"
-    """Sightings to learn from: the training images, or query and gallery without junk."""
+    """With --data: learn from the training images, or from query and gallery without junk."""
     camera_normalize: bool = True
-    """Normalize descriptors by camera before they are compared."""
+    """With --data: normalize descriptors by camera before they are compared, as a gallery's always are."""
     rounds: int = 3
     """Most times that matches are found."""
     hold_out: bool = True
-    """Say how sure the network is: learn from either half of the time too, and predict the other's matches."""
-    out: Path = Path("network.json")
-    """File to write."""
+    """With --data: say how sure the network is. Learn from either half of the time too, and predict the other's
+    matches."""
+    out: Path | None = None
+    """File to write (default: network.json with --data, none with a gallery)."""
     overwrite: bool = False
     """Replace the file that --out names, if it exists."""
+    audit: Path | None = None
+    """With a gallery: audit log (default: GALLERY.audit.jsonl, beside the gallery)."""
     embedding: EmbeddingOptions = field(default_factory=EmbeddingSettings)
 
 
@@ -70,48 +77,56 @@ class Show:
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism link ACTION``; returns the exit status."""
-    actions = {"learn": _learn, "show": _show_network}
+    from reprism.cli import link_gallery
+
+    actions: dict[str, Callable[[Sequence[str]], int]] = {
+        "enable": link_gallery.enable,
+        "learn": _learn,
+        "show": _show_network,
+        "run": link_gallery.link,
+        "status": link_gallery.status,
+        "disable": link_gallery.disable,
+    }
     if argv and argv[0] in actions:
         return actions[argv[0]](argv[1:])
+    if argv and (Path(argv[0]).is_dir() or "://" in argv[0]):  # reprism link GALLERY
+        return link_gallery.link(argv)
     asked = bool(argv) and argv[0] in ("-h", "--help")
-    lines = [f"  {name:<15} {(action.__doc__ or '').strip()}" for name, action in actions.items()]
-    text = "\n".join(["usage: reprism link ACTION [OPTIONS]\n\nactions:", *lines])
+    lines = "\n".join(f"  {name:<15} {(action.__doc__ or '').strip()}" for name, action in actions.items())
+    text = (
+        f"usage: reprism link ACTION [OPTIONS]\n       reprism link GALLERY\n\nactions:\n{lines}\n\n"
+        "reprism link GALLERY is reprism link run GALLERY. Linking is off until somebody switches it on for a gallery."
+    )
     if argv and not asked:
-        text = f"reprism link: no action {argv[0]!r}.{did_you_mean(argv[0], list(actions))}\n\n{text}"
+        text = f"reprism link: no action and no gallery {argv[0]!r}.{did_you_mean(argv[0], actions)}\n\n{text}"
     print(text, file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
 
 
 def _learn(argv: Sequence[str]) -> int:
-    """Learn the transit times between cameras."""
+    """Learn the transit times between the cameras of a gallery, or of a data set."""
     arguments = parse(
         Learn,
         argv,
         "reprism link learn",
-        example="reprism link learn model.safetensors --data market1501:/data/Market-1501 --out network.json",
+        example="reprism link learn gallery\n"
+        "reprism link learn model.safetensors --data market1501:/data/Market-1501 --out network.json",
         main=("data", "split", "camera_normalize", "out"),
     )
-    if arguments.out.exists() and not arguments.overwrite:
-        raise ValueError(f"{arguments.out} exists: give --overwrite to replace it, or another --out")
-
-    from reprism.linking.held_out import hold_out
-    from reprism.linking.transit import CameraNetwork
+    if arguments.data is None and Path(arguments.source).is_file():
+        raise ValueError(
+            f"{arguments.source} is no gallery; of a model, expected the data to learn from: --data NAME:DIR"
+        )
+    out = arguments.out or (None if arguments.data is None else Path("network.json"))
+    if out is not None and out.exists() and not arguments.overwrite:
+        raise ValueError(f"{out} exists: give --overwrite to replace it, or another --out")
 
     with progress_bars() as progress:
-        rows, chosen = sightings_of(
-            arguments.checkpoint,
-            arguments.data,
-            arguments.split,
-            arguments.embedding,
-            camera_normalize=arguments.camera_normalize,
-            progress=progress,
-        )
-        network = CameraNetwork.learn(rows, chosen, rounds=arguments.rounds, progress=progress)
-        if arguments.hold_out:
-            network = replace(network, held_out=hold_out(rows, chosen, rounds=arguments.rounds, progress=progress))
-    network.save(arguments.out)
+        network = _network_of(arguments, progress)
+    if out is not None:
+        network.save(out)
     _show(network)
-    print(arguments.out)
+    print(arguments.source if out is None else out)
     return 0
 
 
@@ -143,6 +158,28 @@ def _two_cameras(pair: str) -> tuple[str, str]:
     if not one or not other or one == other or ":" in other:
         raise ValueError(f"--overlap: expected two cameras as ONE:OTHER, such as gate:hall, got {pair!r}")
     return one, other
+
+
+def _network_of(arguments: Learn, progress: Progress) -> "CameraNetwork":
+    from reprism.linking.held_out import hold_out
+    from reprism.linking.transit import CameraNetwork
+
+    if arguments.data is None:
+        from reprism.cli.link_gallery import learn
+
+        return learn(arguments.source, arguments.audit, arguments.rounds, progress)
+    rows, chosen = sightings_of(
+        Path(arguments.source),
+        arguments.data,
+        arguments.split,
+        arguments.embedding,
+        camera_normalize=arguments.camera_normalize,
+        progress=progress,
+    )
+    network = CameraNetwork.learn(rows, chosen, rounds=arguments.rounds, progress=progress)
+    if not arguments.hold_out:
+        return network
+    return replace(network, held_out=hold_out(rows, chosen, rounds=arguments.rounds, progress=progress))
 
 
 def sightings_of(

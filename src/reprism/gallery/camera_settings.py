@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from reprism.gallery.database import CAMERAS, has_table
 from reprism.gallery.filters import text
+from reprism.gallery.links import forget
 from reprism.gallery.store import Store
 
 _COLUMNS = pa.schema(
@@ -53,6 +54,7 @@ def set_camera(store: Store, camid: str, settings: CameraSettings) -> int:
     with store.disk.writing():
         table = store.connection.create_table(CAMERAS, schema=_COLUMNS, exist_ok=True)
         table.merge_insert("camid").when_matched_update_all().when_not_matched_insert_all().execute(row)
+        forget(store, ())  # transit times that were learned by another clock
         return _set_clock(store, camid, ahead)
 
 

@@ -15,8 +15,9 @@ from reprism.embedding import DescriptorKind
 from reprism.gallery.rows import DESCRIPTOR, Storage, schema
 
 ROWS, PROJECTIONS, ERASING, CAMERAS = "rows", "projections", "erasing", "cameras"
-"""The tables: the gallery's own; what its descriptors passed; one that is there while an erasure is unfinished; and
-what was set for cameras."""
+LINKING, PEOPLE = "linking", "people"
+"""The tables: the gallery's own; what its descriptors passed; one that is there while an erasure is unfinished; what
+was set for cameras; one that is there while rows may be linked to people; and the people that rows were linked to."""
 
 VECTOR_INDEX = f"{DESCRIPTOR}_idx"
 """LanceDB's name of the index over descriptors."""

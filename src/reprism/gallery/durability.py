@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from reprism.files import one_at_a_time, sync_file, sync_folder, write_json
-from reprism.gallery.database import CAMERAS, ERASING, PROJECTIONS, ROWS, GalleryBusyError, GalleryError, connect
+from reprism.gallery.database import (
+    CAMERAS,
+    ERASING,
+    LINKING,
+    PEOPLE,
+    PROJECTIONS,
+    ROWS,
+    GalleryBusyError,
+    GalleryError,
+    connect,
+)
 
 LOCK, CONFIRMED = ".writing", ".confirmed"
 """File that a writer locks; and file of each table's last manifest that is on the disk, with all that it names."""
@@ -151,7 +161,7 @@ def _recover(folder: Path) -> None:
         Disk(folder).confirm()
 
 
-_TABLES = (ROWS, PROJECTIONS, ERASING, CAMERAS)
+_TABLES = (ROWS, PROJECTIONS, ERASING, CAMERAS, LINKING, PEOPLE)
 
 
 def _table(folder: Path, name: str) -> Path:

@@ -31,6 +31,7 @@ from reprism.gallery.database import (
 )
 from reprism.gallery.durability import Disk
 from reprism.gallery.filters import NO_FILTER, Filter, one_of
+from reprism.gallery.links import Linking, Person, disable_linking, enable_linking, linking_of, people_of
 from reprism.gallery.rows import (
     DESCRIPTOR,
     STRIP,
@@ -536,6 +537,49 @@ class Gallery:
         """
         calibrating.check_calibration(self.store, calibration, queries)
 
+    # ---- people ------------------------------------------------------------------------------------------
+
+    def linking(self) -> Linking | None:
+        """Return what the linking of rows to people was switched on for; None while it is off."""
+        return linking_of(self.store)
+
+    def enable_linking(self, purpose: str, keep_days: int) -> Linking:
+        """Allow that rows are linked to people, across cameras, for a purpose.
+
+        Until then :meth:`reprism.CameraNetwork.of_gallery`, :func:`reprism.link_gallery` and :meth:`people` refuse.
+        With the same purpose again, ``keep_days`` changes.
+
+        Args:
+            purpose: What for, in words.
+            keep_days: Rows that were taken longer ago take no part, and are in no person: 1 to 180 days.
+
+        Raises:
+            ValueError: The purpose is empty, or the days are out of range.
+            LinkingError: It is on for another purpose.
+        """
+        return enable_linking(self.store, purpose, keep_days)
+
+    def disable_linking(self) -> bool:
+        """Forbid linking again; removes the people and what was learned of the cameras, and their bytes.
+
+        Returns:
+            Whether it was on.
+        """
+        return disable_linking(self.store)
+
+    def people(self, now: datetime | None = None) -> list[Person]:
+        """Return the people whom :func:`reprism.link_gallery` found last, those seen most first.
+
+        A row that was erased since, or is older than linking keeps rows, is in none of them.
+
+        Args:
+            now: Moment from which to count back, with a time zone (default: the present one).
+
+        Raises:
+            LinkingError: Linking is off.
+        """
+        return people_of(self.store, now)
+
     # ---- upkeep ------------------------------------------------------------------------------------------
 
     def erasable(
@@ -552,6 +596,9 @@ class Gallery:
         compact: bool = True,
     ) -> int:
         """Erase the rows with one of these ids, or of one of these identities, or older than a moment.
+
+        They leave the people that rows were linked to (:meth:`people`), and the transit times between cameras that were
+        learned from them are removed, to be learned anew from the other rows.
 
         Args:
             ids: Ids of rows.

@@ -26,6 +26,7 @@ from reprism.gallery.database import (
     has_table,
 )
 from reprism.gallery.filters import moment, one_of
+from reprism.gallery.links import forget, remove_old_versions
 from reprism.gallery.rows import DESCRIPTOR, as_matrix, counts, vectors
 from reprism.gallery.search import EXACT_ROWS, PARTITION
 
@@ -99,10 +100,12 @@ def erase(
     conditions = _conditions(ids, pids, older_than)
     erased = 0
     with store.disk.writing():
+        if gone := _ids(store, conditions):
+            _begin_rewrite(store)
+            # First from the people, so that at no moment these hold a row that is erased.
+            forget(store, gone)
         for condition in conditions:
             if count := store.table.count_rows(condition):
-                if not erased:
-                    _begin_rewrite(store)
                 store.table.delete(condition)
                 erased += count
         store.disk.confirm()
@@ -120,6 +123,11 @@ def _conditions(ids: Iterable[str], pids: Iterable[str], older_than: datetime | 
     return conditions
 
 
+def _ids(store: Store, conditions: Iterable[str]) -> set[str]:
+    found = (store.table.search().where(condition).select(["id"]).to_arrow() for condition in conditions)
+    return {row for table in found for row in table["id"].to_pylist()}
+
+
 def compact(store: Store) -> None:
     """Rewrite the gallery; see :meth:`reprism.Gallery.compact`."""
     with store.disk.writing():
@@ -130,6 +138,7 @@ def _compact(store: Store) -> None:
     # LanceDB's own compaction leaves a file alone of which less than a tenth is deleted, and never cleans an index.
     _begin_rewrite(store)
     _rewrite(store, store.info)
+    remove_old_versions(store)
     _end_rewrite(store)
 
 

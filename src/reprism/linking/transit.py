@@ -12,19 +12,24 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from reprism.data.records import Item
 from reprism.files import write_json
 from reprism.linking.gains import Gain, HeldOut
+from reprism.linking.gallery_sightings import read_sightings
 from reprism.linking.matches import mutual_nearest
 from reprism.linking.ratios import Histogram, Ratios, TransitSettings, View, ratios_between
 from reprism.progress import Progress, step
+
+if TYPE_CHECKING:
+    from reprism.gallery.table import Gallery
 
 _FORMAT, _VERSION = "reprism camera network", 1
 _MOST_BINS = 2**22  # that the sightings of a view may span
@@ -125,6 +130,33 @@ class CameraNetwork:
                 break
             network = cls.of_pairs(chosen, pairs, settings)
         return network
+
+    @classmethod
+    def of_gallery(
+        cls,
+        gallery: Gallery,
+        *,
+        rounds: int = 3,
+        settings: TransitSettings | None = None,
+        now: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> CameraNetwork:
+        """Learn from the rows of a gallery for which linking is switched on (:meth:`reprism.Gallery.enable_linking`).
+
+        Rows with a camera and a time that linking keeps take part, normalized by camera. Rows that the gallery held
+        before leave no trace in it. It is not kept in the gallery, as ``reprism link learn`` keeps it.
+
+        Args:
+            gallery: The gallery.
+            rounds, settings, progress: As for :meth:`learn`.
+            now: Moment from which rows' age counts, with a time zone (default: the present one).
+
+        Raises:
+            LinkingError: Linking is off, or more rows would take part than can be compared.
+            CameraNetworkError: No two cameras have rows with times.
+        """
+        found = read_sightings(gallery, now)
+        return cls.learn(found.descriptors, found.items, rounds=rounds, settings=settings, progress=progress)
 
     @classmethod
     def of_pairs(
@@ -248,6 +280,11 @@ class CameraNetwork:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write it as JSON, whole: counts by time and gap, and no identity, no row, no picture."""
+        write_json(path, self.as_dict())
+        return Path(path)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what :meth:`save` writes."""
         views = list(self.sightings)
         number = {view: at for at, view in enumerate(views)}
         values: dict[str, Any] = {
@@ -268,8 +305,7 @@ class CameraNetwork:
                 "overall": self.held_out.overall,
                 "cameras": [[*cameras, *gain] for cameras, gain in self.held_out.cameras.items()],
             }
-        write_json(path, values)
-        return Path(path)
+        return values
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> CameraNetwork:
@@ -279,7 +315,24 @@ class CameraNetwork:
             CameraNetworkError: The file is missing, holds something else, or is of a newer version; names it.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CameraNetworkError(f"{path} holds no network of cameras: {error}") from error
+        return cls.from_json(text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "the text") -> CameraNetwork:
+        """Read what :meth:`save` wrote, from the file's text.
+
+        Args:
+            text: JSON.
+            name: What to call it in an error.
+
+        Raises:
+            CameraNetworkError: It is something else, or of a newer version.
+        """
+        try:
+            values = json.loads(text)
             if values["format"] != _FORMAT:
                 raise ValueError(f"it is no file of a {_FORMAT}")
             if values["version"] != _VERSION:
@@ -298,8 +351,8 @@ class CameraNetwork:
                 if one >= other or one.camera == other.camera or max(map(abs, histogram)) > settings.reach + 1:
                     raise ValueError(f"the gaps between {one} and {other} cannot be right")
             return cls(sightings, gaps, settings, _held_out(values.get("held_out")))
-        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            raise CameraNetworkError(f"{path} holds no network of cameras: {error}") from error
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            raise CameraNetworkError(f"{name} holds no network of cameras: {error}") from error
 
 
 class Transit(NamedTuple):

@@ -47,7 +47,7 @@ class Change:
 
     Attributes:
         who: Name of the person or program that asked for it.
-        what: ``add`` or ``erase``.
+        what: ``add``, ``erase``, or ``link`` with an action: ``link enable``, ``link run``.
         ids: Ids of the rows concerned.
         facts: Further facts known before the change.
         outcome: Facts known after the change; filled in while it is made.
