@@ -177,9 +177,12 @@ def link(argv: Sequence[str]) -> int:
         return 0
     across = sum(len(person.cameras) > 1 for person in found.people)
     print(f"{found.rows:,} rows: {len(found.people):,} people, {across:,} of them seen by two cameras or more")
-    for count, why in ((found.expired, "older than they are kept"), (found.unplaced, "without a camera or a time")):
+    for count, why in (
+        (found.expired, "older than linking keeps rows"),
+        (found.unplaced, "without a camera or a time"),
+    ):
         if count:
-            print(f"{count:,} further rows are {why}")
+            print(f"{count:,} further {'row is' if count == 1 else 'rows are'} {why}")
     if shown := found.people[: arguments.top]:
         Console(highlight=False).print(_people_table(shown, len(found.people)))
     return 0

@@ -293,7 +293,9 @@ def forget(store: Store, gone: Collection[str]) -> None:
     """While writing: take rows out of the people, and remove what was learned of the cameras.
 
     The transit times hold counts by time, and cannot be told to forget a row: they are learned anew from those left.
+    A table that cannot be read is removed: nobody can tell what it holds.
     """
+    _drop_unreadable(store)
     found = _read(store, PEOPLE)
     if found is not None and gone:
         rows = found.to_pylist()
@@ -372,14 +374,20 @@ def _people_table(rows: list[dict[str, Any]], following: int) -> pa.Table:
 
 
 def _read(store: Store, name: str) -> pa.Table | None:
-    """Return a table; None if there is none, or one whose creation was cut off."""
+    """Return a table; None if there is none, or one whose creation or removal was cut off."""
     if not has_table(store.connection, name):
         return None
     try:
         table = store.connection.open_table(name)
         return table.search().to_arrow().replace_schema_metadata(table.schema.metadata)
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, OSError):
         return None
+
+
+def _drop_unreadable(store: Store) -> None:
+    for name in (LINKING, PEOPLE):
+        if has_table(store.connection, name) and _read(store, name) is None:
+            store.connection.drop_table(name, ignore_missing=True)
 
 
 def _write(store: Store, linking: Linking) -> None:
@@ -387,8 +395,7 @@ def _write(store: Store, linking: Linking) -> None:
 
 
 def _replace(store: Store, name: str, rows: pa.Table) -> None:
-    if has_table(store.connection, name) and _read(store, name) is None:
-        store.connection.drop_table(name, ignore_missing=True)
+    _drop_unreadable(store)
     store.connection.create_table(name, data=rows, schema=rows.schema, mode="overwrite")
     store.disk.confirm()
     remove_old_versions(store)

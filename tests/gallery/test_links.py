@@ -1,0 +1,283 @@
+"""Linking is off until it is switched on; people forget with the rows, whenever the process or the machine stops."""
+
+import itertools
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from reprism.embedding import DescriptorKind
+from reprism.gallery import durability, links
+from reprism.gallery.links import LinkingError, forget_expired, keep_network, keep_people, linking_of
+from reprism.gallery.rows import Entry, row_id
+from reprism.gallery.table import Gallery
+
+KIND = DescriptorKind("ab" * 32, "p1[s2]", 8, True)
+NOW = datetime.now(UTC)
+SECRET = "secret-time-of-the-sight"
+IDS = [row_id(f"{n}") for n in range(40)]
+GONE = {row for n, row in enumerate(IDS) if n % 10 == 3}
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+def times():
+    return {row: (f"c{n % 2}", NOW - timedelta(hours=n)) for n, row in enumerate(IDS)}
+
+
+def linked(root, network=SECRET):
+    """Forty rows of twelve people: those with the numbers 3, 13, 23 and 33 have the identity that is to go."""
+    gallery = Gallery.create(root, KIND)
+    gallery.add(
+        Entry(
+            f"{n}", np.random.default_rng(n).normal(size=8), f"{n}", f"{n % 10}", f"c{n % 2}", NOW - timedelta(hours=n)
+        )
+        for n in range(40)
+    )
+    linking = gallery.enable_linking("find lost children", 30)
+    keep_network(gallery.store, linking, network, times())
+    labels = np.arange(40) % 12
+    keep_people(gallery.store, linking, IDS, labels, np.linspace(0.5, 1, 12))
+    return gallery
+
+
+def raw(gallery):
+    """What lies in the table of people, whether the gallery shows it or not."""
+    return set(gallery.store.connection.open_table("people").search().to_arrow()["id"].to_pylist())
+
+
+def traces(root, marks):
+    tables = [root / "people.lance", root / "linking.lance"]
+    files = [file for table in tables for file in table.rglob("*") if file.is_file()]
+    assert files
+    return [file for file in files if any(mark.encode() in file.read_bytes() for mark in marks)]
+
+
+def test_it_is_switched_on_for_a_purpose_and_a_time(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", KIND)
+    assert gallery.linking() is None
+    assert not gallery.disable_linking()
+    for purpose, days in ((" ", 3), ("lost children", 0), ("lost children", 181), ("lost children", -1)):
+        with pytest.raises(ValueError, match="expected"):
+            gallery.enable_linking(purpose, days)
+    before = datetime.now(UTC)
+    linking = gallery.enable_linking(" lost children\n", 30)
+    assert Gallery.open(gallery.uri).linking() == linking
+    assert (linking.purpose, linking.keep_days, linking.network) == ("lost children", 30, None)
+    assert before <= linking.since <= datetime.now(UTC)
+    assert linking.cutoff(NOW) == NOW - timedelta(days=30)
+
+
+def test_another_purpose_is_another_permission(tmp_path):
+    gallery = linked(tmp_path / "g")
+    since, people = gallery.linking().since, gallery.people()
+    with pytest.raises(LinkingError, match=r"for another purpose, 'find lost children'.*link disable"):
+        gallery.enable_linking("count customers", 30)
+    again = gallery.enable_linking("find lost children", 20)
+    assert (again.since, again.keep_days, again.network) == (since, 20, SECRET)
+    assert gallery.people() == people
+    assert gallery.disable_linking()
+    assert gallery.enable_linking("count customers", 30).since > since
+    assert gallery.people() == []
+    assert gallery.linking().network is None
+
+
+def test_erasing_forgets_at_once_and_leaves_no_byte(tmp_path):
+    gallery = linked(tmp_path / "g")
+    assert traces(tmp_path / "g", GONE)
+    assert traces(tmp_path / "g", [SECRET])
+    assert gallery.erase(pids=["3"], compact=False) == 4
+    assert raw(gallery) == set(IDS) - GONE
+    assert gallery.linking().network is None
+    assert traces(tmp_path / "g", [*GONE, SECRET]) == []
+    assert traces(tmp_path / "g", set(IDS) - GONE)
+    assert {row for person in gallery.people() for row in person.rows} == set(IDS) - GONE
+
+
+def test_erasing_nothing_forgets_nothing(tmp_path):
+    gallery = linked(tmp_path / "g")
+    gallery.erase(ids=["unknown"])
+    gallery.compact()
+    assert gallery.linking().network == SECRET
+    assert raw(gallery) == set(IDS)
+
+
+def test_a_new_run_leaves_no_byte_of_the_last(tmp_path):
+    gallery = linked(tmp_path / "g")
+    keep_people(gallery.store, gallery.linking(), IDS[:5], np.zeros(5, int), np.ones(1))
+    assert traces(tmp_path / "g", IDS[5:]) == []
+    keep_network(gallery.store, gallery.linking(), "another", times())
+    assert traces(tmp_path / "g", [SECRET]) == []
+
+
+def test_what_is_too_old_is_dropped(tmp_path):
+    gallery = linked(tmp_path / "g")
+    now = NOW + timedelta(days=30, hours=-20)
+    gone = set(IDS[21:])
+    assert forget_expired(gallery.store, NOW) == 0
+    assert gallery.linking().network == SECRET
+    assert {row for person in gallery.people(now) for row in person.rows} == set(IDS) - gone
+    assert raw(gallery) == set(IDS)
+    assert forget_expired(gallery.store, now) == len(gone)
+    assert raw(gallery) == set(IDS) - gone
+    assert gallery.linking().network is None
+    assert traces(tmp_path / "g", [*gone, SECRET]) == []
+
+
+def test_a_model_of_rows_too_old_goes_though_nobody_is_too_old(tmp_path):
+    gallery = linked(tmp_path / "g")
+    keep_people(gallery.store, gallery.linking(), IDS[:5], np.zeros(5, int), np.ones(1))
+    assert forget_expired(gallery.store, NOW + timedelta(days=30, hours=-20)) == 0
+    assert gallery.linking().network is None
+    assert len(raw(gallery)) == 5
+
+
+def test_numbers_are_never_given_again(tmp_path):
+    gallery = linked(tmp_path / "g")
+    assert {person.id for person in gallery.people()} == set(range(1, 13))
+    gallery.erase(ids=IDS)
+    assert gallery.people() == []
+    gallery.add([Entry("new", np.ones(8), "new", None, "c0", NOW)])
+    keep_people(gallery.store, gallery.linking(), [row_id("new")], np.zeros(1, int), np.ones(1))
+    (person,) = gallery.people()
+    assert person.id == 13
+
+
+def _steps(gallery):
+    """What of LanceDB's and of the gallery's own changes something on the disk."""
+    connection, table = type(gallery.store.connection), type(gallery.store.table)
+    return [
+        (connection, "create_table"), (connection, "drop_table"), (table, "delete"), (table, "optimize"),
+        (durability.Disk, "confirm"),
+    ]  # fmt: skip
+
+
+def _killed_at(number, gallery, work):
+    """Do some work that is killed before its step with this number; return whether there was such a step."""
+    count = itertools.count()
+
+    def counted(original):
+        def step(self, *given, **named):
+            if next(count) >= number:
+                raise Killed
+            return original(self, *given, **named)
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, name in _steps(gallery):
+            patch.setattr(kind, name, counted(getattr(kind, name)))
+        try:
+            work(gallery)
+        except Killed:
+            return True
+    return False
+
+
+@pytest.fixture
+def quick_disk(monkeypatch):
+    """What is killed here is the process: the system keeps what it was given."""
+    monkeypatch.setattr(durability, "sync_file", lambda path: None)
+    monkeypatch.setattr(durability, "sync_folder", lambda path: None)
+
+
+def test_an_erasure_killed_at_any_step_is_finished(tmp_path, monkeypatch, quick_disk):
+    linked(tmp_path / "before")
+    for steps in itertools.count():
+        root = tmp_path / f"{steps}"
+        shutil.copytree(tmp_path / "before", root)
+        if not _killed_at(steps, Gallery.open(root), lambda gallery: gallery.erase(pids=["3"])):
+            break
+        shutil.copytree(root, tmp_path / f"{steps}-cut")
+        with monkeypatch.context() as patch:
+            patch.setattr(durability, "_boot", lambda: "another")
+            cut = Gallery.open(tmp_path / f"{steps}-cut")
+        again = Gallery.open(root)
+        for gallery in (cut, again):
+            rows = {row.id for row in gallery.rows()}
+            # At no moment do people, or what was learned, hold somebody who is erased.
+            assert raw(gallery) <= rows
+            assert rows == set(IDS) or gallery.linking().network is None
+            assert {row for person in gallery.people() for row in person.rows} <= rows
+        chosen = cut if steps % 2 else again
+        if chosen.stats()["erasing"] and len(chosen) == len(IDS) - len(GONE):
+            chosen.optimize()
+        else:
+            chosen.erase(pids=["3"])
+        assert {row.id for row in chosen.rows()} == raw(chosen) == set(IDS) - GONE
+        assert traces(tmp_path / chosen.uri, [*GONE, SECRET]) == []
+        assert chosen.linking().purpose == "find lost children"
+    assert steps > 8
+
+
+def test_people_are_replaced_whole_or_not_at_all(tmp_path, quick_disk):
+    linked(tmp_path / "before")
+
+    def work(gallery):
+        keep_people(gallery.store, gallery.linking(), IDS[:20], np.arange(20) // 4, np.full(5, 0.7))
+
+    for steps in itertools.count():
+        root = tmp_path / "g"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(tmp_path / "before", root)
+        before = Gallery.open(root).people()
+        done = not _killed_at(steps, Gallery.open(root), work)
+        found = Gallery.open(root).people()
+        if done:
+            break
+        assert found == before or {row for person in found for row in person.rows} == set(IDS[:20])
+    assert len(found) == 5
+    assert steps > 1
+
+
+@pytest.mark.parametrize("what", ["enable", "disable"])
+def test_switching_is_whole_or_not_at_all(tmp_path, quick_disk, what):
+    for steps in itertools.count():
+        root = tmp_path / f"{steps}"
+        gallery = linked(root) if what == "disable" else Gallery.create(root, KIND)
+
+        def work(gallery):
+            return gallery.disable_linking() if what == "disable" else gallery.enable_linking("lost children", 3)
+
+        done = not _killed_at(steps, gallery, work)
+        again = Gallery.open(root)
+        linking = again.linking()
+        if linking is not None and what == "enable":
+            assert (linking.purpose, linking.keep_days) == ("lost children", 3)
+        work(again)  # whatever was done of it, doing it again does the rest
+        assert (again.linking() is None) == (what == "disable")
+        if what == "disable":
+            assert not [name for name in ("people.lance", "linking.lance") if (root / name).exists()]
+        if done:
+            break
+    assert steps > 1
+
+
+@pytest.mark.parametrize("name", ["people", "linking"])
+def test_a_table_that_cannot_be_read_is_not_trusted(tmp_path, name):
+    gallery = linked(tmp_path / "g")
+    for data in (tmp_path / "g" / f"{name}.lance" / "data").iterdir():
+        os.truncate(data, 10)
+    again = Gallery.open(tmp_path / "g")
+    if name == "linking":
+        assert linking_of(again.store) is None
+    else:
+        assert again.people() == []
+    assert again.erase(pids=["3"]) == 4
+    assert not (tmp_path / "g" / f"{name}.lance").exists()
+    again.enable_linking("find lost children", 30)
+    keep_people(again.store, again.linking(), IDS, np.zeros(40, int), np.ones(1))
+    assert {row for person in again.people() for row in person.rows} == set(IDS) - GONE
+    assert len(gallery) == 36
+
+
+def test_the_tables_come_to_the_disk_with_the_rows(tmp_path):
+    gallery = linked(tmp_path / "g")
+    assert durability.is_whole(tmp_path / "g")
+    noted = durability._confirmed(tmp_path / "g")["manifests"]
+    assert {links.LINKING, links.PEOPLE, "rows"} <= noted.keys()
+    assert gallery.people()
