@@ -25,6 +25,13 @@ class Killed(BaseException):
     """The process dies."""
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """What is killed here is the process: the system keeps what it was given."""
+    monkeypatch.setattr(durability, "sync_file", lambda path: None)
+    monkeypatch.setattr(durability, "sync_folder", lambda path: None)
+
+
 def times():
     return {row: (f"c{n % 2}", NOW - timedelta(hours=n)) for n, row in enumerate(IDS)}
 
@@ -178,14 +185,7 @@ def _killed_at(number, gallery, work):
     return False
 
 
-@pytest.fixture
-def quick_disk(monkeypatch):
-    """What is killed here is the process: the system keeps what it was given."""
-    monkeypatch.setattr(durability, "sync_file", lambda path: None)
-    monkeypatch.setattr(durability, "sync_folder", lambda path: None)
-
-
-def test_an_erasure_killed_at_any_step_is_finished(tmp_path, monkeypatch, quick_disk):
+def test_an_erasure_killed_at_any_step_is_finished(tmp_path, monkeypatch):
     linked(tmp_path / "before")
     for steps in itertools.count():
         root = tmp_path / f"{steps}"
@@ -214,7 +214,7 @@ def test_an_erasure_killed_at_any_step_is_finished(tmp_path, monkeypatch, quick_
     assert steps > 8
 
 
-def test_people_are_replaced_whole_or_not_at_all(tmp_path, quick_disk):
+def test_people_are_replaced_whole_or_not_at_all(tmp_path):
     linked(tmp_path / "before")
 
     def work(gallery):
@@ -235,7 +235,7 @@ def test_people_are_replaced_whole_or_not_at_all(tmp_path, quick_disk):
 
 
 @pytest.mark.parametrize("what", ["enable", "disable"])
-def test_switching_is_whole_or_not_at_all(tmp_path, quick_disk, what):
+def test_switching_is_whole_or_not_at_all(tmp_path, what):
     for steps in itertools.count():
         root = tmp_path / f"{steps}"
         gallery = linked(root) if what == "disable" else Gallery.create(root, KIND)
