@@ -18,6 +18,7 @@ from reprism.gallery.compression import Projection
 from reprism.gallery.database import (
     ASKED_AT_ONCE,
     ERASING,
+    PEOPLE,
     PROJECTIONS,
     ROWS,
     VECTOR_INDEX,
@@ -100,10 +101,10 @@ def erase(
     conditions = _conditions(ids, pids, older_than)
     erased = 0
     with store.disk.writing():
-        if gone := _ids(store, conditions):
+        if any(store.table.count_rows(condition) for condition in conditions):
             _begin_rewrite(store)
             # First from the people, so that at no moment these hold a row that is erased.
-            forget(store, gone)
+            forget(store, _ids(store, conditions) if has_table(store.connection, PEOPLE) else ())
         for condition in conditions:
             if count := store.table.count_rows(condition):
                 store.table.delete(condition)
