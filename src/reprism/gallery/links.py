@@ -396,6 +396,7 @@ def _write(store: Store, linking: Linking) -> None:
 
 def _replace(store: Store, name: str, rows: pa.Table) -> None:
     _drop_unreadable(store)
-    store.connection.create_table(name, data=rows, schema=rows.schema, mode="overwrite")
+    mode = "overwrite" if has_table(store.connection, name) else "create"
+    store.connection.create_table(name, data=rows, schema=rows.schema, mode=mode)
     store.disk.confirm()
     remove_old_versions(store)
