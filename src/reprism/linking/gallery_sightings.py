@@ -67,8 +67,8 @@ def read_sightings(gallery: Gallery, now: datetime | None = None) -> Sightings:
     count = store.table.count_rows(kept)
     if count > MOST_ROWS:
         raise LinkingError(
-            f"{gallery.uri} has {count:,} rows with a camera and a time of the last {linking.keep_days} days: each is "
-            f"compared with each, and more than {MOST_ROWS:,} would take hours. Keep them for fewer days: "
+            f"{gallery.uri} has {count:,} rows with a camera and a time of the last {linking.keep_days} days: expected "
+            f"at most {MOST_ROWS:,}, for each is compared with each. Keep them for fewer days: "
             f"reprism link enable {gallery.uri} --purpose … --keep-days …"
         )
     table = pa.Table.from_batches(
