@@ -21,7 +21,7 @@ from reprism.gallery.table import Gallery
 from reprism.progress import Progress, step
 from reprism.report.site_section import Answer, Sighting, answerable
 
-_SAME = 0.4  # intersection over union from which on a box is of the person whose true box it is nearest
+_SAME = 0.2  # intersection over union, at least, of a box and the person's true one: what moves is not all of them
 
 
 @dataclass(frozen=True, slots=True)

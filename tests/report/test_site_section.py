@@ -48,11 +48,14 @@ def test_the_section_counts_by_person_and_shows_one_tracklet_of_each():
     one, other, mixed = seen("c1", 0, 4, 3, strip), seen("c2", 65, 70, 3, strip), seen("c2", 30, 31, None, strip)
     answers = [Answer(one, [(other, 0.25)]), Answer(mixed, [(one, 0.2)]), Answer(other, [(one, 0.3)])]
     section = site_section([one, mixed, other], answers, {})
-    assert section["people"].rows == [("Person 3", 2, "c1, c2", "2 of 2"), ("Nobody, or several", 1, "c2", "")]
+    assert section["people"].rows == [
+        ("Person\N{NO-BREAK SPACE}3", 2, "c1, c2", "2 of 2"),
+        ("Nobody, or several", 1, "c2", ""),
+    ]
     (row,) = section["rows"]
     assert [picture.caption for picture in row] == [
-        "Person 3. c1, 0:00 to 0:04",
-        "distance 0.25, right. c2, 1:05 to 1:10",
+        "Person 3, c1, 0:00 to 0:04",
+        "c2, 1:05 to 1:10: the same person, distance 0.25",
     ]
     assert section["cameras"] == 2
     assert not site_section([], [], {})["rows"]

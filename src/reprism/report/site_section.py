@@ -16,7 +16,7 @@ from PIL import Image
 from reprism.report.charts import chart
 from reprism.report.pages import Picture, Table, figure_uri, picture_uri
 
-_STRIP = 5  # pictures of a strip
+_STRIP = 4  # pictures of a strip
 _HEIGHT = 112
 _GAP = 2
 _NOBODY = "#7b8490"
@@ -97,18 +97,17 @@ def _one_each(answers: Sequence[Answer], count: int) -> list[Answer]:
 
 def _row(answer: Answer, start: datetime) -> list[Picture]:
     asked = answer.sighting
-    pictures = [_picture(asked, start, f"Person {asked.person}")]
+    pictures = [_picture(asked, start, f"Person {asked.person}, ", "")]
     for one, distance in sorted(answer.elsewhere, key=lambda pair: pair[1]):
-        verdict = "right" if one.person == asked.person else _name(one.person)
+        verdict = "the same person" if one.person == asked.person else _name(one.person)
         if one.strip:
-            pictures.append(_picture(one, start, f"distance {distance:.2f}, {verdict}"))
+            pictures.append(_picture(one, start, "", f": {verdict}, distance {distance:.2f}"))
     return pictures
 
 
-def _picture(one: Sighting, start: datetime, words: str) -> Picture:
-    seen = f"{_clock(one.first, start)} to {_clock(one.last, start)}"
-    strip = _strip(one.strip)
-    return Picture(picture_uri(strip), f"{words}: a walk past {one.camera}", f"{words}. {one.camera}, {seen}")
+def _picture(one: Sighting, start: datetime, before: str, after: str) -> Picture:
+    words = f"{before}{one.camera}, {_clock(one.first, start)} to {_clock(one.last, start)}{after}"
+    return Picture(picture_uri(_strip(one.strip)), f"a walk past a camera: {words}", words)
 
 
 def _name(person: int | None) -> str:
@@ -150,7 +149,7 @@ def _table(sightings: Sequence[Sighting], answers: Sequence[Answer]) -> Table:
     right = Counter(answer.sighting.person for answer in answerable(answers) if answer.is_right)
     rows = [
         (
-            f"Person {person}",
+            f"Person\N{NO-BREAK SPACE}{person}",
             tracklets[person],
             ", ".join(sorted(cameras[person])),
             f"{right[person]} of {asked[person]}" if asked[person] else "",
