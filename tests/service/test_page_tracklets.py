@@ -242,7 +242,7 @@ def test_a_clip_plays_with_the_boxes_of_both_sights(
         )
         assert bright == pytest.approx(20 + 10 * (3 + moment), abs=3)
     page.keyboard.press("Escape")
-    page.wait_for_function("!document.getElementById('clip-video').hasAttribute('src')")
+    page.wait_for_function("() => !document.getElementById('clip-video').hasAttribute('src')")
     assert page.locator("#match").evaluate("dialog => dialog.open")
     page.click("#next")
     assert not page.is_visible("#play-clip")  # of the others no video is at hand
