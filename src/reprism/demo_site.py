@@ -87,8 +87,8 @@ def watch_site(
     )
     progress("watching cameras", frames, frames)
     rows = sorted(gallery.rows(), key=lambda row: (row.time, row.camid))
-    truth = _read_truth(out / "cameras" / "truth.csv")
-    sightings = [_sighting(gallery, row, truth, settings.size) for row in rows]
+    truth = read_truth(out / "cameras" / "truth.csv")
+    sightings = [sighting_of(gallery, row, truth, settings.size) for row in rows]
     return sightings, _search(gallery, rows, sightings)
 
 
@@ -119,12 +119,13 @@ def site_metrics(sightings: Sequence[Sighting], answers: Sequence[Answer]) -> di
 # ---- the truth -----------------------------------------------------------------------------------------------
 
 
-_Truth: TypeAlias = defaultdict[tuple[str, datetime], list[tuple[int, np.ndarray]]]
+Truth: TypeAlias = defaultdict[tuple[str, datetime], list[tuple[int, np.ndarray]]]
+"""People and their boxes (left, top, right, bottom, in pixels), by camera and the time that its clock showed."""
 
 
-def _read_truth(path: Path) -> _Truth:
-    """Return who is where, by camera and time."""
-    truth: _Truth = defaultdict(list)
+def read_truth(path: Path) -> Truth:
+    """Read who is where from the ``truth.csv`` of a drawn site."""
+    truth: Truth = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             box = np.array([float(row[side]) for side in ("left", "top", "right", "bottom")])
@@ -132,7 +133,18 @@ def _read_truth(path: Path) -> _Truth:
     return truth
 
 
-def _sighting(gallery: Gallery, row: Row, truth: _Truth, size: tuple[int, int]) -> Sighting:
+def sighting_of(gallery: Gallery, row: Row, truth: Truth, size: tuple[int, int]) -> Sighting:
+    """Return a watched row with the person whose true boxes its first and its last box cover best.
+
+    Args:
+        gallery: The gallery.
+        row: One of its rows.
+        truth: Who is where.
+        size: Height and width of the frames.
+
+    Raises:
+        ValueError: The row is not of a watched video.
+    """
     if row.camid is None or row.time is None or row.until is None or row.first_box is None or row.last_box is None:
         raise ValueError(f"expected a row of reprism watch, got {row}")
     first = _person_at(truth[row.camid, row.time], row.first_box, size)
@@ -141,7 +153,7 @@ def _sighting(gallery: Gallery, row: Row, truth: _Truth, size: tuple[int, int]) 
 
 
 def _person_at(people: Sequence[tuple[int, np.ndarray]], shares: Box, size: tuple[int, int]) -> int | None:
-    """Return the person whose true box a box covers best, if it covers it well."""
+    """Return the person whose true box a box covers best, if it covers it somewhat."""
     height, width = size
     box = np.array(shares) * (width, height, width, height)
     covered = {pid: _overlap(box, true) for pid, true in people}
