@@ -1,4 +1,4 @@
-"""What joining tracklets that break off is worth on drawn cameras, and how often it is wrong.
+"""Measure joined tracklets on drawn cameras: what is gained, and how often a join is wrong.
 
     reprism data render cameras site --seconds 60
     reprism data render market1501 people --seed 7 --train-identities 64 --test-identities 64
@@ -47,7 +47,7 @@ FPS, IOU, LOST = 10, 0.5, 1.0
 
 @dataclass
 class Arguments:
-    """What joining tracklets that break off is worth on drawn cameras, and how often it is wrong."""
+    """Measure joined tracklets on drawn cameras: what is gained, and how often a join is wrong."""
 
     site: tyro.conf.Positional[Path]
     """Folder of reprism data render cameras."""
@@ -65,7 +65,7 @@ class Arguments:
 
 @dataclass
 class Camera:
-    """What one camera shows, tracked."""
+    """The tracklets of one camera, with the truth."""
 
     truth: BoxTable
     pieces: list[Piece[None]]

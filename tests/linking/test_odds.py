@@ -72,7 +72,9 @@ def test_pairs_are_counted_as_one_by_one(seed, count, block):
     rows = rng.normal(size=(count, 4))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cameras, said = rng.integers(0, 3, count), rng.normal(scale=4, size=(count, count))
-    found = count_pairs(rows, cameras, lambda some, others: said[np.ix_(some, others)], block=block)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("reprism.linking.odds._BLOCK", block)
+        found = count_pairs(rows, cameras, lambda some, others: said[np.ix_(some, others)])
     want = np.zeros((DISTANCE_BINS, TIME_BINS))
     for one in range(count):
         for other in range(one + 1, count):

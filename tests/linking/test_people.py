@@ -43,7 +43,7 @@ def test_people_are_found_and_times_help(seen):
 def test_the_order_and_the_block_change_nothing(seen, monkeypatch):
     rows, items, network = seen
     first = find_people(rows, items, network)
-    monkeypatch.setattr("reprism.linking.people._BLOCK", 7)
+    monkeypatch.setattr("reprism.linking.odds._BLOCK", 7)
     turned = np.random.default_rng(1).permutation(len(items))
     again = find_people(rows[turned], [items[index] for index in turned], network, odds=first.odds)
     back = np.empty(len(items), int)

@@ -90,7 +90,7 @@ class Piece(Generic[T]):
 
     @property
     def name(self) -> Name:
-        """What tells it from others of its source."""
+        """Name that is unique within its source."""
         return name_of(self.tracklet)
 
 

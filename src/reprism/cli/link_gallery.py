@@ -37,7 +37,7 @@ class Enable:
     gallery: tyro.conf.Positional[str]
     """Gallery that reprism index created."""
     purpose: str
-    """What for, in words."""
+    """Purpose of the linking, in words; recorded with the gallery and in the audit log."""
     keep_days: int
     """Rows that were taken longer ago take no part, and are in no person: 1 to 180 days, no more than the
     purpose needs. The rows themselves stay: reprism erase --older-than removes them."""

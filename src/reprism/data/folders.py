@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class Named(NamedTuple):
-    """What an image's name says: the fields of ``Sample`` beside the path."""
+    """The fields of ``Sample`` beside the path, as read from an image's name."""
 
     pid: int
     camid: int

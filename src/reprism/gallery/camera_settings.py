@@ -1,4 +1,4 @@
-"""What somebody set for a camera of a gallery: how far its clock is ahead, and where nobody is to be found."""
+"""Settings of a gallery's cameras: how far a clock is ahead, and where in the view nobody is to be found."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class LinkingError(GalleryError):
 
 @dataclass(frozen=True)
 class Linking:
-    """What linking was switched on for, and what was learned for it.
+    """The permission to link, its purpose, and what was learned under it.
 
     Attributes:
         purpose: What it is for, in the words of whoever switched it on.
@@ -170,7 +170,7 @@ def keep_network(store: Store, linking: Linking, network: str, learned_from: Sig
 
     Args:
         store: The gallery's.
-        linking: What linking was switched on for when they were learned.
+        linking: The permission as it was when they were learned.
         network: The transit times as JSON.
         learned_from: The rows.
 
@@ -197,7 +197,7 @@ def keep_people(store: Store, linking: Linking, ids: Sequence[str], labels: np.n
 
     Args:
         store: The gallery's.
-        linking: What linking was switched on for when they were found.
+        linking: The permission as it was when they were found.
         ids: N ids of rows.
         labels: N: the number of each row's person among these, from 0 on.
         confidence: P: the confidence in each person.

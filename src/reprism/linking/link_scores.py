@@ -11,13 +11,12 @@ import numpy as np
 from reprism.data.records import DISTRACTOR, JUNK, Item
 from reprism.evaluation.clusters import ClusterScores, score_clusters
 from reprism.evaluation.probability import Reliability
-from reprism.linking.odds import PairOdds, Times
+from reprism.linking.odds import PairOdds, Times, pairs_in_blocks
 from reprism.linking.people import find_people, times_of
 from reprism.linking.transit import CameraNetwork
 from reprism.progress import Progress
 
 _BINS = 10
-_BLOCK = 512  # rows compared with all others at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +103,9 @@ def _by_probability(
         for values in ([item.camid for item in items], [item.pid for item in items])
     )
     counts = np.zeros((3, _BINS))
-    every = np.arange(len(items))
-    for start in range(0, len(items), _BLOCK):
-        some, others = every[start : start + _BLOCK], every[start:]
-        distances = np.sqrt(np.clip(2 - 2 * descriptors[some] @ descriptors[others].T, 0, 4))
+    for some, others, distances, spoken in pairs_in_blocks(descriptors, times):
         counted = (some[:, None] < others) & (cameras[some][:, None] != cameras[others])
-        likely = odds.probability(distances, times(some, others))[counted]
+        likely = odds.probability(distances, spoken)[counted]
         right = (people[some][:, None] == people[others])[counted]
         bins = np.minimum((likely * _BINS).astype(int), _BINS - 1)
         for row, weights in enumerate((None, right, likely)):

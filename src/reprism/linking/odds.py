@@ -8,7 +8,7 @@ times alone: by expectation maximization over all pairs, counted by distance and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ TIME_BINS = 161
 """Bins of what times say, logarithms from -10 to 10; an odd number, so that 0, which says nothing, is one's middle."""
 
 _MOST_TIME = 10.0
+_BLOCK = 512  # rows compared with all others at a time
 _SMOOTHED_BY = 1.0  # bins
 _ROUNDS, _SETTLED = 500, 1e-9
 _FEWEST = 50.0  # matches, as expected, from which on odds are trusted
@@ -37,12 +38,34 @@ Times = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Returns n×m logarithms of ratios for n rows and m others, which are given by their indices."""
 
 
+def pairs_in_blocks(
+    descriptors: np.ndarray, times: Times, progress: Count | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield some rows, those from the first of them on, and what speaks for each two of these; memory is a block's.
+
+    Args:
+        descriptors: N×D, rows of length 1.
+        times: Logarithms of the ratios of rows' times.
+        progress: Called with the rows done and all of them.
+
+    Yields:
+        Indices of n rows and of m others, n×m Euclidean distances, and n×m logarithms of their times. A pair within a
+        block comes twice, and a row with itself: those of which the first index is the lesser come once each.
+    """
+    every = np.arange(len(descriptors))
+    for start in range(0, len(every), _BLOCK):
+        some, others = every[start : start + _BLOCK], every[start:]
+        distances = np.sqrt(np.clip(2 - 2 * descriptors[some] @ descriptors[others].T, 0, 4))
+        yield some, others, distances, times(some, others)
+        if progress is not None:
+            progress(min(start + _BLOCK, len(every)), len(every))
+
+
 def count_pairs(
     descriptors: np.ndarray,
     cameras: np.ndarray,
     times: Times,
     *,
-    block: int = 512,
     progress: Count | None = None,
 ) -> np.ndarray:
     """Count the pairs of rows of two cameras, by distance and by what their times say.
@@ -51,22 +74,16 @@ def count_pairs(
         descriptors: N×D, rows of length 1.
         cameras: N numbers of cameras.
         times: Logarithms of the ratios of rows' times, such as of a network of cameras.
-        block: Rows at a time; memory is that of a few block×N matrices.
         progress: Called with the rows done and all of them.
 
     Returns:
         DISTANCE_BINS × TIME_BINS counts.
     """
     found = np.zeros(DISTANCE_BINS * TIME_BINS)
-    every = np.arange(len(descriptors))
-    for start in range(0, len(descriptors), block):
-        some, others = every[start : start + block], every[start:]
-        distances = np.sqrt(np.clip(2 - 2 * descriptors[some] @ descriptors[others].T, 0, 4))
+    for some, others, distances, said in pairs_in_blocks(descriptors, times, progress):
         counted = (some[:, None] < others) & (cameras[some][:, None] != cameras[others])
-        cells = distance_bin(distances) * TIME_BINS + time_bin(times(some, others))
+        cells = distance_bin(distances) * TIME_BINS + time_bin(said)
         found += np.bincount(cells[counted], minlength=len(found))
-        if progress is not None:
-            progress(min(start + block, len(every)), len(every))
     return found.reshape(DISTANCE_BINS, TIME_BINS)
 
 

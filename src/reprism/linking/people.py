@@ -9,12 +9,11 @@ import numpy as np
 
 from reprism.data.records import Item
 from reprism.linking.clustering import cluster
-from reprism.linking.odds import PairOdds, Times, count_pairs
+from reprism.linking.odds import PairOdds, Times, count_pairs, pairs_in_blocks
 from reprism.linking.transit import CameraNetwork
 from reprism.progress import Progress, step
 
 _UNLIKELY = 0.01  # probability below which a pair is not kept
-_BLOCK = 512  # rows compared with all others at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +99,11 @@ def _likely_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return M×2 indices of likely pairs, the lesser one first, and their probabilities."""
     found, likely = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
-    every = np.arange(len(descriptors))
-    for start in range(0, len(every), _BLOCK):
-        some, others = every[start : start + _BLOCK], every[start:]
-        distances = np.sqrt(np.clip(2 - 2 * descriptors[some] @ descriptors[others].T, 0, 4))
-        probability = odds.probability(distances, times(some, others))
+    for some, others, distances, said in pairs_in_blocks(descriptors, times, progress):
+        probability = odds.probability(distances, said)
         rows, columns = np.nonzero((probability > _UNLIKELY) & (some[:, None] < others))
         found.append(np.stack([some[rows], others[columns]], axis=1))
         likely.append(probability[rows, columns])
-        if progress is not None:
-            progress(min(start + _BLOCK, len(every)), len(every))
     return np.concatenate(found), np.concatenate(likely)
 
 
