@@ -11,6 +11,7 @@ from reprism.cli import main
 COMMANDS = [[name] for name in TABLE if name not in ("data", "link", "train")]
 COMMANDS += [
     ["data", "check"],
+    ["data", "clean"],
     ["data", "render"],
     ["data", "render", "cameras"],
     ["link", "disable"],

@@ -125,7 +125,9 @@ def correct(entries: Sequence[Placed], root: Path, answers: Sequence[Answered]) 
             give a picture different identities.
         DataError: An identity would be in training and in test.
     """
-    place = {(entry.split, path_in(root, entry.item.path)): row for row, entry in enumerate(entries)}
+    place: dict[tuple[str, str], int] = {
+        (entry.split, path_in(root, entry.item.path)): row for row, entry in enumerate(entries)
+    }
     removed: set[int] = set()
     named: dict[int, Answered] = {}
     merged: dict[tuple[bool, str], str] = {}
@@ -184,8 +186,8 @@ def _refuse_leaks(entries: Sequence[Placed], pids: Sequence[str]) -> None:
             sides[entry.is_training].add(pid)
     if both := sides[0] & sides[1]:
         raise DataError(
-            f"the identity {min(both)} (of {len(both)}) would be in training and in test, which no list may say: answer "
-            "its leak with wrong, so that it leaves training, or divide the data anew."
+            f"the identity {min(both)} (of {len(both)}) would be in training and in test, which no list may say: "
+            "answer its leak with wrong, so that it leaves training, or divide the data anew."
         )
 
 

@@ -66,11 +66,12 @@ def find_faults(
     """Find what may be wrong with the labels of a data set.
 
     Junk and distractors are looked at for copies alone. Identities of the training split and of the test splits (query
-    and gallery) are confused with those of their own side only; across sides they are leaks. Memory is a block's, beside
-    the descriptors.
+    and gallery) are confused with those of their own side only; across sides they are leaks. Memory is a block's,
+    beside the descriptors.
 
     Args:
-        descriptors: N×D of ``entries``, rows of length 1; best normalized by camera (:class:`reprism.CameraStatistics`).
+        descriptors: N×D of ``entries``, rows of length 1; best normalized by camera
+            (:class:`reprism.CameraStatistics`).
         entries: Items of a data set and their splits (:func:`reprism.cleaning.entries_of`).
         copies: Copies among them (:func:`reprism.cleaning.find_copies` of their paths).
         least: Least probability of what is listed, 0 … 1. Copies are listed always.
@@ -161,7 +162,7 @@ def _two_people(data: _Data, people: TwoPeople, probability: np.ndarray, least: 
             f"identity {name} falls into {len(groups[0])} and {len(groups[1])} pictures",
             f"name the {len(groups[1])} pictures {new}",
             tuple(
-                Group(f"{len(group)} pictures", _whole(data, evenly(group, _SHOWN))) for group in groups
+                Group(f"{len(group)} pictures", _some(data, group)) for group in groups
             ),
             {int(row): new for row in data.whole[groups[1]]},
         )  # fmt: skip
@@ -175,9 +176,9 @@ def _two_names(data: _Data, names: TwoNames, probability: np.ndarray, least: flo
         )
         (side, kept), (other_side, given_up) = data.names[one], data.names[other]
         groups = tuple(
-            Group(f"Identity {data.names[number][1]}{_in_split(data, number)}", _whole(data, evenly(data.members[number], _SHOWN)))
+            Group(f"Identity {data.names[number][1]}{_in_split(data, number)}", _some(data, data.members[number]))
             for number in (one, other)
-        )  # fmt: skip
+        )
         pictures = data.whole[data.members[other]].tolist()
         if side != other_side:
             reason = f"{given_up} in training looks like {kept} in test"
@@ -201,9 +202,7 @@ def _same_names(data: _Data) -> Iterator[Finding]:
     for side, name in data.names:
         if side == 0 and (1, name) in number_of:
             training, test = data.members[number_of[0, name]], data.members[number_of[1, name]]
-            groups = tuple(
-                Group(title, _whole(data, evenly(some, _SHOWN))) for title, some in (("Training", training), ("Test", test))
-            )  # fmt: skip
+            groups = tuple(Group(title, _some(data, some)) for title, some in (("Training", training), ("Test", test)))
             yield Finding(
                 "leak",
                 1.0,
@@ -274,6 +273,10 @@ def _nearest(data: _Data, row: int, identity: int) -> tuple[int, ...]:
 
 def _whole(data: _Data, rows: np.ndarray) -> tuple[int, ...]:
     return tuple(data.whole[rows].tolist())
+
+
+def _some(data: _Data, rows: np.ndarray) -> tuple[int, ...]:
+    return _whole(data, evenly(rows, _SHOWN))
 
 
 def _in_split(data: _Data, number: int) -> str:

@@ -51,7 +51,9 @@ class TwoNames(NamedTuple):
 def find_two_people(
     rows: np.ndarray, members: Sequence[np.ndarray], *, rng: np.random.Generator, progress: Count | None = None
 ) -> TwoPeople:
-    """Cut each identity into the two groups that are least alike (average linkage), each three pictures and a tenth of it or more.
+    """Cut each identity into the two groups that are least alike (average linkage).
+
+    Each has three pictures and a tenth of the identity's, or more.
 
     Args:
         rows: N×D descriptors, rows of length 1.

@@ -47,7 +47,7 @@ COMMANDS = {
     "compress": "Make a gallery's descriptors narrower, and say what that costs.",
     "erase": "Remove people from a gallery, and their bytes from the disk.",
     "serve": "Serve a gallery over HTTP, with a page to search it in a browser.",
-    "data": "Check a data set on disk, or draw one.",
+    "data": "Check a data set on disk, find faults in its labels, or draw one.",
 }
 """Description of each command, by name; the module of the same name holds it."""
 

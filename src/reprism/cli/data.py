@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from reprism.cli.arguments import parse
+from reprism.cli.clean import clean
 from reprism.cli.datasets import open_named
 from reprism.cli.output import figures_table, progress_bars
 from reprism.progress import step
@@ -109,7 +110,7 @@ class RenderCameras:
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism data ACTION``; returns the exit status."""
-    actions = {"check": _check, "render": _render, "render cameras": _render_cameras}
+    actions = {"check": _check, "clean": clean, "render": _render, "render cameras": _render_cameras}
     if " ".join(argv[:2]) in actions:
         return actions[" ".join(argv[:2])](argv[2:])
     if not argv or argv[0] not in actions:

@@ -1,6 +1,7 @@
 """Write HTML pages from templates: each is one file that loads nothing, to be read offline, on a phone or on paper.
 
-The templates and their one stylesheet lie in ``templates/``. Images are data URIs, and there is no script.
+The templates and their one stylesheet lie in ``templates/``. Images are data URIs. One page has a
+script, for answers by keyboard: its own, named by its digest, and no other would run.
 """
 
 from __future__ import annotations
