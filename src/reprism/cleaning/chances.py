@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-_QUANTILES = np.linspace(0.1, 0.95, 18)  # of the wrong ones, at which their share among all is bounded
+_QUANTILES = np.linspace(0.2, 0.95, 16)  # of the wrong ones, at which their share among all is bounded
 
 
 def chances(observed: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, float]:
@@ -31,16 +31,18 @@ def chances(observed: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, float]
     result = np.zeros(len(observed))
     if not len(values) or not len(wrong):
         return result, 0.0
-    # Right labels can only add to what lies below a value: at every quantile this bounds the share from above.
-    limits = np.quantile(wrong, _QUANTILES)
-    below = np.searchsorted(np.sort(values), limits, side="right") / len(values)
-    share = float(min(1.0, (below / _QUANTILES).min()))
+    # Right labels can only add to what lies below a value: at every quantile this bounds the share from above. A
+    # standard deviation of the count is added, lest the least of the bounds be one that is low by chance.
+    below = np.searchsorted(np.sort(values), np.quantile(wrong, _QUANTILES), side="right")
+    share = float(min(1.0, ((below + np.sqrt(below + 1)) / (_QUANTILES * len(values))).min()))
     result[known] = np.minimum(1.0, share * _density_ratio(values, wrong))
     return result, share
 
 
 def _density_ratio(values: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Return the density of ``wrong`` over that of ``values`` at each of ``values``, never rising with the value."""
+    # What lies below all values counts where the least of them is: else few values would be judged by part of it.
+    wrong = np.maximum(wrong, values.min())
     pooled, places = np.unique(np.concatenate([values, wrong]), return_inverse=True)
     of_values = np.bincount(places[: len(values)], minlength=len(pooled)) / len(values)
     of_wrong = np.bincount(places[len(values) :], minlength=len(pooled)) / len(wrong)

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,13 @@ from reprism.cli.arguments import parse
 from reprism.cli.datasets import open_named
 from reprism.cli.embedding import EmbeddingOptions, EmbeddingSettings
 from reprism.cli.output import figures_table, progress_bars
-from reprism.progress import Progress, step
+from reprism.progress import Count, Progress, step
 
 if TYPE_CHECKING:
     from reprism.cleaning import Faults, Placed
-    from reprism.data.records import ReIDDataset
+    from reprism.data.records import Item, ReIDDataset
+
+_PIECE = 1024  # items described before they are kept
 
 
 @dataclass
@@ -178,18 +179,12 @@ def _describe(arguments: Clean, model: Path, entries: "Sequence[Placed]", out: P
     files = [[str(path := entry.item.path), (found := path.stat()).st_size, found.st_mtime_ns] for entry in entries]
     described = [asdict(embedder.kind), asdict(video), files]
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-    kept = out / f"descriptors-{key}.npy"
-    if kept.is_file():
-        print(f"{kept}: described before", file=sys.stderr)
-        rows = np.load(kept, allow_pickle=False)
-    else:
-        rows = embedder.embed_items(
-            [entry.item for entry in entries],
-            video,
-            workers=arguments.embedding.workers,
-            progress=step(progress, "describing"),
-        )
-        _keep(kept, rows)
+    rows = _in_pieces(
+        [entry.item for entry in entries],
+        out / f"descriptors-{key}.npy",
+        lambda items: embedder.embed_items(items, video, workers=arguments.embedding.workers),
+        step(progress, "describing"),
+    )
     cameras = [entry.item.camid for entry in entries]
     if arguments.camera_normalize and None not in cameras:
         return CameraStatistics.fit(rows, cameras).apply(rows, cameras)
@@ -197,13 +192,32 @@ def _describe(arguments: Clean, model: Path, entries: "Sequence[Placed]", out: P
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def _keep(path: Path, rows: np.ndarray) -> None:
+def _in_pieces(
+    items: "Sequence[Item]", kept: Path, embed: Callable[["Sequence[Item]"], np.ndarray], progress: Count | None
+) -> np.ndarray:
+    """Describe items a piece at a time, each of which is kept, so that an interrupted command goes on from there."""
     from reprism.files import whole_file
 
-    for older in path.parent.glob("descriptors-*.npy"):
-        older.unlink()
-    with whole_file(path) as file:
+    for other in kept.parent.glob("descriptors-*.npy"):
+        if not other.name.startswith(kept.stem):
+            other.unlink()  # of other pictures, or of another model
+    if kept.is_file():
+        return np.asarray(np.load(kept, allow_pickle=False))
+    pieces = []
+    for start in range(0, len(items), _PIECE):
+        part = kept.with_name(f"{kept.stem}-{start}.npy")
+        if not part.is_file():
+            with whole_file(part) as file:
+                np.save(file, embed(items[start : start + _PIECE]), allow_pickle=False)
+        pieces.append(part)
+        if progress is not None:
+            progress(min(start + _PIECE, len(items)), len(items))
+    rows = np.concatenate([np.load(part, allow_pickle=False) for part in pieces])
+    with whole_file(kept) as file:
         np.save(file, rows, allow_pickle=False)
+    for part in pieces:
+        part.unlink()
+    return rows
 
 
 def _show(faults: "Faults") -> None:
