@@ -10,9 +10,12 @@ local false discovery rate of Efron (2001), with wrong labels as the discoveries
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import isotonic_regression
 
 _QUANTILES = np.linspace(0.2, 0.95, 16)  # of the wrong ones, at which their share among all is bounded
+_BINS = 2048
+_WIDTH = 1.0  # of the kernel, in deviations of the wrong ones; narrower the more of them there are
 
 
 def chances(observed: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, float]:
@@ -35,18 +38,21 @@ def chances(observed: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, float]
     # standard deviation of the count is added, lest the least of the bounds be one that is low by chance.
     below = np.searchsorted(np.sort(values), np.quantile(wrong, _QUANTILES), side="right")
     share = float(min(1.0, ((below + np.sqrt(below + 1)) / (_QUANTILES * len(values))).min()))
-    result[known] = np.minimum(1.0, share * _density_ratio(values, wrong))
+    result[known] = np.minimum(1.0, share * _density_ratio(values, wrong, share))
     return result, share
 
 
-def _density_ratio(values: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+def _density_ratio(values: np.ndarray, wrong: np.ndarray, share: float) -> np.ndarray:
     """Return the density of ``wrong`` over that of ``values`` at each of ``values``, never rising with the value."""
-    # What lies below all values counts where the least of them is: else few values would be judged by part of it.
-    wrong = np.maximum(wrong, values.min())
-    pooled, places = np.unique(np.concatenate([values, wrong]), return_inverse=True)
-    of_values = np.bincount(places[: len(values)], minlength=len(pooled)) / len(values)
-    of_wrong = np.bincount(places[len(values) :], minlength=len(pooled)) / len(wrong)
-    weights = of_values + of_wrong
-    # Which of the two a value at this place comes from, by regression that only falls.
-    among = np.clip(isotonic_regression(of_wrong / weights, weights=weights, increasing=False).x, 0, 1 - 1e-12)
-    return np.asarray((among / (1 - among))[places[: len(values)]])
+    width = _WIDTH * (wrong.std() or 1e-9) * max(1.0, share * len(values)) ** -0.2
+    low, high = (edge(wrong) + side * 4 * width for edge, side in ((np.min, -1), (np.max, 1)))
+    edges = np.linspace(min(low, values.min()), max(high, values.max()), _BINS + 1)
+    step = edges[1] - edges[0]
+    densities = [
+        gaussian_filter1d(np.histogram(each, edges)[0] / len(each), width / step, mode="nearest")
+        for each in (wrong, values)
+    ]
+    weights = densities[0] + densities[1] + 1e-12
+    # Which of the two a value in a bin comes from, by regression that only falls.
+    among = np.clip(isotonic_regression(densities[0] / weights, weights=weights, increasing=False).x, 0, 1 - 1e-12)
+    return np.interp(values, (edges[1:] + edges[:-1]) / 2, among / (1 - among))
