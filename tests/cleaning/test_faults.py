@@ -61,10 +61,12 @@ def test_clean_labels_have_next_to_no_findings():
 
 def test_planted_faults_are_found():
     rows, entries = drawn()
-    swapped = {person(number)[3]: number + 20 for number in range(1, 11)}
+    swapped = {person(number)[3]: number + 15 for number in range(1, 11)}
+    pairs = [(31, 32), (33, 34), (35, 36), (37, 38)]
+    cut = [40, 41, 42, 43]
     names = dict(swapped)
-    names |= dict.fromkeys(person(36), 35) | dict.fromkeys(person(38), 37)  # two people under one name each
-    names |= dict.fromkeys(person(40)[:5], 99) | dict.fromkeys(person(42)[1::2], 98)  # one person under two each
+    names |= {row: one for one, other in pairs for row in person(other)}  # two people under one name
+    names |= {row: 100 + one for one in cut for row in person(one)[one % 2 :: 2]}  # one person under two names
     entries = renamed(entries, names)
     for row in person(44)[:5]:  # in training, and in test under another name
         entries[row] = Placed(replace(entries[row].item, pid=97), "gallery")
@@ -76,17 +78,15 @@ def test_planted_faults_are_found():
     for row in set(wrong) & set(swapped):  # and it says whose picture it is
         assert wrong[row].changes == {row: str(row // EACH + 1)}
     people = {frozenset(finding.changes) for finding in of(faults, "two people")}
-    halves = [{frozenset(person(one)), frozenset(person(other))} for one, other in ((35, 36), (37, 38))]
-    assert all(len(people & each) == 1 for each in halves)
-    assert len(people) == 2
-    assert {frozenset(finding.renamed) for finding in of(faults, "two names")} == {
-        frozenset({99, 40}),
-        frozenset({98, 42}),
-    }
+    assert len(people) >= 3
+    assert people <= {frozenset(person(number)) for pair in pairs for number in pair}
+    again = {frozenset(finding.renamed) for finding in of(faults, "two names")}
+    assert len(again) >= 3
+    assert again <= {frozenset({one, 100 + one}) for one in cut}
     leaks = [set(finding.changes) for finding in of(faults, "leak")]
-    assert len(leaks) == 2
     assert set(person(44)[5:]) in leaks  # the person's pictures in training go, those in test stay
     assert {5} in leaks
+    assert len(leaks) == 2
     assert [finding.score for finding in of(faults, "duplicate")] == [0.95]
     # The share of wrong pictures is about what was planted.
     assert faults.shares["wrong identity"] == pytest.approx(10 / len(rows), rel=0.6)
