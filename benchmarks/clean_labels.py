@@ -54,8 +54,9 @@ def plant(data: str, folder: Path, share: float, pairs: int, seed: int) -> tuple
             row["pid"], row["split"] = f"{row['pid']}-again", "gallery"
     for number, row in enumerate(rng.permutation(np.array(free, object))[:pairs]):
         copy = folder / f"copy-{number}.jpg"
-        with Image.open(row["path"]) as picture:
-            picture.save(copy, quality=80)
+        if not copy.exists():  # as it is, descriptors made before hold
+            with Image.open(row["path"]) as picture:
+                picture.save(copy, quality=80)
         rows.append(row | {"path": str(copy)})
         truth["duplicate"].add(copy.name)
     table = folder / "planted.csv"
