@@ -13,10 +13,8 @@ from torch import Tensor, nn
 import reprism
 from reprism.losses import AcrossProcesses, TotalLoss
 from reprism.models.network import PartNet
-from reprism.training.fit import FitSettings, make_trainer
 from reprism.training.ingredients import build_ingredients
-from reprism.training.recipes import Recipe, RecipeError, TrainerSettings
-from reprism.training.stopping import StopRequest
+from reprism.training.recipes import Recipe
 
 # One of two processes: its half of the batch, gradients averaged as distributed data parallelism does.
 SCRIPT = """
@@ -141,11 +139,3 @@ def test_every_kind_of_row_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 
     AcrossProcesses(Look())(output, torch.arange(4))
     assert seen[0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
-
-
-def test_batch_statistics_are_joined_on_gpus_alone(tmp_path: Path) -> None:
-    settings = FitSettings(epochs=1, trainer=TrainerSettings(accelerator="cpu", devices=2, sync_batchnorm=True))
-    with pytest.raises(RecipeError, match=r"trainer\.sync_batchnorm needs GPUs: PyTorch joins batch statistics on tho"):
-        make_trainer(tmp_path, settings, StopRequest(), [], None, uses_all=True)
-    alone = FitSettings(epochs=1, trainer=TrainerSettings(accelerator="cpu", sync_batchnorm=True))
-    make_trainer(tmp_path, alone, StopRequest(), [], None, uses_all=True)

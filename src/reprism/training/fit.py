@@ -22,7 +22,6 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from timm.layers import convert_sync_batchnorm
 
 from reprism.data.check import require_evaluable
 from reprism.data.records import ReIDDataset
@@ -31,6 +30,7 @@ from reprism.models.checkpoint import save
 from reprism.models.depthwise import speed_up_depthwise
 from reprism.models.network import PartNet
 from reprism.precision import fastest_precision
+from reprism.training.batch_statistics import join_batch_statistics
 from reprism.training.ingredients import Ingredients
 from reprism.training.memory import keep_freed_memory
 from reprism.training.module import FitSettings, ReIDModule
@@ -129,8 +129,7 @@ def run_trainer(
         trainer, stop, made, dataset, folder, settings, validation, resume: As in :func:`fit`.
     """
     if settings.trainer.sync_batchnorm and trainer.world_size > 1:
-        # timm's: torch's own would drop the activations that timm's layers have inside.
-        convert_sync_batchnorm(made.model)
+        join_batch_statistics(made.model, trainer.strategy.root_device)
     speed_up_depthwise(made.model)
     made.model.to(memory_format=torch.channels_last)
     module = ReIDModule(made, settings, dataset)
@@ -229,8 +228,6 @@ def make_trainer(
     if accelerator == "cpu":
         keep_freed_memory()
     processes = options.devices * options.num_nodes
-    if options.sync_batchnorm and processes > 1 and accelerator != "gpu":
-        raise RecipeError("trainer.sync_batchnorm needs GPUs: PyTorch joins batch statistics on those alone")
     if options.compile != "no" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
         raise RecipeError(
             "trainer.compile needs a C++ compiler, and none is on the PATH: install one (apt-get install g++), or give "

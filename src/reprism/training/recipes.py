@@ -204,7 +204,7 @@ class TrainerSettings(_Settings):
     num_nodes: Positive = 1
     """Number of machines."""
     sync_batchnorm: Annotated[bool, CameLater] = False
-    """Batch statistics over the batches of all devices together; on GPUs."""
+    """Take batch statistics over the batches of all devices together."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the feature maps (heads and losses stay float32); auto takes the fastest the hardware has."""
     compile: Annotated[Literal["no", "default", "reduce-overhead", "max-autotune"], CameLater] = "no"
