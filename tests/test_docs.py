@@ -322,6 +322,18 @@ def test_figure_2s_networks_are_trained_as_the_paper_says(monkeypatch: pytest.Mo
     }
 
 
+def test_batch_scripts_are_shell_and_call_what_there_is() -> None:
+    scripts = [block for page in PAGES for block in blocks(page, "sh") if block.title]
+    assert any("#SBATCH" in script.text for script in scripts)
+    for script in scripts:
+        checked = subprocess.run(["bash", "-n"], input=script.text, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, ""), script.title
+        called = [words for words in script.commands if words[0] in ("srun", "torchrun", "reprism")]
+        assert called, script.title
+        for words in called:
+            assert_there_is(words)
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     names = re.findall(r"^::: reprism\.(\w+)$", (DOCS / "reference" / "python.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(names) == sorted(reprism.__all__)
