@@ -259,11 +259,12 @@ os.fork = lambda: started.append("fork") or fork()
 subprocess.Popen.__init__ = lambda self, *a, **k: started.append(str(a)) or popen(self, *a, **k)
 import reprism
 from reprism.engines.convert import to_openvino
+from reprism.engines.openvino_graph import OPENVINO
 from reprism.engines.quantize import quantize
 model = reprism.build_model("p1", "test_resnet", part_dim=8, size=(32, 16)).eval()
 assert reprism.Embedder(model, device="cpu").engine == "openvino"
 scores = {"mAP": 1.0}
-quantize(to_openvino(model), torch.randn(4, 3, 32, 16), lambda net: scores, scores, scores)
+quantize(OPENVINO, to_openvino(model), torch.randn(4, 3, 32, 16), lambda net: scores, scores, scores)
 print(started, sys.modules["openvino_telemetry"])
 """
 

@@ -41,9 +41,8 @@ class Arguments:
     engine: Literal["onnx", "openvino"] = "onnx"
     """Format of the network: onnx for ONNX Runtime and others, openvino for CPUs."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Number format of the weights. fp16 halves the folder. int8 (openvino) multiplies integers, which is faster; it
-    needs --calibrate-on and --data, and keeps layers in floating point until mAP loses at most 0.3 points and
-    rank-1 0.5."""
+    """Number format of the weights. fp16 halves the folder. int8 multiplies integers, which is faster; it needs
+    --calibrate-on and --data, and keeps layers in floating point until mAP loses at most 0.3 points and rank-1 0.5."""
     crops: list[Path] = field(default_factory=list)
     """Crops of people to prove it on, or folders of such, at least 17 (default: images of --data)."""
     data: str | None = None
@@ -73,8 +72,6 @@ def run(argv: Sequence[str]) -> int:
             "int8 needs --calibrate-on NAME:DIR, whose training images set the ranges, and --data NAME:DIR, on which "
             "the scores must hold"
         )
-    if arguments.precision == "int8" and arguments.engine != "openvino":
-        raise ValueError("int8 is made for OpenVINO: add --engine openvino")
 
     from reprism.data.check import require_evaluable
     from reprism.embedding import Embedder

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,9 @@ from reprism._version import __version__
 from reprism.data.transforms import Preprocessing, normalize
 from reprism.engines.convert import ConversionError, to_onnx, to_openvino
 from reprism.engines.files import open_file
-from reprism.engines.quantize import quantize, wide_layers
+from reprism.engines.onnx_graph import ONNX
+from reprism.engines.openvino_graph import OPENVINO
+from reprism.engines.quantize import GraphFormat, quantize
 from reprism.engines.session import Engine, EngineNetwork, UnsuitableError
 from reprism.files import whole_folder, write_json
 from reprism.models.checkpoint import CheckpointError, fingerprint
@@ -55,6 +57,7 @@ LARGEST_LOSS = {
 }
 """Loss of scores on labelled data, above which an export fails."""
 
+M = TypeVar("M")
 _FORMAT = 1
 _RUN_BY: Mapping[str, Engine] = {"onnx": "onnxruntime", "openvino": "openvino"}  # while it is proved
 
@@ -118,15 +121,15 @@ def export_model(
 
     Raises:
         ExportError: Too few crops, a network that cannot be exported, a package that is missing, ``int8`` without
-            calibration or scores or for another engine than OpenVINO, or descriptors or scores that differ.
+            calibration or scores, or descriptors or scores that differ.
         FileExistsError: ``folder`` is there and not empty.
     """
     if len(crops) < max(BATCHES):
         raise ExportError(f"expected at least {max(BATCHES)} crops to prove an export on, got {len(crops)}")
     if model.training:
         raise ExportError("expected a network in eval mode: call model.eval()")
-    if precision == "int8" and (engine != "openvino" or calibration is None or score is None):
-        raise ExportError("int8 is made for the engine openvino, of calibration images and of scores on labelled data")
+    if precision == "int8" and (calibration is None or score is None):
+        raise ExportError("int8 is made of calibration images and of scores on labelled data: give both")
     about: dict[str, Any] = {
         "format": _FORMAT,
         "version": __version__,
@@ -140,13 +143,14 @@ def export_model(
         "exported_from": fingerprint(model),
     }
     expected = dict(score(model)) if score is not None else {}
+    trial = None
+    if precision == "int8" and calibration is not None and score is not None:
+        trial = _Trial(calibration, score, expected)
     with whole_folder(folder) as unfinished:
         file = unfinished / NETWORKS[engine]
         try:
-            if engine == "onnx":
-                to_onnx(model, file, mirrored=mirrored, half=precision == "fp16")
-            else:
-                about |= _write_openvino(model, file, about, calibration, score, expected)
+            write = _write_onnx if engine == "onnx" else _write_openvino
+            about |= write(model, file, about, trial)
         except ConversionError as error:
             raise ExportError(str(error)) from error
         exported = _with_parts(_network(file, about, "cpu", "fp32", _RUN_BY[engine]), about)
@@ -218,31 +222,55 @@ def _with_parts(network: EngineNetwork, about: Mapping[str, Any]) -> ForeignNet:
     )
 
 
-def _write_openvino(
-    model: PartNet,
-    file: Path,
-    about: Mapping[str, Any],
-    calibration: Tensor | None,
-    score: Score | None,
-    expected: Mapping[str, float],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Trial:
+    """What ``int8`` is made and judged by: images of the training set, and scores on labelled data."""
+
+    calibration: Tensor
+    score: Score
+    expected: Mapping[str, float]
+
+
+def _write_onnx(model: PartNet, file: Path, about: Mapping[str, Any], trial: _Trial | None) -> dict[str, Any]:
     """Write the network, quantized if that is asked for; returns what that is to say of its layers."""
+    to_onnx(model, file, mirrored=about["mirrored"], half=about["precision"] == "fp16")
+    if trial is None:
+        return {}
+    import onnx
+
+    quantized, said = _quantized(ONNX, onnx.load(file), model, about, trial)
+    for written in file.parent.glob(f"{file.name}*"):
+        written.unlink()  # weights beside the file too, which large networks have
+    onnx.save(quantized, file)
+    return said
+
+
+def _write_openvino(model: PartNet, file: Path, about: Mapping[str, Any], trial: _Trial | None) -> dict[str, Any]:
+    """Write the network, quantized if that is asked for; returns what that is to say of its layers."""
+    said: dict[str, Any] = {}
     converted = to_openvino(model, mirrored=about["mirrored"])
     import openvino
 
-    said: dict[str, Any] = {}
-    if about["precision"] == "int8" and calibration is not None and score is not None:
-
-        def scored(network: EngineNetwork) -> Mapping[str, float]:
-            mirrored = about["mirrored"]
-            return score(ForeignNet(network, model.preprocessing, model.partition, model.backbone, mirrored=mirrored))
-
-        images = normalize(model.preprocessing)(calibration)
-        converted = quantize(converted, images, scored, expected, LARGEST_LOSS["int8"])
-        wide, layers = wide_layers(converted)
-        said = {"calibrated_on": len(calibration), "layers": layers, "wide_layers": wide}
+    if trial is not None:
+        converted, said = _quantized(OPENVINO, converted, model, about, trial)
     openvino.save_model(converted, file, compress_to_fp16=about["precision"] == "fp16")
     return said
+
+
+def _quantized(
+    form: GraphFormat[M], converted: M, model: PartNet, about: Mapping[str, Any], trial: _Trial
+) -> tuple[M, dict[str, Any]]:
+    """Return the network in 8-bit integers, and what is to say of its layers."""
+
+    def scored(network: EngineNetwork) -> Mapping[str, float]:
+        mirrored = about["mirrored"]
+        return trial.score(ForeignNet(network, model.preprocessing, model.partition, model.backbone, mirrored=mirrored))
+
+    images = normalize(model.preprocessing)(trial.calibration)
+    made = quantize(form, converted, images, scored, trial.expected, LARGEST_LOSS["int8"])
+    layers = form.layers(made)
+    wide = [name for name, is_wide in layers.items() if is_wide]
+    return made, {"calibrated_on": len(trial.calibration), "layers": len(layers), "wide_layers": wide}
 
 
 def _require_parity(found: Parity, precision: str) -> None:

@@ -22,7 +22,7 @@ class OnnxRuntimeSession:
     """A network in ONNX Runtime (a :class:`reprism.engines.session.Session`).
 
     Args:
-        path: An ONNX file.
+        model: An ONNX file, or the bytes of one.
         device: Device to run on, if ONNX Runtime has been installed for it; otherwise the CPU.
 
     Raises:
@@ -31,11 +31,12 @@ class OnnxRuntimeSession:
 
     engine: Engine = "onnxruntime"
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, model: Path | bytes, device: torch.device) -> None:
+        name = str(model) if isinstance(model, Path) else "the network"
         try:
             import onnxruntime
         except ImportError as error:
-            raise CheckpointError(f"{path} needs the package {error.name}: pip install 'reprism[onnx]'") from error
+            raise CheckpointError(f"{name} needs the package {error.name}: pip install 'reprism[onnx]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; they are raised too
@@ -43,13 +44,13 @@ class OnnxRuntimeSession:
         here = onnxruntime.get_available_providers()
         providers = [one for one in asked if one in here] + ["CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many kinds, of its own and of Python's
-            raise CheckpointError(f"{path} is no ONNX model that ONNX Runtime can run: {one_line(error)}") from error
+            raise CheckpointError(f"{name} is no ONNX model that ONNX Runtime can run: {one_line(error)}") from error
         given = self._session.get_inputs()
         self.inputs = ", ".join(f"{one.name}: {one.type} of shape {one.shape}" for one in given)
         if len(given) != 1 or given[0].type not in _TYPES:
-            raise CheckpointError(f"{path} takes {self.inputs}; expected one input, B×3×H×W floating-point numbers")
+            raise CheckpointError(f"{name} takes {self.inputs}; expected one input, B×3×H×W floating-point numbers")
         self._input = given[0].name
         self.outputs = tuple(one.name for one in self._session.get_outputs())
         self.shape = tuple(side if isinstance(side, int) and side > 0 else None for side in given[0].shape)

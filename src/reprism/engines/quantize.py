@@ -6,37 +6,57 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from reprism.engines.convert import ConversionError
-from reprism.engines.openvino import OpenVinoSession
 from reprism.engines.session import EngineNetwork, one_line
-
-if TYPE_CHECKING:
-    import openvino
 
 _COMPARED_ON = 16
 """Images on which layers are put in the order of what 8 bits cost them."""
 
-_MULTIPLY = ("Convolution", "GroupConvolution", "MatMul")
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class GraphFormat(Generic[M]):
+    """Functions of models in one format, such as OpenVINO's.
+
+    Attributes:
+        copied: Returns a copy of a model.
+        network: Loads a model into the engine that runs it.
+        layers: Names of a model's layers that multiply, and whether each multiplies in floating point.
+        widen: Called with a quantized model, the float32 one and a layer's name: gives that layer, in the quantized
+            model, its input in floating point and its weights in float32.
+        sample: What NNCF feeds to a model, of one image 1×3×H×W.
+    """
+
+    copied: Callable[[M], M]
+    network: Callable[[M], EngineNetwork]
+    layers: Callable[[M], dict[str, bool]]
+    widen: Callable[[M, M, str], None]
+    sample: Callable[[np.ndarray], Any]
 
 
 def quantize(
-    model: openvino.Model,
+    form: GraphFormat[M],
+    model: M,
     images: Tensor,
     score: Callable[[EngineNetwork], Mapping[str, float]],
     expected: Mapping[str, float],
     allowed: Mapping[str, float],
-) -> openvino.Model:
+) -> M:
     """Quantize by NNCF: all layers if the scores hold, else all but the fewest that must stay wide.
 
     Layers are left out in the order of what each adds to the error of descriptors; how many is found by bisection, so
     that n layers take log n scorings.
 
     Args:
+        form: Format of the model.
         model: From B×3×H×W to B×D, in float32. It is not changed.
         images: N×3×H×W, normalised: of the training set; ranges of activations are found on them.
         score: Scores of a network on labelled data, by name; larger is better.
@@ -53,23 +73,24 @@ def quantize(
         raise ConversionError(f"int8 needs the package {error.name}: pip install 'reprism[int8]'") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
 
-    def without(layers: list[str]) -> openvino.Model:
+    def without(layers: list[str]) -> M:
         scope = nncf.IgnoredScope(names=layers) if layers else None
-        samples = nncf.Dataset(list(images.numpy()[:, None]))
+        samples = nncf.Dataset([form.sample(image) for image in images.numpy()[:, None]])
         try:
             with redirect_stdout(sys.stderr):  # NNCF's progress
-                return nncf.quantize(model.clone(), samples, subset_size=len(images), ignored_scope=scope)
+                made: M = nncf.quantize(form.copied(model), samples, subset_size=len(images), ignored_scope=scope)
         except Exception as error:  # NNCF raises many kinds
             raise ConversionError(f"NNCF cannot quantize the network: {one_line(error)}") from error
+        return made
 
-    def holds(candidate: openvino.Model) -> bool:
-        found = score(_network(candidate))
+    def holds(candidate: M) -> bool:
+        found = score(form.network(candidate))
         return all(expected[name] - found[name] <= allowed[name] for name in allowed)
 
     quantized = without([])
     if holds(quantized):
         return quantized
-    order = _costliest_first(model, quantized, images[:_COMPARED_ON])
+    order = _costliest_first(form, model, quantized, images[:_COMPARED_ON])
     too_few, enough, best = 0, len(order), None
     while enough - too_few > 1:
         count = (too_few + enough) // 2
@@ -83,44 +104,12 @@ def quantize(
     return best
 
 
-def wide_layers(model: openvino.Model) -> tuple[list[str], int]:
-    """Return the layers of a quantized model that multiply in floating point, and how many layers multiply."""
-    layers = _layers(model)
-    wide = [op for op in layers if op.input_value(0).get_node().get_type_name() != "FakeQuantize"]
-    return [op.get_friendly_name() for op in wide], len(layers)
-
-
-def _layers(model: openvino.Model) -> list[Any]:
-    return [op for op in model.get_ordered_ops() if op.get_type_name() in _MULTIPLY]
-
-
-def _network(model: openvino.Model) -> EngineNetwork:
-    return EngineNetwork(OpenVinoSession(model, "fp32"), "the quantized network")
-
-
-def _costliest_first(model: openvino.Model, quantized: openvino.Model, images: Tensor) -> list[str]:
+def _costliest_first(form: GraphFormat[M], model: M, quantized: M, images: Tensor) -> list[str]:
     """Return the names of the layers; the first is the one that, if it alone is wide, brings descriptors nearest."""
-    exact = _network(model)(images)
+    exact = form.network(model)(images)
     errors = {}
-    for layer in _layers(quantized):
-        name = layer.get_friendly_name()
-        one_wide = quantized.clone()
-        _widen(one_wide, model, name)
-        errors[name] = float(torch.linalg.norm(_network(one_wide)(images) - exact))
+    for name in form.layers(quantized):
+        one_wide = form.copied(quantized)
+        form.widen(one_wide, model, name)
+        errors[name] = float(torch.linalg.norm(form.network(one_wide)(images) - exact))
     return sorted(errors, key=errors.__getitem__)
-
-
-def _widen(quantized: openvino.Model, model: openvino.Model, name: str) -> None:
-    """Give a layer its input in floating point, and its weights of ``model``."""
-    from openvino import opset13
-
-    def named(some: openvino.Model) -> Any:
-        return next(op for op in some.get_ordered_ops() if op.get_friendly_name() == name)
-
-    layer, original = named(quantized), named(model)
-    rounded = layer.input_value(0).get_node()
-    if rounded.get_type_name() == "FakeQuantize":
-        layer.input(0).replace_source_output(rounded.input_value(0))
-    weights = original.input_value(1).get_node()
-    if weights.get_type_name() == "Constant":
-        layer.input(1).replace_source_output(opset13.constant(weights.data).output(0))
