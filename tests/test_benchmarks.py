@@ -47,3 +47,18 @@ def test_a_missing_library_is_named_with_its_extra(script: str, library: str, mo
         runpy.run_path(path, run_name="__main__")
     assert ended.value.code == f"{script}.py: {library} is missing: pip install '.[bench]'"
     assert "pip install '.[bench]'" in (ROOT / "docs" / "explanation" / "benchmarks.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_measurement_of_a_gpu_runs_on_a_processor_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(ROOT / "benchmarks" / "gpu.py")
+    tiny = "--device cpu --backbone test_resnet --size 64 32 --batch 4 --steps 1 --product 64 --identities 2"
+    monkeypatch.setattr(sys, "argv", [path, *tiny.split()])
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    runpy.run_path(path, run_name="__main__")
+    shown = capsys.readouterr().out
+    for measured in ("product in fp32", "training in fp32", "describing in fp32"):
+        assert re.search(rf"{measured}: [\d.]+", shown), shown
+    assert re.search(r"indexing: \d+ crops in [\d.]+ s, [\d.]+ crops/s", shown), shown
