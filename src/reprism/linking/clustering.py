@@ -42,14 +42,14 @@ def cluster(
     Raises:
         ValueError: Shapes or numbers are not as above; or rows that are together are apart too, which is named.
     """
-    pairs, weights = _checked(count, pairs, "pairs"), np.asarray(weights, float).reshape(-1)
+    pairs, weights = check_pairs(count, pairs, "pairs"), np.asarray(weights, float).reshape(-1)
     if len(weights) != len(pairs) or not np.isfinite(weights).all():
         raise ValueError(f"expected a finite weight for each of {len(pairs)} pairs, got {len(weights)}")
     if not missing < 0:
         raise ValueError(f"missing={missing}: expected a number below 0")
-    ties, bars = _checked(count, together, "together"), _checked(count, apart, "apart")
+    ties, bars = check_pairs(count, together, "together"), check_pairs(count, apart, "apart")
     # What is together is one node from the start.
-    nodes, node = connected_components(_graph(count, ties), directed=False)
+    nodes, node = connected_components(pair_graph(count, ties), directed=False)
     barred = node[bars]
     if len(same := np.flatnonzero(barred[:, 0] == barred[:, 1])):
         first, second = bars[same[0]]
@@ -64,7 +64,17 @@ def cluster(
     return rank[numbers]
 
 
-def _checked(count: int, pairs: np.ndarray | None, name: str) -> np.ndarray:
+def check_pairs(count: int, pairs: np.ndarray | None, name: str) -> np.ndarray:
+    """Return pairs of rows as M×2 int64; None: no pairs.
+
+    Args:
+        count: Number of rows.
+        pairs: M×2 integers 0 … count - 1, no row with itself.
+        name: What to call them in an error.
+
+    Raises:
+        ValueError: They are something else.
+    """
     found = np.zeros((0, 2), np.int64) if pairs is None else np.asarray(pairs).reshape(-1, 2)
     if len(found) and (found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= count):
         raise ValueError(f"{name}: expected pairs of numbers 0 … {count - 1}")
@@ -73,7 +83,8 @@ def _checked(count: int, pairs: np.ndarray | None, name: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _graph(count: int, pairs: np.ndarray) -> coo_array:
+def pair_graph(count: int, pairs: np.ndarray) -> coo_array:
+    """Return a graph of rows with an edge for each pair."""
     return coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
 
 
@@ -143,7 +154,7 @@ def _groups(nodes: int, ends: np.ndarray, weights: np.ndarray, bars: np.ndarray)
     ends = np.sort(ends, axis=1)
     between = ends[:, 0] != ends[:, 1]
     ends, weights = ends[between], weights[between]
-    _, group = connected_components(_graph(nodes, ends[weights > 0]), directed=False)
+    _, group = connected_components(pair_graph(nodes, ends[weights > 0]), directed=False)
     ends, weights = (each[group[ends[:, 0]] == group[ends[:, 1]]] for each in (ends, weights))
     bars = bars[group[bars[:, 0]] == group[bars[:, 1]]]
     keys, places = np.unique(ends[:, 0] * nodes + ends[:, 1], return_inverse=True)

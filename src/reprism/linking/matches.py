@@ -24,7 +24,7 @@ def mutual_nearest(
     Args:
         rows: N×D, such that larger products are more alike.
         cameras: N numbers of cameras.
-        bonus: Added to the products; None: nothing.
+        bonus: Added to the products; None: nothing. Rows that it gives -inf never match.
         progress: Called with the pairs of cameras done and all of them.
 
     Returns:
@@ -55,5 +55,5 @@ def _between(rows: np.ndarray, one: np.ndarray, other: np.ndarray, bonus: Bonus 
         highest = alike[first, np.arange(len(other))]
         better = highest > best
         best[better], back[better] = highest[better], first[better] + start
-    mutual = np.flatnonzero(back[nearest] == np.arange(len(one)))
+    mutual = np.flatnonzero((back[nearest] == np.arange(len(one))) & (best[nearest] > -np.inf))
     return np.stack([one[mutual], other[nearest[mutual]]], axis=1)

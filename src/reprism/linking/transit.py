@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from os import PathLike
@@ -22,17 +22,16 @@ import numpy as np
 
 from reprism.data.records import Item
 from reprism.files import write_json
-from reprism.linking.gains import Gain, HeldOut
+from reprism.linking.answers import Answers, Basis
+from reprism.linking.gains import HeldOut
 from reprism.linking.gallery_sightings import read_sightings
-from reprism.linking.matches import mutual_nearest
+from reprism.linking.matches import Bonus, mutual_nearest
+from reprism.linking.network_file import MOST_BINS, Contents, as_values, read_values
 from reprism.linking.ratios import Histogram, Ratios, TransitSettings, View, ratios_between
 from reprism.progress import Progress, step
 
 if TYPE_CHECKING:
     from reprism.gallery.table import Gallery
-
-_FORMAT, _VERSION = "reprism camera network", 1
-_MOST_BINS = 2**22  # that the sightings of a view may span
 
 
 class CameraNetworkError(ValueError):
@@ -49,12 +48,14 @@ class CameraNetwork:
             first's. Views are in order.
         settings: Bins, smoothing, and how much counts as known before.
         held_out: What matches that were held out say about it (:func:`reprism.linking.held_out.hold_out`), if known.
+        basis: How the matches were found, if known.
     """
 
     sightings: Mapping[View, Histogram]
     gaps: Mapping[tuple[View, View], Histogram]
     settings: TransitSettings = field(default_factory=TransitSettings)
     held_out: HeldOut | None = None
+    basis: Basis | None = None
 
     def __repr__(self) -> str:
         cameras = len({view.camera for view in self.sightings})
@@ -63,8 +64,9 @@ class CameraNetwork:
     def describe(self) -> str:
         """Return in words what it was learned from, and how sure it is if matches were held out."""
         cameras = len({view.camera for view in self.sightings})
+        by = "" if self.basis is None else f" {self.basis.describe()}".rstrip()
         known = "" if self.held_out is None else f"; {self.held_out.describe()}"
-        return f"transit times between {cameras} cameras, learned from {self.num_pairs:,} matches{known}"
+        return f"transit times between {cameras} cameras, learned from {self.num_pairs:,} matches{by}{known}"
 
     @property
     def weight(self) -> float:
@@ -86,30 +88,39 @@ class CameraNetwork:
         *,
         rounds: int = 3,
         settings: TransitSettings | None = None,
+        use_identities: bool = False,
+        together: np.ndarray | None = None,
+        apart: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> CameraNetwork:
-        """Learn from sightings whose people are unknown.
+        """Learn from sightings, whose people may be unknown.
 
         Rows of two cameras that are each other's nearest are taken for the same person. The gaps between them make a
-        network, by which the nearest are found again, until they stay the same. No identity is looked at. Time grows
-        with the square of the sightings.
+        network, by which the nearest are found again, until they stay the same. No identity is looked at, unless you
+        ask for it; a person's answers count before looks and times. Time grows with the square of the sightings.
 
         Args:
             descriptors: N×D of ``items``; best normalized by camera (:class:`reprism.CameraStatistics`).
             items: Images or tracklets. Those without a camera or a time take no part.
             rounds: Most times that matches are found.
             settings: Bins, smoothing and weight (default: ``TransitSettings()``).
+            use_identities: Take matches from the items' identities: of one identity's sightings by two cameras, those
+                that are each other's nearest, at most one for each sighting. Junk and distractors match nobody.
+            together: K×2 indices of sightings of one person. Those of two cameras always count as matches.
+            apart: L×2 indices of sightings of two people. They never match, nor does whoever is together with the one
+                and whoever is together with the other.
             progress: Called as ``progress(what, done, total)``.
 
         Raises:
             CameraNetworkError: No two cameras have sightings with times.
-            ValueError: Numbers of descriptors and items differ, or a setting is out of range.
+            ValueError: Numbers of descriptors and items differ, a setting is out of range, or sightings are to be both
+                together and apart.
         """
         if len(descriptors) != len(items):
             raise ValueError(f"expected a descriptor for each of {len(items)} items, got {len(descriptors)}")
         if rounds < 1:
             raise ValueError(f"expected rounds of at least 1, got {rounds}")
-        known = [row for row, item in enumerate(items) if item.camid is not None and item.time is not None]
+        known = np.array([n for n, item in enumerate(items) if item.camid is not None and item.time is not None], int)
         chosen = [items[row] for row in known]
         cameras = np.unique([str(item.camid) for item in chosen], return_inverse=True)[1]
         if not len(cameras) or cameras.max() < 1:
@@ -117,19 +128,24 @@ class CameraNetwork:
                 "expected sightings by two cameras with times, got none: give items a camid and a time"
             )
         settings = settings or TransitSettings()
+        answers = Answers.of(items, use_identities=use_identities, together=together, apart=apart).of_rows(known)
         rows = settings.weight**0.5 * _unit(np.asarray(descriptors)[known])
-        pairs = mutual_nearest(rows, cameras, progress=step(progress, "matches, round 1"))
+        # Times would choose those of a known person's sightings that agree with them, so that looks alone do.
+        rounds = 1 if use_identities else rounds
+
+        def matches(number: int, evidence: Bonus | None) -> np.ndarray:
+            counted = step(progress, f"matches, round {number}")
+            found = mutual_nearest(rows, cameras, answers.bonus(evidence), progress=counted)
+            return answers.joined(found, cameras)
+
+        pairs = matches(1, None)
         network = cls.of_pairs(chosen, pairs, settings)
         for number in range(2, rounds + 1):
-            bonus = _Evidence(network, chosen)
-            before, pairs = (
-                pairs,
-                mutual_nearest(rows, cameras, bonus, progress=step(progress, f"matches, round {number}")),
-            )
+            before, pairs = pairs, matches(number, _Evidence(network, chosen))
             if np.array_equal(pairs, before):
                 break
             network = cls.of_pairs(chosen, pairs, settings)
-        return network
+        return replace(network, basis=answers.basis)
 
     @classmethod
     def of_gallery(
@@ -182,7 +198,7 @@ class CameraNetwork:
         for view, at in zip(views, bins.tolist(), strict=True):
             sightings[view][at] += 1
         for view, histogram in sightings.items():
-            if max(histogram) - min(histogram) >= _MOST_BINS:
+            if max(histogram) - min(histogram) >= MOST_BINS:
                 raise ValueError(
                     f"the sightings by camera {view.camera} lie {max(histogram) - min(histogram):,} bins apart: give "
                     "wider bins (bin_seconds), or leave times out that cannot be right"
@@ -285,27 +301,7 @@ class CameraNetwork:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what :meth:`save` writes."""
-        views = list(self.sightings)
-        number = {view: at for at, view in enumerate(views)}
-        values: dict[str, Any] = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "settings": asdict(self.settings),
-            "views": [
-                {"camera": view.camera, "recording": view.recording, "sightings": list(self.sightings[view].items())}
-                for view in views
-            ],
-            "gaps": [
-                {"from": number[one], "to": number[other], "pairs": list(histogram.items())}
-                for (one, other), histogram in self.gaps.items()
-            ],
-        }
-        if self.held_out is not None:
-            values["held_out"] = {
-                "overall": self.held_out.overall,
-                "cameras": [[*cameras, *gain] for cameras, gain in self.held_out.cameras.items()],
-            }
-        return values
+        return as_values(Contents(self.sightings, self.gaps, self.settings, self.held_out, self.basis))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> CameraNetwork:
@@ -332,25 +328,7 @@ class CameraNetwork:
             CameraNetworkError: It is something else, or of a newer version.
         """
         try:
-            values = json.loads(text)
-            if values["format"] != _FORMAT:
-                raise ValueError(f"it is no file of a {_FORMAT}")
-            if values["version"] != _VERSION:
-                raise ValueError(f"it is of version {values['version']}, this Reprism reads {_VERSION}: update it")
-            settings = TransitSettings(**values["settings"])
-            views = [View(str(view["camera"]), str(view["recording"])) for view in values["views"]]
-            sightings = {
-                view: _histogram(about["sightings"], _MOST_BINS)
-                for view, about in zip(views, values["views"], strict=True)
-            }
-            gaps = {
-                (views[about["from"]], views[about["to"]]): _histogram(about["pairs"], 2 * settings.reach + 3)
-                for about in values["gaps"]
-            }
-            for (one, other), histogram in gaps.items():
-                if one >= other or one.camera == other.camera or max(map(abs, histogram)) > settings.reach + 1:
-                    raise ValueError(f"the gaps between {one} and {other} cannot be right")
-            return cls(sightings, gaps, settings, _held_out(values.get("held_out")))
+            return cls(*read_values(json.loads(text)))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise CameraNetworkError(f"{name} holds no network of cameras: {error}") from error
 
@@ -403,27 +381,6 @@ def _quartiles(histogram: Mapping[int, int], width: float) -> tuple[float, float
         gaps[int(np.searchsorted(cumulated, share * cumulated[-1]))] * width for share in (0.25, 0.5, 0.75)
     )
     return low, middle, high
-
-
-def _histogram(pairs: Sequence[Sequence[int]], most: int) -> Histogram:
-    histogram = {int(at): int(count) for at, count in pairs}
-    if not histogram or min(histogram.values()) < 1 or max(histogram) - min(histogram) >= most:
-        raise ValueError("a histogram is empty, too long, or has a count below 1")
-    return histogram
-
-
-def _held_out(values: Mapping[str, Sequence[Any]] | None) -> HeldOut | None:
-    if values is None:
-        return None
-    overall = _gain(*values["overall"])
-    return HeldOut(overall, {(str(one), str(other)): _gain(*gain) for one, other, *gain in values["cameras"]})
-
-
-def _gain(pairs: int, mean: float, low: float, high: float) -> Gain:
-    gain = Gain(int(pairs), float(mean), float(low), float(high))
-    if gain.pairs < 0 or not low <= high:
-        raise ValueError("a gain of held-out matches cannot be right")
-    return gain
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
