@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 from reprism.data.records import Sample
-from reprism.linking.gains import mean_gain
+from reprism.linking.gains import likely_share, mean_gain
 from reprism.linking.held_out import gains, hold_out, later_half
 from reprism.linking.ratios import TransitSettings
 from reprism.linking.transit import CameraNetwork, CameraNetworkError
@@ -109,6 +110,90 @@ def test_it_is_found_from_appearance_alone() -> None:
     rng = np.random.default_rng(0)
     anyhow = [replace(item, time=float(rng.uniform(0, SPAN))) for item in items]
     assert -0.5 < hold_out(rows, anyhow).overall.high < 0
+
+
+# ---- what is doubtful ------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**31), st.lists(st.floats(-9, 4), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=40)
+def test_the_share_is_the_likeliest_one(seed: int, values: list[float]) -> None:
+    """Against the likelihood, minimized by another method; and its interval's ends are as unlikely as said."""
+    if not any(values):
+        return
+    counts = np.random.default_rng(seed).integers(1, 60, len(values))
+    ratios = np.exp(np.array(values))
+
+    def cost(share: float) -> float:
+        return -float(counts @ np.log(1 - share + share * ratios))
+
+    best = minimize_scalar(cost, bounds=(0, 1), method="bounded", options={"xatol": 1e-6})
+    found = likely_share(np.array(values), counts)
+    assert found is not None
+    assert cost(found.best) == pytest.approx(min(best.fun, cost(0), cost(1)), abs=0.05)
+    for end, step in ((found.low, -0.002), (found.high, 0.002)):
+        assert cost(end) <= cost(found.best) + 1.92
+        if 0.002 < end < 0.998:
+            assert cost(end + step) > cost(found.best) + 1.92
+
+
+def test_the_share_is_that_of_matches_that_follow() -> None:
+    """Whatever many others lie anywhere and pull the mean below 0."""
+    _, items, pairs = walks(2000)
+    learned = CameraNetwork.of_pairs(items, pairs)
+    _, others, right = walks(1000, seed=1)
+    wrong = right.copy()
+    wrong[:, 1] = (wrong[:, 1] + 3 * np.random.default_rng(0).integers(100, 900, len(wrong))) % len(others)
+    for true in (0.0, 0.15, 0.5):
+        pairs = np.where((np.arange(len(right)) < true * len(right))[:, None], right, wrong)
+        gain = gains([(learned, CameraNetwork.of_pairs(others, pairs))]).overall
+        assert gain.share is not None
+        # The floor of the ratios is as if some matches lay anywhere already.
+        assert true - 0.03 <= gain.share.best <= 2 * true + 0.03
+        assert gain.is_doubtful == (true == 0)
+        assert gain.mean < 0 if true < 0.2 else gain.mean > 0
+
+
+def strollers(seed: int) -> tuple[np.ndarray, list[Sample]]:
+    """People who go from the gate to the hall in a minute, and are in the park at any time of the day."""
+    rng = np.random.default_rng(seed)
+    rows, items = [], []
+    for pid in range(400):
+        start, center = rng.uniform(0, SPAN), rng.normal(size=16)
+        times = {"gate": start, "hall": start + rng.normal(60, DEVIATION), "park": rng.uniform(0, SPAN)}
+        for camera, time in times.items():
+            rows.append(center / np.linalg.norm(center) + 0.12 * rng.normal(size=16))
+            items.append(Sample(Path("x.jpg"), pid, camera, float(time), "day"))
+    rows = np.array(rows)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), items
+
+
+def test_cameras_that_nobody_walks_between_say_nothing() -> None:
+    rows, items = strollers(0)
+    network = CameraNetwork.learn(rows, items)
+    sure = replace(network, held_out=hold_out(rows, items))
+    transits = sure.transits()
+    assert {cameras for cameras, each in transits.items() if each.doubtful} == {("gate", "park"), ("hall", "park")}
+    assert {cameras for cameras, each in transits.items() if each.known} == {("gate", "hall")}
+    at = {camera: [item for item in items if item.camid == camera][:50] for camera in AFTER | {"park": 0}}
+    assert (sure.log_ratio(at["gate"], at["park"]) == 0).all()
+    assert (network.log_ratio(at["gate"], at["park"]) != 0).any()
+    np.testing.assert_array_equal(sure.log_ratio(at["gate"], at["hall"]), network.log_ratio(at["gate"], at["hall"]))
+    # What was made up only pushes the right person down.
+    rows, others = strollers(1)
+    right = [(network.log_ratio([one], [other])[0, 0]) for one, other in zip(others[::3], others[2::3], strict=True)]
+    assert np.mean(right) < 0.05
+
+
+def test_with_identities_held_out_matches_are_right() -> None:
+    rows, items, _ = walks(300, noise=0.6)
+    by_looks, by_identity = hold_out(rows, items), hold_out(rows, items, use_identities=True)
+    assert by_identity.overall.mean > by_looks.overall.mean + 1
+    assert by_identity.overall.share.best > 0.97 > by_looks.overall.share.best
+    together = np.array([(3 * pid, 3 * pid + 1) for pid in range(300)])
+    answered = hold_out(rows, items, together=together)
+    assert answered.cameras["gate", "hall"].pairs > by_looks.cameras["gate", "hall"].pairs
+    assert answered.cameras["gate", "hall"].mean > by_looks.cameras["gate", "hall"].mean
 
 
 def test_halves_are_cut_within_each_recording() -> None:

@@ -21,6 +21,7 @@ from reprism.terminal import did_you_mean
 if TYPE_CHECKING:
     from reprism.data.records import Item
     from reprism.linking.transit import CameraNetwork
+    from reprism.linking.ways import Way
 
 
 @dataclass
@@ -46,9 +47,11 @@ class Learn:
     """With --data: normalize descriptors by camera before they are compared, as a gallery's always are."""
     rounds: int = 3
     """Most times that matches are found."""
+    use_identities: bool = False
+    """With --data: take matches from the identities of the training images instead of from looks and times."""
     hold_out: bool = True
-    """With --data: say how sure the network is. Learn from either half of the time too, and predict the other's
-    matches."""
+    """With --data: say how sure the network is, and leave out cameras whose times are doubtful. Learn from either half
+    of the time too, and predict the other's matches."""
     out: Path | None = None
     """File to write (default: network.json with --data, none with a gallery)."""
     overwrite: bool = False
@@ -113,6 +116,10 @@ def _learn(argv: Sequence[str]) -> int:
         "reprism link learn model.safetensors --data market1501:/data/Market-1501 --out network.json",
         main=("data", "split", "camera_normalize", "out"),
     )
+    if arguments.data is None and arguments.use_identities:
+        raise ValueError(
+            "--use-identities: expected --data, as a gallery's transit times are learned without identities"
+        )
     if arguments.data is None and Path(arguments.source).is_file():
         raise ValueError(
             f"{arguments.source} is no gallery; of a model, expected the data to learn from: --data NAME:DIR"
@@ -176,10 +183,12 @@ def _network_of(arguments: Learn, progress: Progress) -> "CameraNetwork":
         camera_normalize=arguments.camera_normalize,
         progress=progress,
     )
-    network = CameraNetwork.learn(rows, chosen, rounds=arguments.rounds, progress=progress)
+    rounds, by_identity = arguments.rounds, arguments.use_identities
+    network = CameraNetwork.learn(rows, chosen, rounds=rounds, use_identities=by_identity, progress=progress)
     if not arguments.hold_out:
         return network
-    return replace(network, held_out=hold_out(rows, chosen, rounds=arguments.rounds, progress=progress))
+    found = hold_out(rows, chosen, rounds=rounds, use_identities=by_identity, progress=progress)
+    return replace(network, held_out=found)
 
 
 def sightings_of(
@@ -229,14 +238,19 @@ def sightings_of(
 def _show(network: "CameraNetwork") -> None:
     """Print the matches and the usual gap of every two cameras, and what held-out matches gain."""
     gains = {} if network.held_out is None else network.held_out.cameras
-    figures = ("matches", "median gap", "middle half", *(("held-out gain",) if gains else ()))
+    figures = ("matches", "median gap", "middle half", "arrive there", "back", *(("held-out gain",) if gains else ()))
     table = figures_table(network.describe(), figures, "cameras")
     for (one, other), transit in network.transits().items():
         low, middle, high = (f"{seconds:,.0f} s" for seconds in transit.quartiles)
-        told = f"{low} to {high}" if transit.known else "too few matches"
-        cells = [f"{transit.pairs:,}", middle, told]
+        told = f"{low} to {high}" if transit.known else "doubtful" if transit.doubtful else "too few matches"
+        ways = [_arrivals(way) if transit.known else "" for way in (transit.there, transit.back)]
+        cells = [f"{transit.pairs:,}", middle, told, *ways]
         if gains:
             gain = gains.get((one, other))
             cells.append("" if gain is None else f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})")
         table.add_row(escape(f"{one} to {other}"), *cells)
     Console(highlight=False).print(table)
+
+
+def _arrivals(way: "Way | None") -> str:
+    return "" if way is None else f"{way.rate:.0%} within {way.latest:,.0f} s"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reprism.data.records import Item
+from reprism.linking.answers import Answers
 from reprism.linking.gains import HeldOut, mean_gain
 from reprism.linking.matches import mutual_nearest
 from reprism.linking.ratios import TransitSettings, View, by_chance
@@ -20,16 +21,21 @@ def hold_out(
     *,
     rounds: int = 3,
     settings: TransitSettings | None = None,
+    use_identities: bool = False,
+    together: np.ndarray | None = None,
+    apart: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> HeldOut:
     """Learn a network from each half of the time, and compare it with no network on the matches of the other half.
 
     Every recording is cut in the middle of its sightings. The held-out matches are found by appearance alone: found
     with the help of times, they would agree with any network. Some are wrong, and lower the gain: that of true matches
-    is higher. Two cameras of which a half knows too little gain 0 there. No identity is looked at.
+    is higher. Two cameras of which a half knows too little gain 0 there. No identity is looked at, unless you ask for
+    it: then the held-out matches are right.
 
     Args:
-        descriptors, items, rounds, settings, progress: As of :meth:`reprism.CameraNetwork.learn`.
+        descriptors, items, rounds, settings, use_identities, together, apart, progress: As of
+            :meth:`reprism.CameraNetwork.learn`. Answers about two sightings of one half count there.
 
     Raises:
         ValueError: Numbers of descriptors and items differ, or a setting is out of range.
@@ -37,7 +43,8 @@ def hold_out(
     if len(descriptors) != len(items):
         raise ValueError(f"expected a descriptor for each of {len(items)} items, got {len(descriptors)}")
     settings = settings or TransitSettings()
-    known = [row for row, item in enumerate(items) if item.camid is not None and item.time is not None]
+    known = np.array([n for n, item in enumerate(items) if item.camid is not None and item.time is not None], int)
+    answers = Answers.of(items, use_identities=use_identities, together=together, apart=apart).of_rows(known)
     rows, chosen = np.asarray(descriptors)[known], [items[row] for row in known]
     late = later_half(chosen)
     found: list[tuple[CameraNetwork, CameraNetwork]] = []
@@ -46,13 +53,22 @@ def hold_out(
         named = None if progress is None else _named(progress, name)
         try:
             network = CameraNetwork.learn(
-                rows[some], [chosen[row] for row in some], rounds=rounds, settings=settings, progress=named
+                rows[some],
+                [chosen[row] for row in some],
+                rounds=rounds,
+                settings=settings,
+                use_identities=use_identities,
+                together=answers.of_rows(some).together,
+                apart=answers.of_rows(some).apart,
+                progress=named,
             )
         except CameraNetworkError:  # A half with one camera has nothing to teach.
             continue
         rest = [chosen[row] for row in others]
         cameras = np.unique([str(item.camid) for item in rest], return_inverse=True)[1]
-        pairs = mutual_nearest(rows[others], cameras, progress=step(named, "matches to predict"))
+        theirs = answers.of_rows(others)
+        pairs = mutual_nearest(rows[others], cameras, theirs.bonus(None), progress=step(named, "matches to predict"))
+        pairs = theirs.joined(pairs, cameras)
         found.append((network, CameraNetwork.of_pairs(rest, pairs, settings)))
     return gains(found)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from reprism.linking.answers import Basis
-from reprism.linking.gains import Gain, HeldOut
+from reprism.linking.gains import Gain, HeldOut, Share
 from reprism.linking.ratios import Histogram, TransitSettings, View
 
 _FORMAT, _VERSION = "reprism camera network", 1
@@ -94,8 +94,8 @@ def _held_out(values: Mapping[str, Sequence[Any]] | None) -> HeldOut | None:
     return HeldOut(overall, {(str(one), str(other)): _gain(*gain) for one, other, *gain in values["cameras"]})
 
 
-def _gain(pairs: int, mean: float, low: float, high: float) -> Gain:
-    gain = Gain(int(pairs), float(mean), float(low), float(high))
-    if gain.pairs < 0 or not low <= high:
+def _gain(pairs: int, mean: float, low: float, high: float, share: Sequence[float] | None = None) -> Gain:
+    gain = Gain(int(pairs), float(mean), float(low), float(high), None if share is None else Share(*map(float, share)))
+    if gain.pairs < 0 or not low <= high or not (gain.share is None or 0 <= gain.share.low <= gain.share.high <= 1):
         raise ValueError("a gain of held-out matches cannot be right")
     return gain

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
-from reprism.linking.ratios import by_chance, dense_counts
 from reprism.linking.transit import CameraNetwork
+from reprism.linking.ways import Transit, Way, count_gaps, find_ways
 
 _AT_ONCE_SHARE = 0.5  # of all matches, beyond chance, that one peak must hold
 _LEAST_SPREAD = 0.12  # of a walk's time: people's speeds differ by a seventh to a fifth (coefficient of variation)
@@ -24,18 +24,6 @@ _AROUND = 3  # bins on either side over which the peak's middle and width are ta
 _BINNING = 1 / 6  # variance in bins that rounding two times down adds to their difference
 
 
-class Way(NamedTuple):
-    """Matches of people who came by one camera first, at gaps that matches have more often than chance.
-
-    Attributes:
-        pairs: Matches.
-        quartiles: Lower quartile, median and upper quartile of their gaps in seconds, above 0, to the width of a bin.
-    """
-
-    pairs: int
-    quartiles: tuple[float, float, float]
-
-
 @dataclass(frozen=True, eq=False)
 class Route:
     """What is known about two cameras.
@@ -43,7 +31,8 @@ class Route:
     Attributes:
         pairs: Matches within one recording.
         hours: Hours in which both cameras had sightings.
-        known: False if the two had too few matches to say anything.
+        known: False if the two say nothing.
+        doubtful: True if they say nothing as held-out matches do not lie where those learned from do.
         gaps: K gaps in seconds, up to the horizon: the second camera's time less the first's, by their clocks.
         matched: K: number of matches at each gap.
         chance: K: number that would be expected there if matches were any two sightings.
@@ -52,11 +41,13 @@ class Route:
         at_peak, at_peak_by_chance: Share of the matches within a bin of the peak, and of any two sightings.
         at_once: Whether both cameras see a person at once.
         smoothing: Seconds on either side that tell whether matches have a gap more often than chance.
+        sightings: Number of sightings of either camera.
     """
 
     pairs: int
     hours: float
     known: bool
+    doubtful: bool
     gaps: np.ndarray
     matched: np.ndarray
     chance: np.ndarray
@@ -66,6 +57,7 @@ class Route:
     at_peak_by_chance: float
     at_once: bool
     smoothing: float
+    sightings: tuple[int, int]
 
     @property
     def per_hour(self) -> float:
@@ -79,14 +71,13 @@ class Route:
             ahead: Seconds that the second camera's clock is ahead of the first's.
             least: With fewer matches there is no way.
         """
-        reach = int(self.smoothing / (self.gaps[1] - self.gaps[0]))
-        window = np.ones(2 * reach + 1)
-        near, expected = (np.convolve(counts, window, "same") for counts in (self.matched, self.chance))
-        # Counts by chance deviate by the root of what is expected.
-        usual = near > expected + 3 * np.sqrt(np.maximum(expected, 0)) + 1
-        gaps = self.gaps - ahead
-        return _way(gaps, self.matched * (usual & (gaps > 0)), least), _way(
-            -gaps[::-1], (self.matched * (usual & (gaps < 0)))[::-1], least
+        return find_ways(
+            self.gaps - ahead,
+            self.matched,
+            self.chance,
+            self.sightings,
+            window=int(self.smoothing / (self.gaps[1] - self.gaps[0])),
+            least=least,
         )
 
 
@@ -123,11 +114,11 @@ def find_routes(
         ValueError: Cameras that are said to overlap have no matches.
     """
     said = {(min(pair), max(pair)) for pair in overlapping}
-    known = {cameras: transit.known for cameras, transit in network.transits().items()}
-    if missing := said - set(known):
+    transits = network.transits()
+    if missing := said - set(transits):
         one, other = min(missing)
         raise ValueError(f"expected cameras with matches as overlapping, got {one} and {other}")
-    return {cameras: _route(network, cameras, is_known, cameras in said) for cameras, is_known in known.items()}
+    return {cameras: _route(network, cameras, transit, cameras in said) for cameras, transit in transits.items()}
 
 
 def clock_offsets(routes: Mapping[tuple[str, str], Route]) -> dict[str, Offset]:
@@ -170,16 +161,10 @@ def clock_ahead(offsets: Mapping[str, Offset], one: str, other: str) -> float | 
     return None
 
 
-def _route(network: CameraNetwork, cameras: tuple[str, str], known: bool, overlap: bool) -> Route:
+def _route(network: CameraNetwork, cameras: tuple[str, str], transit: Transit, overlap: bool) -> Route:
     settings = network.settings
     reach, width = settings.reach, settings.bin_seconds
-    matched, anyhow, bins = np.zeros(2 * reach + 3), np.zeros(2 * reach + 3), 0
-    for one, some in network.sightings.items():
-        for other, others in network.sightings.items():
-            if (one.camera, other.camera) == cameras and one.recording == other.recording:
-                matched += dense_counts(network.gaps.get((one, other), {}), reach)
-                anyhow += by_chance(some, others, reach)
-                bins += min(max(times) - min(times) + 1 for times in (some, others))
+    matched, anyhow, bins, sightings = count_gaps(cameras, network.sightings, network.gaps, reach)
     pairs = int(matched.sum())
     # The ends are all gaps beyond the horizon.
     share, by = (counts[1:-1] / counts.sum() for counts in (matched, anyhow))
@@ -192,7 +177,8 @@ def _route(network: CameraNetwork, cameras: tuple[str, str], known: bool, overla
     return Route(
         pairs=pairs,
         hours=bins * width / 3600,
-        known=known,
+        known=transit.known,
+        doubtful=transit.doubtful,
         gaps=width * np.arange(-reach, reach + 1),
         matched=matched[1:-1],
         chance=pairs * by,
@@ -200,8 +186,9 @@ def _route(network: CameraNetwork, cameras: tuple[str, str], known: bool, overla
         spread=width * spread,
         at_peak=at_peak,
         at_peak_by_chance=by_luck,
-        at_once=overlap or (known and narrow and at_peak - by_luck >= _AT_ONCE_SHARE * (1 - by_luck)),
+        at_once=overlap or (transit.known and narrow and at_peak - by_luck >= _AT_ONCE_SHARE * (1 - by_luck)),
         smoothing=settings.smoothing,
+        sightings=sightings,
     )
 
 
@@ -219,12 +206,3 @@ def _middle(weights: np.ndarray, start: int) -> tuple[float, float]:
         if middle == before:
             break
     return middle, spread
-
-
-def _way(gaps: np.ndarray, counts: np.ndarray, least: int) -> Way | None:
-    total = int(counts.sum())
-    if total < least:
-        return None
-    cumulated = np.cumsum(counts)
-    low, middle, high = (float(gaps[np.searchsorted(cumulated, share * total)]) for share in (0.25, 0.5, 0.75))
-    return Way(total, (low, middle, high))

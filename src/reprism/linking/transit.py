@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from reprism.linking.gallery_sightings import read_sightings
 from reprism.linking.matches import Bonus, mutual_nearest
 from reprism.linking.network_file import MOST_BINS, Contents, as_values, read_values
 from reprism.linking.ratios import Histogram, Ratios, TransitSettings, View, ratios_between
+from reprism.linking.ways import Transit, count_gaps, transit_of
 from reprism.progress import Progress, step
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ class CameraNetwork:
         """Return how much likelier the times of two sightings are for one person than for any two, as logarithms.
 
         Two views that were learned have their own ratio. In another recording it is the ratio of the two cameras in all
-        recordings. It is 0, which says nothing, for one camera, for cameras that had too few matches, for an unknown
+        recordings. It is 0, which says nothing, for one camera, for cameras that had too few matches, for those whose
+        held-out matches do not lie where these do (:attr:`reprism.linking.gains.Gain.is_doubtful`), for an unknown
         camera or time, and across recordings that were not learned.
 
         Args:
@@ -250,16 +252,20 @@ class CameraNetwork:
         Returns:
             By the two cameras, in order; cameras without a match in one recording are left out.
         """
-        found: dict[tuple[str, str], Counter[int]] = {}
-        for (one, other), histogram in self.gaps.items():
-            if one.recording == other.recording:
-                found.setdefault((one.camera, other.camera), Counter()).update(histogram)
+        pairs = {(one.camera, other.camera) for one, other in self.gaps if one.recording == other.recording}
         return {
-            cameras: Transit(
-                sum(histogram.values()), _quartiles(histogram, self.settings.bin_seconds), cameras in self._tables
+            cameras: transit_of(
+                count_gaps(cameras, self.sightings, self.gaps, self.settings.reach),
+                self.settings,
+                known=cameras in self._tables,
+                doubtful=self._is_doubtful(*cameras),
             )
-            for cameras, histogram in sorted(found.items())
+            for cameras in sorted(pairs)
         }
+
+    def _is_doubtful(self, one: str, other: str) -> bool:
+        gain = None if self.held_out is None else self.held_out.cameras.get((one, other))
+        return gain is not None and gain.is_doubtful
 
     def ratio_by_gap(self, one: View, other: View) -> np.ndarray | None:
         """Return the logarithm of the ratio of two views by the gap between sightings.
@@ -289,7 +295,7 @@ class CameraNetwork:
         return {
             (one, other): ratios_between(views[one], views[other], self.sightings, self.gaps, self.settings)
             for (one, other), pairs in counted.items()
-            if pairs >= self.settings.least_pairs
+            if pairs >= self.settings.least_pairs and not self._is_doubtful(one, other)
         }
 
     # ---- files -----------------------------------------------------------------------------------------------
@@ -333,20 +339,6 @@ class CameraNetwork:
             raise CameraNetworkError(f"{name} holds no network of cameras: {error}") from error
 
 
-class Transit(NamedTuple):
-    """Gaps between matched sightings by two cameras: the second's time less the first's.
-
-    Attributes:
-        pairs: Matched pairs.
-        quartiles: Lower quartile, median and upper quartile in seconds, to the width of a bin.
-        known: False if the cameras had too few matches to say anything.
-    """
-
-    pairs: int
-    quartiles: tuple[float, float, float]
-    known: bool
-
-
 class _Evidence:
     """The ratios of sightings by their indices, as matches ask for them."""
 
@@ -372,15 +364,6 @@ def _grouped(items: Sequence[Item], settings: TransitSettings) -> dict[View, tup
         if item.camid is not None and item.time is not None:
             rows.setdefault(_view(item), []).append(row)
     return {view: (np.array(some), _bins([items[row] for row in some], settings)) for view, some in rows.items()}
-
-
-def _quartiles(histogram: Mapping[int, int], width: float) -> tuple[float, float, float]:
-    gaps = sorted(histogram)
-    cumulated = np.cumsum([histogram[gap] for gap in gaps])
-    low, middle, high = (
-        gaps[int(np.searchsorted(cumulated, share * cumulated[-1]))] * width for share in (0.25, 0.5, 0.75)
-    )
-    return low, middle, high
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

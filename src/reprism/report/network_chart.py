@@ -173,6 +173,11 @@ def told(way: Way) -> str:
     return f"{low[0]} to {' '.join(high)}" if low[1] == high[1] else f"{' '.join(low)} to {' '.join(high)}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in words: "45 s", "15 min"."""
+    return " ".join(_duration(seconds))
+
+
 def short(camera: str) -> str:
     """Return a camera's name for an axis."""
     return camera if len(camera) <= 18 else f"{camera[:17]}…"

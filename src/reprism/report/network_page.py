@@ -11,7 +11,7 @@ from reprism.files import write_whole
 from reprism.linking.gains import Gain
 from reprism.linking.routes import Offset, Route, Way, clock_ahead, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
-from reprism.report.network_chart import Edge, find_edges, gaps_figure, network_figure, told
+from reprism.report.network_chart import Edge, find_edges, duration, gaps_figure, network_figure, told
 from reprism.report.pages import Picture, Table, figure_uri, render
 
 _CHARTS = 36  # pairs of cameras with a chart of their gaps
@@ -41,7 +41,9 @@ OVERLAP = (
 HELD_OUT = (
     "Held-out gain: learned from one half of the time, the natural logarithm of how much likelier the network makes "
     "the matches of the other half, on average, with its 95 % interval; 0 is no network. These matches are found by "
-    "appearance alone, and those that are wrong lower it."
+    "appearance alone, and those that are wrong lower it. Doubtful: no share of them may lie where the network has them, so "
+    "that it says nothing of these cameras. Arrive: the share of a camera's sightings that have a match at the other at "
+    "such times, at least, and the time within which 99 % of these come."
 )
 """What the gain in the table is."""
 
@@ -154,7 +156,7 @@ def _ways(network: CameraNetwork, routes: Mapping[tuple[str, str], Route], offse
             _named(one, other),
             f"{route.pairs:,}",
             f"{route.per_hour:,.1f}",
-            *(ways if route.known else ("too few", "too few")),
+            *(ways if route.known else (_unknown(route),) * 2),
             "–" if gain is None else "says nothing" if gain.low == gain.high == 0 else _told_gain(gain),
         ))  # fmt: skip
     return Table(("", "matches", "an hour", "there", "back", "held-out gain"), rows)
@@ -166,7 +168,7 @@ def _overlaps(routes: Mapping[tuple[str, str], Route], offsets: Mapping[str, Off
         ahead = clock_ahead(offsets, one, other)
         rows.append((
             _named(one, other),
-            ("yes" if route.at_once else "not told") if route.known else "too few",
+            ("yes" if route.at_once else "not told") if route.known else _unknown(route),
             f"{_signed(route.peak, 1)} s",
             f"{route.at_peak:.0%}",
             f"{route.at_peak_by_chance:.1%}",
@@ -191,7 +193,11 @@ def _clocks(network: CameraNetwork, offsets: Mapping[str, Offset]) -> Table:
 
 
 def _way(way: Way | None) -> str:
-    return "–" if way is None else f"{told(way)} ({way.pairs:,})"
+    return "–" if way is None else f"{told(way)} ({way.pairs:,}; {way.rate:.0%} arrive, within {duration(way.latest)})"
+
+
+def _unknown(route: Route) -> str:
+    return "doubtful" if route.doubtful else "too few"
 
 
 def _words(edge: Edge) -> str:
