@@ -58,8 +58,8 @@ def test_hardly_anybody_arrives_later() -> None:
 
 
 def test_only_recordings_of_both_cameras_count() -> None:
-    items = [Sample(Path("x.jpg"), 0, camera, float(time), day)
-             for camera, time, day in (("a", 0, "1"), ("b", 40, "1"), ("a", 80, "1"), ("a", 0, "2"), ("b", 9, "3"))]  # fmt: skip
+    seen = [("a", 0.0, "1"), ("b", 40.0, "1"), ("a", 80.0, "1"), ("a", 0.0, "2"), ("b", 9.0, "3")]
+    items = [Sample(Path("x.jpg"), 0, camera, time, day) for camera, time, day in seen]
     network = CameraNetwork.of_pairs(items, np.array([(0, 1), (3, 4)]), FINE)
     counted = count_gaps(("a", "b"), network.sightings, network.gaps, FINE.reach)
     assert counted.sightings == (2, 1)

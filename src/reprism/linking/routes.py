@@ -5,14 +5,18 @@ All of it is read from gaps within one recording: those of matched sightings, be
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
+from reprism.linking.clocks import Middle, middle_of_ways
 from reprism.linking.transit import CameraNetwork
 from reprism.linking.ways import Transit, Way, count_gaps, find_ways
 
@@ -21,6 +25,8 @@ _LEAST_SPREAD = 0.12  # of a walk's time: people's speeds differ by a seventh to
 _MOST_SPREAD = 1.25  # bins
 _NEAR = 1  # bins on either side of the peak that belong to it
 _AROUND = 3  # bins on either side over which the peak's middle and width are taken
+_AGREE = 5.0  # seconds by which clocks differ that agree
+_AT_ONCE_ERROR = 1.0  # seconds: views seldom begin to see a person at the same moment
 _BINNING = 1 / 6  # variance in bins that rounding two times down adds to their difference
 
 
@@ -42,6 +48,7 @@ class Route:
         at_once: Whether both cameras see a person at once.
         smoothing: Seconds on either side that tell whether matches have a gap more often than chance.
         sightings: Number of sightings of either camera.
+        middle: Middle between the ways there and back, which tells of the clocks; None if it does not.
     """
 
     pairs: int
@@ -58,6 +65,7 @@ class Route:
     at_once: bool
     smoothing: float
     sightings: tuple[int, int]
+    middle: Middle | None
 
     @property
     def per_hour(self) -> float:
@@ -85,12 +93,21 @@ class Offset(NamedTuple):
     """How far a camera's clock is ahead.
 
     Attributes:
-        reference: Camera whose clock it is compared with.
+        reference: Camera whose clock it is compared with: one of those that most others agree with.
         seconds: Seconds that it is ahead of that clock.
+        error: Standard error in seconds.
+        pairs: Matches that tell it, with the camera next to it.
     """
 
     reference: str
     seconds: float
+    error: float = 0.0
+    pairs: int = 0
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the clock is off by more than chance and different ways explain: by 5 s, and by 3 errors."""
+        return abs(self.seconds) >= max(_AGREE, 3 * self.error)
 
 
 def find_routes(
@@ -122,35 +139,41 @@ def find_routes(
 
 
 def clock_offsets(routes: Mapping[tuple[str, str], Route]) -> dict[str, Offset]:
-    """Return how far cameras' clocks are ahead of each other, as far as overlapping cameras tell.
+    """Return how far cameras' clocks are ahead of each other, as far as people tell.
 
-    Two cameras that see people at once tell by how much their clocks differ: by the gap that these have. From there it
-    goes on to the next, along the links with the most matches. It is right to a second or two, no better: two cameras
-    seldom come to see a person at the same moment.
+    Two cameras that see people at once tell by how much their clocks differ, to a second or two: by the gap that these
+    have. So do two between which people walk both ways: by the middle of both. That holds if walks there take as long
+    as walks back, so that it counts only where it agrees over three cameras: from the first to the second and on to the
+    third as from the first to the third. From camera to camera the most exact links count.
+
+    Nothing is told of two cameras alone, of cameras that people pass one way, and of one that takes longer to come to
+    from everywhere than to leave (as up a hill), the half of the difference looks like its clock.
 
     Args:
         routes: What :func:`find_routes` returned.
 
     Returns:
-        By camera, for those that overlap with another. The first of each group, by name, is the others' reference.
+        By camera, for those that are told. Of each group, the camera that most others agree with is the reference; of
+        several, the first by name.
     """
-    links = {cameras: route for cameras, route in routes.items() if route.at_once}
+    links = _links(routes)
     names = sorted({camera for cameras in links for camera in cameras})
     number = {camera: at for at, camera in enumerate(names)}
     ends = np.array([(number[one], number[other]) for one, other in links], np.int64).reshape(-1, 2)
-    # The more matches, the less it costs to go that way.
-    costs = np.array([1 / route.pairs for route in links.values()])
+    costs = np.array([link.cost for link in links.values()])
     tree = minimum_spanning_tree(coo_array((costs, (ends[:, 0], ends[:, 1])), shape=(len(names), len(names))).tocsr())
     found: dict[str, Offset] = {}
     for at, name in enumerate(names):
         if name in found:
             continue
-        found[name] = Offset(name, 0.0)
+        group = {name: Offset(name, 0.0)}
         order, before = breadth_first_order(tree, at, directed=False)
         for other in order[1:].tolist():
             start, end = names[before[other]], names[other]
-            peak = links[start, end].peak if (start, end) in links else -links[end, start].peak
-            found[end] = Offset(name, found[start].seconds + peak)
+            link = links[min(start, end), max(start, end)]
+            seconds = group[start].seconds + (link.seconds if start < end else -link.seconds)
+            group[end] = Offset(name, seconds, math.hypot(group[start].error, link.error), link.pairs)
+        found |= _beside_most(group)
     return found
 
 
@@ -159,6 +182,58 @@ def clock_ahead(offsets: Mapping[str, Offset], one: str, other: str) -> float | 
     if one in offsets and other in offsets and offsets[one].reference == offsets[other].reference:
         return offsets[other].seconds - offsets[one].seconds
     return None
+
+
+class _Link(NamedTuple):
+    """What two cameras tell of the second's clock; the less it costs, the sooner it counts."""
+
+    seconds: float
+    error: float
+    pairs: int
+    cost: float
+
+
+def _links(routes: Mapping[tuple[str, str], Route]) -> dict[tuple[str, str], _Link]:
+    """Return what tells of clocks: cameras that see people at once, and both ways that agree over three cameras."""
+    sure = {
+        # The more matches, the less it costs to go that way; and always less than by walks.
+        cameras: _Link(route.peak, _AT_ONCE_ERROR, route.pairs, 1 / route.pairs)
+        for cameras, route in routes.items()
+        if route.at_once
+    }
+    walked = {
+        cameras: _Link(middle.seconds, middle.error, middle.pairs, 1 + middle.error**2)
+        for cameras, route in routes.items()
+        if cameras not in sure and route.known and (middle := route.middle) is not None
+    }
+    links = sure | walked
+    votes = Counter[tuple[str, str]]()
+    for one, other, last in combinations(sorted({camera for cameras in links for camera in cameras}), 3):
+        sides = (one, other), (other, last), (one, last)
+        if all(side in links for side in sides):
+            first, second, both = (links[side] for side in sides)
+            error = math.hypot(first.error, second.error, both.error)
+            agree = abs(first.seconds + second.seconds - both.seconds) <= 3 * error
+            votes.update(dict.fromkeys(sides, 1 if agree else -1))
+    return sure | {cameras: link for cameras, link in walked.items() if votes[cameras] > 0}
+
+
+def _beside_most(group: Mapping[str, Offset]) -> dict[str, Offset]:
+    """Return offsets beside a camera that most others agree with, the first by name of several."""
+    agree = {
+        name: sum(abs(one.seconds - other.seconds) < _AGREE for other in group.values()) for name, one in group.items()
+    }
+    reference = min(group, key=lambda name: (-agree[name], name))
+    ahead, error = group[reference].seconds, group[reference].error
+    return {
+        name: Offset(
+            reference,
+            one.seconds - ahead,
+            0.0 if name == reference else math.hypot(one.error, error),
+            one.pairs or group[reference].pairs,
+        )
+        for name, one in group.items()
+    }
 
 
 def _route(network: CameraNetwork, cameras: tuple[str, str], transit: Transit, overlap: bool) -> Route:
@@ -189,6 +264,13 @@ def _route(network: CameraNetwork, cameras: tuple[str, str], transit: Transit, o
         at_once=overlap or (transit.known and narrow and at_peak - by_luck >= _AT_ONCE_SHARE * (1 - by_luck)),
         smoothing=settings.smoothing,
         sightings=sightings,
+        middle=middle_of_ways(
+            width * np.arange(-reach, reach + 1),
+            matched[1:-1],
+            pairs * by,
+            window=int(settings.smoothing / width),
+            least=settings.least_pairs,
+        ),
     )
 
 

@@ -105,6 +105,18 @@ def usual_gaps(matched: np.ndarray, chance: np.ndarray, window: int) -> np.ndarr
     return np.asarray(near > expected + 3 * np.sqrt(np.maximum(expected, 0)) + 1)
 
 
+def right_matches(matched: np.ndarray, chance: np.ndarray, window: int) -> np.ndarray:
+    """Return the matches at usual gaps without those that wrong matches have there; K, some may be below 0.
+
+    Args:
+        matched, chance, window: As of :func:`usual_gaps`.
+    """
+    usual = usual_gaps(matched, chance, window)
+    # Wrong matches lie as any two sightings do: as many as there are at gaps that nobody takes.
+    wrong = matched[~usual].sum() / max(chance[~usual].sum(), 1e-9)
+    return np.where(usual, matched - min(wrong, 1.0) * chance, 0)
+
+
 def find_ways(
     gaps: np.ndarray,
     matched: np.ndarray,
@@ -122,12 +134,9 @@ def find_ways(
         sightings: Number of sightings of either camera.
         least: With fewer matches there is no way.
     """
-    usual = usual_gaps(matched, chance, window)
-    # Wrong matches lie as any two sightings do: as many as there are at gaps that nobody takes.
-    wrong = matched[~usual].sum() / max(chance[~usual].sum(), 1e-9)
-    right = np.where(usual, matched - min(wrong, 1.0) * chance, 0)
+    right = right_matches(matched, chance, window)
     forth, back = gaps > 0, gaps < 0
-    counts = matched * usual
+    counts = matched * usual_gaps(matched, chance, window)
     return (
         _way(gaps, counts * forth, right * forth, sightings[0], least),
         _way(-gaps[::-1], (counts * back)[::-1], (right * back)[::-1], sightings[1], least),

@@ -11,7 +11,7 @@ from reprism.files import write_whole
 from reprism.linking.gains import Gain
 from reprism.linking.routes import Offset, Route, Way, clock_ahead, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
-from reprism.report.network_chart import Edge, find_edges, duration, gaps_figure, network_figure, told
+from reprism.report.network_chart import Edge, duration, find_edges, gaps_figure, network_figure, told
 from reprism.report.pages import Picture, Table, figure_uri, render
 
 _CHARTS = 36  # pairs of cameras with a chart of their gaps
@@ -41,9 +41,9 @@ OVERLAP = (
 HELD_OUT = (
     "Held-out gain: learned from one half of the time, the natural logarithm of how much likelier the network makes "
     "the matches of the other half, on average, with its 95 % interval; 0 is no network. These matches are found by "
-    "appearance alone, and those that are wrong lower it. Doubtful: no share of them may lie where the network has them, so "
-    "that it says nothing of these cameras. Arrive: the share of a camera's sightings that have a match at the other at "
-    "such times, at least, and the time within which 99 % of these come."
+    "appearance alone, and those that are wrong lower it. Doubtful: perhaps none of them lies where the network has "
+    "it, so that nothing is said of these cameras. In brackets: matches, the share of a camera's sightings that arrive "
+    "at the other, and until when 99 % of these do."
 )
 """What the gain in the table is."""
 
@@ -193,7 +193,9 @@ def _clocks(network: CameraNetwork, offsets: Mapping[str, Offset]) -> Table:
 
 
 def _way(way: Way | None) -> str:
-    return "–" if way is None else f"{told(way)} ({way.pairs:,}; {way.rate:.0%} arrive, within {duration(way.latest)})"
+    if way is None:
+        return "–"
+    return f"{told(way)} ({way.pairs:,}; {way.rate:.0%} by {duration(way.latest)})"
 
 
 def _unknown(route: Route) -> str:
