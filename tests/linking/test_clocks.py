@@ -1,5 +1,6 @@
 """Clocks that are off, told by people who walk both ways: against walks whose times and clocks are set."""
 
+import shlex
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprism.cli.cameras import Arguments, settings_of
 from reprism.data.records import Sample
 from reprism.linking.clocks import Middle
-from reprism.linking.routes import clock_offsets, find_routes
+from reprism.linking.routes import clock_advice, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
 
 
@@ -68,16 +70,25 @@ def test_clocks_that_are_off_are_found(seed: int) -> None:
         assert found[camera].seconds == pytest.approx(seconds, abs=4)
         assert abs(found[camera].seconds - seconds) < 4 * found[camera].error
         assert found[camera].pairs >= 40
+    # The command that is named does what it says.
+    first, second = clock_advice(found, "my site")
+    assert first.startswith(f"b's clock seems {found['b'].seconds:.0f} s ahead of ")
+    assert second.startswith(f"d's clock seems {-found['d'].seconds:.0f} s behind ")
+    for sentence, camera in ((first, "b"), (second, "d")):
+        words = shlex.split(sentence.partition("reprism cameras ")[2])
+        assert words[0] == "my site"
+        (changed,) = settings_of(Arguments(words[0], clock_ahead=(words[2],)), {}).values()
+        assert changed.clock_ahead == round(found[camera].seconds)
 
 
 def test_no_clock_is_off_where_none_is() -> None:
     """In fifty sites; and most of them do tell that, of most cameras."""
     told = 0
     for seed in range(50):
-        network = site(1000 + seed, {})
+        network = site(1000 + seed, {}, cameras="abc" if seed % 2 else "abcd")
         assert off(network) == {}, seed
         told += len(clock_offsets(find_routes(network)))
-    assert told > 0.5 * 50 * 4
+    assert told > 0.5 * 25 * (3 + 4)
 
 
 @pytest.mark.parametrize("speeds", [(1.0,), (1.0, 3.0), (1.0, 1.6)])
@@ -127,7 +138,8 @@ def test_the_middle_is_the_offset_within_its_error(seed: int, ahead: float, walk
     pairs = np.arange(4 * people).reshape(-1, 2)
     middle = find_routes(CameraNetwork.of_pairs(items, pairs))["a", "b"].middle
     assert middle is None or abs(middle.seconds - ahead) < 5 * middle.error + 0.5
-    if walk > 25:
+    # Of few, whose gaps all have one sign, it may be that slow and fast people walk one way.
+    if walk > 30 and (abs(ahead) < walk / 2 or people > 200):
         assert middle is not None
         assert middle.pairs == pytest.approx(2 * people, rel=0.05)
         assert middle.walk == pytest.approx(np.median(times), rel=0.1)

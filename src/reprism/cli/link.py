@@ -133,6 +133,7 @@ def _learn(argv: Sequence[str]) -> int:
     if out is not None:
         network.save(out)
     _show(network)
+    _advise(network, (), arguments.source if arguments.data is None else "GALLERY")
     print(arguments.source if out is None else out)
     return 0
 
@@ -156,6 +157,7 @@ def _show_network(argv: Sequence[str]) -> int:
     if arguments.png is not None:
         write_network_picture(network, arguments.png, overlapping=overlapping)
     _show(network)
+    _advise(network, overlapping)
     print(arguments.out, *([] if arguments.png is None else [arguments.png]), sep="\n")
     return 0
 
@@ -250,6 +252,14 @@ def _show(network: "CameraNetwork") -> None:
             cells.append("" if gain is None else f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})")
         table.add_row(escape(f"{one} to {other}"), *cells)
     Console(highlight=False).print(table)
+
+
+def _advise(network: "CameraNetwork", overlapping: Sequence[tuple[str, str]], gallery: str = "GALLERY") -> None:
+    """Print whose clock is off, and what sets it right."""
+    from reprism.linking.routes import clock_advice, clock_offsets, find_routes
+
+    for sentence in clock_advice(clock_offsets(find_routes(network, overlapping=overlapping)), gallery):
+        print(sentence)
 
 
 def _arrivals(way: "Way | None") -> str:

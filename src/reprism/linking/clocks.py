@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from reprism.linking.ways import right_matches
 
-_FARTHEST = 900.0  # seconds that an offset is looked for
+_FARTHEST = 600.0  # seconds that an offset is looked for
 _SMOOTHED_BY = 1.5  # bins
 _TRIED = 12  # middles, the most alike ones first
 _VALLEY = 0.1  # of the matches: most that may lie nearer to the middle than half a walk
@@ -45,8 +45,8 @@ def middle_of_ways(
     """Return the middle between two ways, None if it is not told.
 
     It is told where the gaps that matches have more often than chance fall into two groups that are each other's mirror
-    image, narrow, and with hardly a match between them: nobody walks in no time. Two groups on one side of 0 may also be
-    slow and fast people who walk one way. Then slower times vary as much more as they are longer, and nothing is told.
+    image, narrow, and with hardly a match between them: nobody walks in no time. Two groups on one side of 0 may be slow
+    and fast people who walk one way. Then slower times vary as much more as they are longer, and nothing is told.
 
     Args:
         gaps, matched, chance, window: As of :func:`reprism.linking.ways.find_ways`.

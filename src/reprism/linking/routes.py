@@ -6,6 +6,7 @@ All of it is read from gaps within one recording: those of matched sightings, be
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -175,6 +176,22 @@ def clock_offsets(routes: Mapping[tuple[str, str], Route]) -> dict[str, Offset]:
             group[end] = Offset(name, seconds, math.hypot(group[start].error, link.error), link.pairs)
         found |= _beside_most(group)
     return found
+
+
+def clock_advice(offsets: Mapping[str, Offset], gallery: str = "GALLERY") -> list[str]:
+    """Return a sentence for each camera whose clock is off, with the command that sets it right in a gallery.
+
+    Args:
+        offsets: What :func:`clock_offsets` returned.
+        gallery: Name of the gallery.
+    """
+    return [
+        f"{camera}'s clock seems {abs(offset.seconds):.0f} s {'ahead of' if offset.seconds > 0 else 'behind'} "
+        f"{offset.reference}'s (from {offset.pairs:,} matches); if {offset.reference}'s is right, set it: "
+        f"reprism cameras {shlex.quote(gallery)} --clock-ahead {shlex.quote(f'{camera}={offset.seconds:.0f}')}"
+        for camera, offset in sorted(offsets.items())
+        if offset.is_off
+    ]
 
 
 def clock_ahead(offsets: Mapping[str, Offset], one: str, other: str) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reprism.files import write_whole
 from reprism.linking.gains import Gain
-from reprism.linking.routes import Offset, Route, Way, clock_ahead, clock_offsets, find_routes
+from reprism.linking.routes import Offset, Route, Way, clock_advice, clock_ahead, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
 from reprism.report.network_chart import Edge, duration, find_edges, gaps_figure, network_figure, told
 from reprism.report.pages import Picture, Table, figure_uri, render
@@ -37,6 +37,12 @@ OVERLAP = (
     "two. Elsewhere the page's times are by the clocks as they are."
 )
 """When two cameras see a person at once."""
+
+CLOCKS = (
+    "Clocks are told by cameras that see people at once, and by people who walk both ways, if they agree over three "
+    "cameras: the middle between the times there and back. A walk that takes longer there than back looks the same."
+)
+"""How clocks are told."""
 
 HELD_OUT = (
     "Held-out gain: learned from one half of the time, the natural logarithm of how much likelier the network makes "
@@ -105,7 +111,7 @@ def write_network_page(
         {"title": "Ways", "pieces": [graph]},
         {"title": "Times", "pieces": [_ways(network, routes, offsets), HELD_OUT]},
         {"title": "Overlap", "pieces": [_overlaps(routes, offsets), OVERLAP]},
-        {"title": "Cameras", "pieces": [_clocks(network, offsets)]},
+        {"title": "Cameras", "pieces": [_clocks(network, offsets), CLOCKS, *clock_advice(offsets)]},
     ]
     if charts:
         sections.append({"title": "Gaps", "pieces": [GAPS, charts]})
