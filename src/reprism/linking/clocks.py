@@ -45,8 +45,8 @@ def middle_of_ways(
     """Return the middle between two ways, None if it is not told.
 
     It is told where the gaps that matches have more often than chance fall into two groups that are each other's mirror
-    image, narrow, and with hardly a match between them: nobody walks in no time. Two groups on one side of 0 may be slow
-    and fast people who walk one way. Then slower times vary as much more as they are longer, and nothing is told.
+    image, narrow, and with hardly a match between them, as nobody walks in no time. Two groups on one side of 0 may be
+    slow and fast people who walk one way: then slower times vary as much more as they are longer, and nothing is told.
 
     Args:
         gaps, matched, chance, window: As of :func:`reprism.linking.ways.find_ways`.
