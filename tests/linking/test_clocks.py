@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reprism.cli.cameras import Arguments, settings_of
 from reprism.data.records import Sample
 from reprism.linking.clocks import Middle
+from reprism.linking.ratios import View
 from reprism.linking.routes import clock_advice, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
 
@@ -121,6 +122,32 @@ def test_cameras_that_do_not_agree_tell_nothing() -> None:
     routes = find_routes(CameraNetwork.of_pairs(items, np.array(pairs)))
     assert [round(route.middle.seconds) for route in routes.values()] == pytest.approx([15, 0, 0], abs=2)
     assert clock_offsets(routes) == {}
+
+
+def days(*offsets: float) -> CameraNetwork:
+    """The same walks on several days, with b's clock ahead by another offset each day."""
+    sightings, gaps = {}, {}
+    for day, ahead in enumerate(offsets):
+        network = site(3, {"b": ahead})
+        sightings |= {View(view.camera, f"day {day}"): times for view, times in network.sightings.items()}
+        for key, counts in network.gaps.items():
+            one, other = (View(view.camera, f"day {day}") for view in key)
+            gaps[one, other] = counts
+    return CameraNetwork(sightings, gaps)
+
+
+def test_each_recording_has_a_clock_of_its_own() -> None:
+    """Two days that agree tell it more exactly than one; two that do not tell nothing, and no middle between both."""
+    one, same, other = days(40.0), days(40.0, 40.0), days(40.0, -30.0)
+    assert off(one).keys() == off(same).keys() == {"b"}
+    assert off(same)["b"] == pytest.approx(off(one)["b"], abs=1)
+    told = {cameras: route.middle for cameras, route in find_routes(one).items() if route.middle is not None}
+    for cameras, middle in told.items():
+        again = find_routes(same)[cameras].middle
+        assert again is not None
+        assert again.error == pytest.approx(middle.error / 2**0.5)
+        assert (again.seconds, again.pairs) == (pytest.approx(middle.seconds), 2 * middle.pairs)
+    assert "b" not in clock_offsets(find_routes(other))
 
 
 @given(st.integers(0, 2**31), st.floats(-120, 120), st.floats(15, 150), st.integers(40, 300))

@@ -240,18 +240,25 @@ def sightings_of(
 def _show(network: "CameraNetwork") -> None:
     """Print the matches and the usual gap of every two cameras, and what held-out matches gain."""
     gains = {} if network.held_out is None else network.held_out.cameras
-    figures = ("matches", "median gap", "middle half", "arrive there", "back", *(("held-out gain",) if gains else ()))
+    figures = ("matches", "median gap", "middle half", *(("held-out gain",) if gains else ()))
     table = figures_table(network.describe(), figures, "cameras")
     for (one, other), transit in network.transits().items():
         low, middle, high = (f"{seconds:,.0f} s" for seconds in transit.quartiles)
         told = f"{low} to {high}" if transit.known else "doubtful" if transit.doubtful else "too few matches"
-        ways = [_arrivals(way) if transit.known else "" for way in (transit.there, transit.back)]
-        cells = [f"{transit.pairs:,}", middle, told, *ways]
+        cells = [f"{transit.pairs:,}", middle, told]
         if gains:
             gain = gains.get((one, other))
             cells.append("" if gain is None else f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})")
         table.add_row(escape(f"{one} to {other}"), *cells)
-    Console(highlight=False).print(table)
+    title = "sightings that arrive at the other camera, and by when 99 % of these do"
+    arrivals = figures_table(title, ("there", "back"), "cameras")
+    for (one, other), transit in network.transits().items():
+        if transit.known and (transit.there or transit.back):
+            arrivals.add_row(escape(f"{one} to {other}"), _arrivals(transit.there), _arrivals(transit.back))
+    console = Console(highlight=False)
+    console.print(table)
+    if arrivals.row_count:
+        console.print(arrivals)
 
 
 def _advise(network: "CameraNetwork", overlapping: Sequence[tuple[str, str]], gallery: str = "GALLERY") -> None:
@@ -263,4 +270,4 @@ def _advise(network: "CameraNetwork", overlapping: Sequence[tuple[str, str]], ga
 
 
 def _arrivals(way: "Way | None") -> str:
-    return "" if way is None else f"{way.rate:.0%} within {way.latest:,.0f} s"
+    return "" if way is None else f"{way.rate:.0%} by {way.latest:,.0f} s"

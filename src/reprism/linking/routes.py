@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from reprism.linking.clocks import Middle, middle_of_ways
+from reprism.linking.ratios import View
 from reprism.linking.transit import CameraNetwork
 from reprism.linking.ways import Transit, Way, count_gaps, find_ways
 
@@ -281,14 +282,43 @@ def _route(network: CameraNetwork, cameras: tuple[str, str], transit: Transit, o
         at_once=overlap or (transit.known and narrow and at_peak - by_luck >= _AT_ONCE_SHARE * (1 - by_luck)),
         smoothing=settings.smoothing,
         sightings=sightings,
-        middle=middle_of_ways(
+        middle=_middle_of(network, cameras),
+    )
+
+
+def _middle_of(network: CameraNetwork, cameras: tuple[str, str]) -> Middle | None:
+    """Return the middle between the ways there and back in each recording that tells one, on average.
+
+    A clock belongs to a recording: what several have together may lie about a middle that none of them has. Nothing is
+    told where two recordings contradict.
+    """
+    settings = network.settings
+    reach, width = settings.reach, settings.bin_seconds
+    found: list[Middle] = []
+    for recording in sorted({view.recording for view in network.sightings}):
+        one, other = (View(camera, recording) for camera in cameras)
+        pairs = sum(network.gaps.get((one, other), {}).values())
+        if pairs < 2 * settings.least_pairs:
+            continue
+        sightings = {view: network.sightings[view] for view in (one, other)}
+        matched, anyhow, _, _ = count_gaps(cameras, sightings, network.gaps, reach)
+        middle = middle_of_ways(
             width * np.arange(-reach, reach + 1),
             matched[1:-1],
-            pairs * by,
+            pairs * anyhow[1:-1] / anyhow.sum(),
             window=int(settings.smoothing / width),
             least=settings.least_pairs,
-        ),
-    )
+        )
+        if middle is not None:
+            found.append(middle)
+    if not found:
+        return None
+    seconds, errors, walks, counts = (np.array(values) for values in zip(*found, strict=True))
+    weights = errors**-2 / np.sum(errors**-2)
+    mean = float(weights @ seconds)
+    if (np.abs(seconds - mean) > 3 * errors).any():
+        return None
+    return Middle(mean, float(np.sum(errors**-2) ** -0.5), float(weights @ walks), int(counts.sum()))
 
 
 def _middle(weights: np.ndarray, start: int) -> tuple[float, float]:
