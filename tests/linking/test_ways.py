@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reprism.data.records import Sample
 from reprism.linking.ratios import TransitSettings
 from reprism.linking.transit import CameraNetwork
-from reprism.linking.ways import count_gaps
+from reprism.linking.ways import count_gaps, right_matches
 
 FINE = TransitSettings(bin_seconds=1.0, smoothing=10.0)
 
@@ -69,3 +69,15 @@ def test_only_recordings_of_both_cameras_count() -> None:
     assert {gap - FINE.reach - 1 for gap in np.flatnonzero(counted.by_chance)} == {40, -40}
     transit = network.transits()["a", "b"]
     assert (transit.there, transit.back, transit.known) == (None, None, False)
+
+
+@given(st.floats(0.05, 0.9), st.floats(20, 60))
+@settings(deadline=None, max_examples=20)
+def test_wrong_matches_are_taken_off(wrong: float, walkers: float) -> None:
+    """Of wrong matches that lie as any two sightings do, and right ones in a few bins, the right ones are left."""
+    chance = 5 + 3 * np.sin(np.linspace(0, 6, 400))
+    right = np.zeros(400)
+    right[200:206] = walkers
+    left = right_matches(wrong * chance + right, chance, 5)
+    assert left.sum() == pytest.approx(right.sum(), rel=0.02)
+    assert (left[:190] == 0).all()
