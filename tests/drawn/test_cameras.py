@@ -313,6 +313,7 @@ def test_an_occupied_root_is_refused_and_an_interrupted_rendering_leaves_nothing
         ({"fps": 61}, "fps must be 1 to 60, but is 61"),
         ({"uniforms": 5}, "uniforms must be 0 to 4, but is 5"),
         ({"seed": -1}, "seed must be 0 or more, but is -1"),
+        ({"day": 0}, "day must be 1 to 366, but is 0"),
         ({"seconds": math.nan}, "seconds must be 1 to 86400, but is nan"),
         ({"returning": 1.5}, "returning must be 0 to 1, but is 1.5"),
         ({"crowd": -0.1}, "crowd must be 0 to 1, but is -0.1"),
@@ -361,15 +362,15 @@ def test_pyav_is_imported_only_to_draw() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--cameras", "2", "--people", "3", "--seconds", "4", "--fps", "2", "--size", "96", "128"]
     asked = ["--clock-offsets", "1=-5", "2=45", "--dropouts", "1=1-2", "--start", "2026-05-01T12:00:00+02:00"]
-    command = ["data", "render", "cameras", str(tmp_path / "site"), *small, *asked]
+    command = ["data", "render", "cameras", str(tmp_path / "site"), *small, *asked, "--day", "3"]
     assert main(command) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'site'}\n"
     written = json.loads((tmp_path / "site" / "site.json").read_text())
     assert [place["clock_offset"] for place in written["cameras"]] == [-5, 45]
     assert [file["name"] for file in written["cameras"][0]["files"]] == ["cam1-1.mp4", "cam1-2.mp4"]
-    assert written["cameras"][1]["files"][0]["clock_start"] == "2026-05-01T12:00:45+02:00"
+    assert written["cameras"][1]["files"][0]["clock_start"] == "2026-05-03T12:00:45+02:00"
     with av.open(str(tmp_path / "site" / "cam2.mp4")) as video:
-        assert video.metadata["creation_time"].startswith("2026-05-01T10:00:45")
+        assert video.metadata["creation_time"].startswith("2026-05-03T10:00:45")
     assert main(command) == 1
     assert "is not empty" in capsys.readouterr().err
     for option, value in (("--clock-offsets", "2:45"), ("--dropouts", "1=2"), ("--start", "noon")):

@@ -140,6 +140,19 @@ def test_some_come_back_soon_and_some_late() -> None:
     assert {visit.number for visit in visits} == {1, 2}
 
 
+def test_the_same_people_come_back_the_next_day_on_other_ways() -> None:
+    plan = draw_site(4, 0)
+    first, second, third = (
+        plan_visits(plan, people=30, seconds=300, returning=0.2, crowd=0.3, seed=0, day=day) for day in (1, 2, 3)
+    )
+    assert first == plan_visits(plan, people=30, seconds=300, returning=0.2, crowd=0.3, seed=0)
+    for one, other in itertools.combinations((first, second, third), 2):
+        assert {visit.pid for visit in one} == {visit.pid for visit in other} == set(range(1, 31))
+        # Groups stay together, and nobody walks at the same time again.
+        assert {(visit.pid, visit.group) for visit in one} == {(visit.pid, visit.group) for visit in other}
+        assert not {(visit.pid, visit.times) for visit in one} & {(visit.pid, visit.times) for visit in other}
+
+
 def test_a_crowd_walks_together() -> None:
     plan = draw_site(3, 0)
     visits = plan_visits(plan, people=30, seconds=60, returning=0, crowd=0.6, seed=4)

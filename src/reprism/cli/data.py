@@ -103,7 +103,9 @@ class RenderCameras:
     noise: float = 1.0
     """Factor of the cameras' noise; 0 for none."""
     start: str = "2026-01-05T09:00:00+00:00"
-    """True time of the first frame."""
+    """True time of the first frame, on day 1."""
+    day: int = 1
+    """Day to draw: 2 draws who comes back the next day, the same people and cameras, on other ways."""
     seed: int = 0
     """Random seed: the same seed draws the same people, walks and frames."""
 
@@ -270,6 +272,7 @@ def _render_cameras(argv: Sequence[str]) -> int:
             dropouts=[(numbers[0], numbers[1], numbers[2]) for numbers in dropouts],
             noise=arguments.noise,
             start=start,
+            day=arguments.day,
             seed=arguments.seed,
             progress=step(progress, "drawing"),
         )

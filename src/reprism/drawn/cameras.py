@@ -48,6 +48,7 @@ def render_cameras(
     dropouts: Sequence[tuple[int, int, int]] = (),
     noise: float = 1.0,
     start: datetime = START,
+    day: int = 1,
     seed: int = 0,
     progress: Count | None = None,
 ) -> Path:
@@ -69,7 +70,8 @@ def render_cameras(
         clock_offsets: Seconds by which a camera's clock is ahead of the true time, by camera number from 1 on.
         dropouts: (camera number, from, to) in seconds after the start: the camera records nothing meanwhile.
         noise: Factor of the cameras' noise, 0 to 20.
-        start: True time of the first frame, in whole seconds, with a time zone.
+        start: True time of the first frame of day 1, in whole seconds, with a time zone.
+        day: Day to draw, 1 to 366: the same people at the same hour, a day later each, on other ways.
         seed: The same seed gives the same truth and the same frames.
         progress: Called as progress(done, total) after every frame.
 
@@ -86,6 +88,7 @@ def render_cameras(
     check_range(1, 60, fps=fps)
     check_range(0, people, uniforms=uniforms)
     check_range(0, None, seed=seed)
+    check_range(1, 366, day=day)
     for name, value, low, high in (
         ("seconds", seconds, 1, 86_400),
         ("returning", returning, 0, 1),
@@ -98,11 +101,12 @@ def render_cameras(
         raise ValueError(f"size must be an even (height, width) of at least (96, 128) pixels, but is {size}")
     if start.tzinfo is None or start.microsecond:
         raise ValueError(f"start must be in whole seconds and have a time zone, but is {start.isoformat()}")
+    start += timedelta(days=day - 1)
     site = draw_site(cameras, seed)
     recordings = plan_recordings(
         site, frames=round(seconds * fps), fps=fps, start=start, clock_offsets=clock_offsets or {}, dropouts=dropouts
     )
-    visits = plan_visits(site, people=people, seconds=seconds, returning=returning, crowd=crowd, seed=seed)
+    visits = plan_visits(site, people=people, seconds=seconds, returning=returning, crowd=crowd, seed=seed, day=day)
     looks = dress(people, uniforms, seed)
     count = counter(sum(recording.frames for recording in recordings), progress)
     with whole_folder(root) as folder:
@@ -131,6 +135,7 @@ def render_cameras(
             tracks[camera.name] += len(rows)
         described = {
             "seed": seed,
+            "day": day,
             "start": start.isoformat(),
             "seconds": seconds,
             "fps": fps,

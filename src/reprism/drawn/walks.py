@@ -91,7 +91,7 @@ def wearers(people: int, uniforms: int, seed: int) -> list[int]:
 
 
 def plan_visits(
-    site: Site, *, people: int, seconds: float, returning: float, crowd: float, seed: int
+    site: Site, *, people: int, seconds: float, returning: float, crowd: float, seed: int, day: int = 1
 ) -> tuple[Visit, ...]:
     """Plan the walks of people 1 to ``people``.
 
@@ -105,7 +105,8 @@ def plan_visits(
         seconds: Length of the recording.
         returning: Share of the groups, and of those who walk alone, that come back.
         crowd: Share of the people that walk in groups.
-        seed: The same seed gives the same walks.
+        seed: The same seed gives the same walks on the same day.
+        day: Day of the walks, 1 or more: on each the same people walk alone, or in the same groups, other ways.
 
     Returns:
         Visits in the order of pid and number.
@@ -114,7 +115,7 @@ def plan_visits(
     back = generator(seed, "returning").permutation(len(parties))[: round(returning * len(parties))].tolist()
     visits: list[Visit] = []
     for number, party in enumerate(parties):
-        rng = generator(seed, "visits", number)
+        rng = generator(seed, "visits", number, *((day,) if day > 1 else ()))
         group = number + 1 if len(party) > 1 else None
         speed = float(rng.uniform(1.0, 1.6))
         if number not in back:
