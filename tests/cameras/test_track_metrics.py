@@ -2,15 +2,23 @@
 
 import itertools
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from reprism.cameras import BoxTable, TrackFigures, TracksError, evaluate_tracks
+from reprism.cameras import (
+    BoxTable,
+    IdentityFigures,
+    TrackFigures,
+    TracksError,
+    evaluate_identities,
+    evaluate_tracks,
+)
 
 motmetrics = pytest.importorskip("motmetrics")
 trackeval = pytest.importorskip("trackeval")
@@ -195,6 +203,47 @@ def test_cameras_together_are_as_one_long_recording(one: tuple[Scene, Scene], ot
     joined = [{"c": table(rows + more)} for rows, more in zip(one, later, strict=True)]
     want = evaluate_tracks(*joined).overall
     assert asdict(evaluate_tracks(*parts).overall) == pytest.approx(asdict(want))
+
+
+def identities_by_hand(true: list[Scene], tracked: list[Scene], iou: float) -> tuple[float, float, float]:
+    """IDF1, precision and recall of the best pairing of people and found ones over the frames of all cameras."""
+    found = [match[1:] for ours, theirs in zip(true, tracked, strict=True) for match in matches(ours, theirs, iou)]
+    people, names = ({row[1] for scene in side for row in scene} for side in (true, tracked))
+    counts = np.array([[found.count((person, name)) for name in sorted(names)] for person in sorted(people)])
+    right = counts[linear_sum_assignment(counts, maximize=True)].sum() if counts.size else 0
+    boxes, tracks = (sum(map(len, side)) for side in (true, tracked))
+    return 2 * right / (boxes + tracks), right / max(1, tracks), right / max(1, boxes)
+
+
+@settings(max_examples=60)
+@given(st.lists(scenes(), min_size=1, max_size=3), st.sampled_from([0.4, 0.5, 0.75]))
+def test_identities_hold_in_all_cameras(cameras: list[tuple[Scene, Scene]], iou: float) -> None:
+    true, tracked = map(list, zip(*cameras, strict=True))
+    assume(any(true))
+    found = evaluate_identities(
+        *({f"cam{number}": table(scene) for number, scene in enumerate(side)} for side in (true, tracked)), iou
+    )
+    idf1, precision, recall = identities_by_hand(true, tracked, iou)
+    assert (found.idf1, found.recall) == pytest.approx((idf1, recall))
+    assert found.precision == pytest.approx(precision) if any(tracked) else math.isnan(found.precision)
+    assert [found.boxes, found.tracked] == [sum(map(len, side)) for side in (true, tracked)]
+    assert [found.people, found.found] == [len({row[1] for scene in side for row in scene}) for side in (true, tracked)]
+
+
+def test_a_person_who_changes_ids_between_cameras_is_right_in_one() -> None:
+    true = {"a": table([(0, "ann", 0, 0), (1, "ann", 0, 0), (0, "bob", 1, 0)]), "b": table([(0, "ann", 0, 0)])}
+    names = {"ann": "1", "bob": "2"}
+    right = {camera: replace(boxes, ids=tuple(names[name] for name in boxes.ids)) for camera, boxes in true.items()}
+    assert evaluate_identities(true, right).idf1 == 1
+    torn = {"a": right["a"], "b": replace(right["b"], ids=("3",))}
+    assert evaluate_tracks(true, torn).overall.idf1 == 1  # each camera by itself is right
+    assert evaluate_identities(true, torn) == IdentityFigures(3 / 4, 3 / 4, 3 / 4, 4, 4, 2, 3)
+    nobody = {camera: table([]) for camera in true}
+    assert evaluate_identities(true, nobody).as_dict()["precision"] is None
+    with pytest.raises(TracksError, match="nobody is in the truth"):
+        evaluate_identities(nobody, right)
+    with pytest.raises(ValueError, match="IoU above 0"):
+        evaluate_identities(true, right, 0)
 
 
 def test_trackeval_reads_and_ignores_the_same(tmp_path: Path) -> None:

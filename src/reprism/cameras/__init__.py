@@ -12,7 +12,14 @@ from reprism.cameras.opening import open_detector
 from reprism.cameras.records import DetectorError, Frame, SourceError, SourceFacts, Timeouts, TrackerError
 from reprism.cameras.regions import leave_out, read_regions
 from reprism.cameras.track_files import TracksError, read_tracks
-from reprism.cameras.track_metrics import TrackFigures, TrackMetrics, evaluate_tracks
+from reprism.cameras.track_metrics import (
+    IdentityFigures,
+    TrackFigures,
+    TrackMetrics,
+    evaluate_identities,
+    evaluate_tracks,
+)
+from reprism.cameras.track_people import name_people, read_people
 from reprism.cameras.tracklets import Crop, Sight, Tracklet, find_tracklets
 from reprism.cameras.tracks import Tracker, open_tracker, track
 
@@ -23,6 +30,7 @@ __all__ = [
     "Detector",
     "DetectorError",
     "Frame",
+    "IdentityFigures",
     "Sight",
     "Source",
     "SourceError",
@@ -36,14 +44,17 @@ __all__ = [
     "TracksError",
     "describe_source",
     "detect",
+    "evaluate_identities",
     "evaluate_tracks",
     "find_tracklets",
     "leave_out",
     "motion_detector",
+    "name_people",
     "open_detector",
     "open_tracker",
     "read_boxes",
     "read_frames",
+    "read_people",
     "read_regions",
     "read_tracks",
     "start_time",

@@ -1,6 +1,6 @@
 """Figures of tracks against a truth: HOTA, IDF1 and MOTA, by the library trackeval.
 
-A track belongs to one camera: people who go from one camera to another are not joined here.
+A track belongs to one camera, unless its id says who it is in all of them (:func:`evaluate_identities`).
 
 HOTA: Luiten et al. 2021, "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking". IDF1: Ristani et al. 2016.
 MOTA: Bernardin and Stiefelhagen 2008.
@@ -9,9 +9,11 @@ MOTA: Bernardin and Stiefelhagen 2008.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,11 +23,13 @@ from scipy.optimize import linear_sum_assignment
 
 from reprism.cameras.box_files import BoxTable
 from reprism.cameras.track_files import TracksError, check_tracks, read_lengths, read_tracks
+from reprism.cameras.track_people import read_people
 from reprism.progress import Count
 
 Tracks: TypeAlias = str | PathLike[str] | Mapping[str, BoxTable]
 
 _MOST_BYTES = 8 * 2**30  # of trackeval's tables of every person by every track
+_NOBODY = "nobody is in the truth: it has no boxes that count, so that there is nothing to evaluate"
 _TABLES = 24  # of them, of 8 bytes a pair: one for each of HOTA's 19 thresholds, and what they are made from
 
 
@@ -99,6 +103,80 @@ class TrackMetrics:
         }
 
 
+@dataclass(frozen=True)
+class IdentityFigures:
+    """Figures of identities that hold in all cameras (Ristani et al. 2016). Fractions; NaN where undefined.
+
+    People of the truth and people of the tracks are paired one to one, so that most boxes are right: those that lie on
+    a true box of the person who was paired with theirs.
+
+    Attributes:
+        idf1: Share of right boxes among the true and the tracks' boxes together, the harmonic mean of the other two.
+        precision: Share of right boxes among the tracks'.
+        recall: Share of right boxes among the true ones.
+        boxes: True boxes that count.
+        tracked: Tracks' boxes, without those on what is ignored.
+        people: People of the truth.
+        found: People of the tracks.
+    """
+
+    idf1: float
+    precision: float
+    recall: float
+    boxes: int
+    tracked: int
+    people: int
+    found: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the figures for JSON, None for what is undefined."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+
+def evaluate_identities(
+    truth: Tracks,
+    tracks: Tracks,
+    iou: float = 0.5,
+    *,
+    min_visibility: float = 0.0,
+    progress: Count | None = None,
+) -> IdentityFigures:
+    """Compare people who were followed from camera to camera with the truth.
+
+    An id stands for the same person in every camera, in the truth and in the tracks: whoever has one id in one camera
+    and another id in the next is right in one of the two alone.
+
+    Args:
+        truth, tracks, iou, min_visibility: As of :func:`evaluate_tracks`; of a drawn site's folder
+            (:func:`reprism.cameras.read_people`), ids of the truth are its people.
+        progress: Called with the number of frames done and of all.
+
+    Raises:
+        TracksError, DetectorError, ValueError: As of :func:`evaluate_tracks`.
+    """
+    _check_settings(iou, min_visibility)
+    _, scorer, _ = _scorers(iou)
+    true, given, lengths = _read(truth, tracks, read_people)
+    check_tracks(true, given, lengths)
+    cameras = sorted(true)
+    ours, theirs = _as_one([true[camera] for camera in cameras], [given[camera] for camera in cameras])
+    frames = np.unique(np.concatenate([ours.frames, theirs.frames]))
+    data = _prepare(ours, theirs, frames, iou, min_visibility, progress)
+    _check_memory("the site", data)
+    if not data["num_gt_ids"]:
+        raise TracksError(_NOBODY)
+    found = scorer.eval_sequence(data)
+    return IdentityFigures(
+        idf1=float(found["IDF1"]),
+        precision=float(found["IDP"]) if data["num_tracker_dets"] else math.nan,
+        recall=float(found["IDR"]),
+        boxes=data["num_gt_dets"],
+        tracked=data["num_tracker_dets"],
+        people=data["num_gt_ids"],
+        found=data["num_tracker_ids"],
+    )
+
+
 def evaluate_tracks(
     truth: Tracks,
     tracks: Tracks,
@@ -127,12 +205,9 @@ def evaluate_tracks(
         DetectorError: A file cannot be read.
         ValueError: ``iou`` or ``min_visibility`` is out of range.
     """
-    if not 0 < iou <= 1:
-        raise ValueError(f"expected an IoU above 0 and up to 1, got {iou:g}")
-    if not 0 <= min_visibility <= 1:
-        raise ValueError(f"expected a minimum visibility of 0 to 1, got {min_visibility:g}")
+    _check_settings(iou, min_visibility)
     scorers = _scorers(iou)
-    true, given, lengths = _read(truth, tracks)
+    true, given, lengths = _read(truth, tracks, partial(read_tracks, ignored=True))
     check_tracks(true, given, lengths)
     frames = {camera: np.unique(np.concatenate([true[camera].frames, given[camera].frames])) for camera in sorted(true)}
     done, total = 0, sum(map(len, frames.values()))
@@ -149,7 +224,7 @@ def evaluate_tracks(
             if progress:
                 progress(done // len(scorers), total)
     if not any(people for people, _ in sizes.values()):
-        raise TracksError("nobody is in the truth: it has no boxes that count, so that there is nothing to evaluate")
+        raise TracksError(_NOBODY)
     together = [
         scorer.combine_sequences({camera: found[number] for camera, found in scores.items()})
         for number, scorer in enumerate(scorers)
@@ -160,6 +235,13 @@ def evaluate_tracks(
         iou=iou,
         min_visibility=min_visibility,
     )
+
+
+def _check_settings(iou: float, min_visibility: float) -> None:
+    if not 0 < iou <= 1:
+        raise ValueError(f"expected an IoU above 0 and up to 1, got {iou:g}")
+    if not 0 <= min_visibility <= 1:
+        raise ValueError(f"expected a minimum visibility of 0 to 1, got {min_visibility:g}")
 
 
 def _scorers(iou: float) -> Sequence[Any]:
@@ -173,16 +255,32 @@ def _scorers(iou: float) -> Sequence[Any]:
 
 
 def _read(
-    truth: Tracks, tracks: Tracks
+    truth: Tracks, tracks: Tracks, reader: Callable[[str | PathLike[str]], dict[str, BoxTable]]
 ) -> tuple[Mapping[str, BoxTable], Mapping[str, BoxTable], Mapping[str, int | None]]:
     """Return truth and tracks by camera, and numbers of frames."""
     given = tracks if isinstance(tracks, Mapping) else read_tracks(tracks)
     if isinstance(truth, Mapping):
         return truth, given, {}
-    true, lengths = read_tracks(truth, ignored=True), read_lengths(truth)
+    true, lengths = reader(truth), read_lengths(truth)
     if len(true) == len(given) == 1 and not isinstance(tracks, Mapping) and Path(tracks).is_file():
         given = dict(zip(true, given.values(), strict=True))  # of one file each it is plain what belongs to what
     return true, given, lengths
+
+
+def _as_one(ours: Sequence[BoxTable], theirs: Sequence[BoxTable]) -> tuple[BoxTable, BoxTable]:
+    """Return the boxes of all cameras, one camera after the other, as of one recording."""
+    begin, shifted = 0, []
+    for pair in zip(ours, theirs, strict=True):
+        shifted.append([replace(table, frames=table.frames + begin) for table in pair])
+        begin = max((int(table.frames[-1]) + 1 for table in shifted[-1] if len(table.frames)), default=begin)
+    return tuple(  # type: ignore[return-value]
+        BoxTable(
+            *(np.concatenate([getattr(table, name) for table in side]) for name in ("frames", "xyxy", "scores")),
+            tuple(chain.from_iterable(table.ids for table in side)),
+            *(np.concatenate([getattr(table, name) for table in side]) for name in ("visibility", "ignored")),
+        )
+        for side in zip(*shifted, strict=True)
+    )
 
 
 def _check_memory(camera: str, data: dict[str, Any]) -> None:
@@ -195,7 +293,14 @@ def _check_memory(camera: str, data: dict[str, Any]) -> None:
         )
 
 
-def _prepare(true: BoxTable, given: BoxTable, frames: np.ndarray, iou: float, min_visibility: float) -> dict[str, Any]:
+def _prepare(
+    true: BoxTable,
+    given: BoxTable,
+    frames: np.ndarray,
+    iou: float,
+    min_visibility: float,
+    progress: Count | None = None,
+) -> dict[str, Any]:
     """Return what trackeval's metrics read: ids, counted from 0, and IoUs of each frame, without what is ignored.
 
     Frames without any box change no figure and are left out.
@@ -203,12 +308,14 @@ def _prepare(true: BoxTable, given: BoxTable, frames: np.ndarray, iou: float, mi
     aside = true.ignored | (true.scores == 0) | (true.visibility < min_visibility)
     counts, kept = ~aside, np.ones(len(given.frames), bool)
     similarities = []
-    for frame in frames:
+    for done, frame in enumerate(frames, start=1):
         ours, theirs = _rows(true, frame), _rows(given, frame)
         similarity = _ious(true.xyxy[ours], given.xyxy[theirs])
         excused = _matched_to(aside[ours], similarity, iou)
         kept[theirs] = ~excused
         similarities.append(similarity[counts[ours]][:, ~excused])
+        if progress:
+            progress(done, len(frames))
     people, gt_ids = _numbered(true, counts, frames)
     tracks, tracker_ids = _numbered(given, kept, frames)
     return {
