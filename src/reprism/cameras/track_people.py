@@ -59,7 +59,8 @@ def name_people(
         people: Person by the id of a gallery's row.
 
     Returns:
-        The same boxes. A track without a row, such as a short one, and a row that is in no person, stand for themselves.
+        The same boxes. A track without a row, such as a short one, stands for itself, and so does a row that is in no
+        person.
 
     Raises:
         TracksError: A line cannot be read, or no box is where it says.
@@ -74,8 +75,8 @@ def name_people(
             (at,) = np.flatnonzero((np.abs(boxes.xyxy[start:end] - np.array(box, float)) <= _CLOSE).all(axis=1))
         except (ValueError, LookupError, TypeError) as error:
             raise TracksError(
-                f"{lines}:{number}: expected a tracklet of which the tracks have the first box, got none: name the files "
-                "that reprism watch --lines and --boxes wrote in one run"
+                f"{lines}:{number}: expected a tracklet of which the tracks have the first box, got none: name the "
+                "files that reprism watch --lines and --boxes wrote in one run"
             ) from error
         if row in people:
             begin, stop = np.searchsorted(boxes.frames, [first, last + 1])

@@ -16,7 +16,8 @@ from reprism.cli.arguments import parse
 from reprism.cli.output import figures_table, progress_bars
 
 if TYPE_CHECKING:
-    from reprism.cameras.track_metrics import TrackFigures, TrackMetrics
+    from reprism.cameras.box_files import BoxTable
+    from reprism.cameras.track_metrics import IdentityFigures, TrackFigures, TrackMetrics
 
 _PERCENT = {"hota": "HOTA", "deta": "DetA", "assa": "AssA", "idf1": "IDF1", "mota": "MOTA"}
 _COUNTS = ("id_switches", "missed", "false", "boxes", "people", "tracks")
@@ -37,6 +38,9 @@ class Arguments:
 
     What the truth says not to count (marked 0 in gt.txt, distractors, static people) is ignored, and so are the tracks'
     boxes on it. A seqinfo.ini beside gt says how many frames there are.
+
+    With --across an id stands for the same person in all cameras, as it does with --people, by which tracks have the
+    people that reprism link run found. IDF1 then says how well people are followed from camera to camera.
     """
 
     truth: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TRUTH")]
@@ -47,6 +51,13 @@ class Arguments:
     """Minimum intersection over union of a track's box and a true box. HOTA takes all from 0.05 to 0.95."""
     min_visibility: float = 0.0
     """Ignore people of whom a smaller share shows, 0 to 1, where the truth says it."""
+    across: bool = False
+    """Score identities across all cameras too: an id is the same person in each. Those of a drawn site's
+    truth are its people."""
+    people: str | None = None
+    """Gallery of reprism watch whose people (reprism link run) the tracks are of, across all cameras; with --lines."""
+    lines: Path | None = None
+    """With --people: file that reprism watch --lines wrote in the run that wrote TRACKS (--boxes)."""
     json: Path | None = None
     """JSON file for the figures, as fractions (default: none written)."""
 
@@ -58,13 +69,17 @@ def run(argv: Sequence[str]) -> int:
         argv,
         "reprism evaluate-tracks",
         example="reprism evaluate-tracks truth/gt.txt tracks.txt\n"
-        "reprism evaluate-tracks MOT17/train tracks --min-visibility 0.25 --json tracks.json",
-        main=("iou", "min_visibility", "json"),
+        "reprism evaluate-tracks MOT17/train tracks --min-visibility 0.25 --json tracks.json\n"
+        "reprism evaluate-tracks site tracks --people gallery --lines tracklets.jsonl",
+        main=("iou", "min_visibility", "across", "people", "json"),
     )
+    if (arguments.people is None) != (arguments.lines is None):
+        raise ValueError("expected --people GALLERY and --lines FILE together: lines say which track is which row")
 
-    from reprism.cameras.track_metrics import evaluate_tracks
+    from reprism.cameras.track_metrics import evaluate_identities, evaluate_tracks
     from reprism.files import write_json
 
+    identities = None
     with progress_bars() as progress:
         found = evaluate_tracks(
             arguments.truth,
@@ -73,13 +88,51 @@ def run(argv: Sequence[str]) -> int:
             min_visibility=arguments.min_visibility,
             progress=partial(progress, "comparing tracks"),
         )
+        if arguments.across or arguments.people is not None:
+            identities = evaluate_identities(
+                arguments.truth,
+                arguments.tracks if arguments.people is None else _people_in(arguments),
+                arguments.iou,
+                min_visibility=arguments.min_visibility,
+                progress=partial(progress, "comparing people"),
+            )
     console = Console(highlight=False)
     console.print(tracks_table(found, console.width))
     console.print(found.describe(), markup=False)
+    if identities is not None:
+        console.print(identities_line(identities))
     if arguments.json is not None:
-        write_json(arguments.json, found.as_dict())
+        across = {} if identities is None else {"across": identities.as_dict()}
+        write_json(arguments.json, found.as_dict() | across)
         console.print(f"figures in {arguments.json}", markup=False, soft_wrap=True)
     return 0
+
+
+def _people_in(arguments: Arguments) -> "dict[str, BoxTable]":
+    """Return the tracks, with the ids of a gallery's people."""
+    from reprism.cameras.track_files import read_tracks
+    from reprism.cameras.track_people import name_people
+    from reprism.gallery.table import Gallery
+
+    assert arguments.people is not None and arguments.lines is not None  # noqa: PT018, S101 - checked by run
+    people = Gallery.open(arguments.people).people()
+    if not people:
+        raise ValueError(
+            f"expected people in {arguments.people}, got none that linking keeps: reprism link run {arguments.people}"
+        )
+    named = {row: f"person {person.id}" for person in people for row in person.rows}
+    return name_people(read_tracks(arguments.tracks), arguments.lines, named)
+
+
+def identities_line(found: "IdentityFigures") -> str:
+    """Return how well people are followed from camera to camera, in a line."""
+    rates = [
+        "–" if math.isnan(value) else f"{100 * value:.1f}" for value in (found.idf1, found.precision, found.recall)
+    ]
+    return (
+        f"across all cameras, of {found.boxes:,} boxes of {found.people:,} people: IDF1 {rates[0]}, "
+        f"precision {rates[1]}, recall {rates[2]} percent; {found.found:,} people in the tracks"
+    )
 
 
 def tracks_table(found: "TrackMetrics", width: int) -> Table:

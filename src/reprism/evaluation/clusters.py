@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,61 @@ def score_clusters(clusters: Sequence[Hashable] | np.ndarray, identities: Sequen
         people=len(of_person),
         clusters=len(of_cluster),
     )
+
+
+class LinkedPairs(NamedTuple):
+    """Pairs of items by two cameras.
+
+    Attributes:
+        linked: Pairs within a cluster.
+        same: Pairs of one person.
+        right: Pairs that are both.
+    """
+
+    linked: int
+    same: int
+    right: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the linked pairs that are of one person; 1 where there is no such pair."""
+        return self.right / self.linked if self.linked else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the pairs of one person that are linked; 1 where there is no such pair."""
+        return self.right / self.same if self.same else 1.0
+
+
+def pairs_by_camera(
+    clusters: Sequence[Hashable] | np.ndarray, identities: Sequence[Hashable], cameras: Sequence[str]
+) -> dict[tuple[str, str], LinkedPairs]:
+    """Count linked pairs and pairs of one person between every two cameras.
+
+    Args:
+        clusters, identities: As of :func:`score_clusters`.
+        cameras: N: the camera of each item.
+
+    Returns:
+        By the two cameras, in order.
+    """
+    names, camera = np.unique(np.asarray(cameras), return_inverse=True)
+    cluster = _numbers(clusters.tolist() if isinstance(clusters, np.ndarray) else clusters)
+    person = _numbers(identities)
+    both = np.unique(np.stack([cluster, person]), axis=1, return_inverse=True)[1].reshape(-1)
+    linked, same, right = (_between(group, camera, len(names)) for group in (cluster, person, both))
+    return {
+        (str(names[one]), str(names[other])): LinkedPairs(
+            int(linked[one, other]), int(same[one, other]), int(right[one, other])
+        )
+        for one, other in combinations(range(len(names)), 2)
+    }
+
+
+def _between(group: np.ndarray, camera: np.ndarray, cameras: int) -> np.ndarray:
+    """Return the number of pairs within a group between every two cameras; the diagonal means nothing."""
+    counts = coo_array((np.ones(len(group), np.int64), (group, camera)), shape=(group.max() + 1, cameras)).tocsr()
+    return np.asarray((counts.T @ counts).toarray())
 
 
 def _numbers(values: Sequence[Hashable]) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from reprism.linking.transit import CameraNetwork
 from reprism.progress import Progress, step
 
 _UNLIKELY = 0.01  # probability below which a pair is not kept
+
+Likely: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""M×2 indices of pairs of sightings, the lesser one first, and their M probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +68,72 @@ def find_people(
         ValueError: Numbers of descriptors and items differ; ``least`` is out of range; neither network nor odds are
             given; or sightings are to be both together and apart.
     """
+    check_sightings(descriptors, items, least)
+    if network is None and odds is None:
+        raise ValueError("give a network, to learn odds by, or odds")
+    times = times_of(network, items)
+    if odds is None:
+        odds = learn_odds(descriptors, items, times, progress=progress)
+    found = [
+        likely_pairs(some, others, odds.probability(distances, said))
+        for some, others, distances, said in pairs_in_blocks(
+            descriptors, times, step(progress, "comparing sightings")
+        )
+    ]
+    return people_of(len(items), found, odds, least=least, together=together, apart=apart)
+
+
+def check_sightings(descriptors: np.ndarray, items: Sequence[Item], least: float) -> None:
+    """Refuse descriptors that do not fit the items, and a probability that is none, as :func:`find_people` does."""
     if len(descriptors) != len(items):
         raise ValueError(f"expected a descriptor for each of {len(items)} items, got {len(descriptors)}")
     if not 0 < least < 1:
         raise ValueError(f"least={least}: expected a probability between 0 and 1")
-    if network is None and odds is None:
-        raise ValueError("give a network, to learn odds by, or odds")
+
+
+def learn_odds(
+    descriptors: np.ndarray, items: Sequence[Item], times: Times, *, progress: Progress | None = None
+) -> PairOdds:
+    """Learn the odds of pairs from sightings and their times, as :func:`find_people` does.
+
+    Raises:
+        OddsError: There are too few matches.
+    """
     cameras = np.unique([str(item.camid) for item in items], return_inverse=True)[1]
-    times = times_of(network, items)
-    if odds is None:
-        counts = count_pairs(descriptors, cameras, times, progress=step(progress, "counting pairs"))
-        odds = PairOdds.learn(counts)
-    pairs, probabilities = _likely_pairs(descriptors, times, odds, step(progress, "comparing sightings"))
-    labels = cluster(len(items), pairs, probabilities - least, missing=-least, together=together, apart=apart)
+    return PairOdds.learn(count_pairs(descriptors, cameras, times, progress=step(progress, "counting pairs")))
+
+
+def likely_pairs(some: np.ndarray, others: np.ndarray, probability: np.ndarray) -> Likely:
+    """Return the pairs of a block that are kept (:func:`reprism.linking.odds.pairs_in_blocks`), and how likely each is.
+
+    Args:
+        some, others: Indices of n and m sightings.
+        probability: n×m probabilities that they are of one person.
+    """
+    rows, columns = np.nonzero((probability > _UNLIKELY) & (some[:, None] < others))
+    return np.stack([some[rows], others[columns]], axis=1), probability[rows, columns]
+
+
+def people_of(
+    count: int,
+    found: Sequence[Likely],
+    odds: PairOdds,
+    *,
+    least: float,
+    together: np.ndarray | None = None,
+    apart: np.ndarray | None = None,
+) -> People:
+    """Join sightings to people by their likely pairs.
+
+    Args:
+        count: Number of sightings.
+        found: Likely pairs of all blocks.
+        odds: The odds that they are likely by.
+        least, together, apart: As of :func:`find_people`.
+    """
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *(each for each, _ in found)])
+    probabilities = np.concatenate([np.zeros(0), *(each for _, each in found)])
+    labels = cluster(count, pairs, probabilities - least, missing=-least, together=together, apart=apart)
     return People(labels, _confidence(labels, pairs, probabilities), odds)
 
 
@@ -89,22 +146,6 @@ def times_of(network: CameraNetwork | None, items: Sequence[Item]) -> Times:
         return network.log_ratio([items[row] for row in some], [items[row] for row in others])
 
     return times
-
-
-def _likely_pairs(
-    descriptors: np.ndarray,
-    times: Times,
-    odds: PairOdds,
-    progress: Callable[[int, int], object] | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return M×2 indices of likely pairs, the lesser one first, and their probabilities."""
-    found, likely = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
-    for some, others, distances, said in pairs_in_blocks(descriptors, times, progress):
-        probability = odds.probability(distances, said)
-        rows, columns = np.nonzero((probability > _UNLIKELY) & (some[:, None] < others))
-        found.append(np.stack([some[rows], others[columns]], axis=1))
-        likely.append(probability[rows, columns])
-    return np.concatenate(found), np.concatenate(likely)
 
 
 def _confidence(labels: np.ndarray, pairs: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
