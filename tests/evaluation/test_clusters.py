@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprism.evaluation.clusters import score_clusters
+from reprism.evaluation.clusters import pairs_by_camera, score_clusters
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["ann", "bob", 1, "1"])), min_size=1, max_size=25))
@@ -46,3 +46,20 @@ def test_the_ends():
     for clusters, people in (([], []), ([1], [])):
         with pytest.raises(ValueError, match="a cluster and an identity for each item"):
             score_clusters(clusters, people)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["ann", "bob", 1, "1"]), st.sampled_from("xyz")), min_size=1)
+)
+def test_pairs_between_cameras_are_counted_one_by_one(rows):
+    clusters, people, cameras = map(list, zip(*rows, strict=True))
+    found = pairs_by_camera(np.array(clusters), people, cameras)
+    assert list(found) == list(combinations(sorted(set(cameras)), 2))
+    for two, linked in found.items():
+        pairs = [(a, b) for a, b in combinations(rows, 2) if {a[2], b[2]} == set(two)]
+        same = [a[1] == b[1] and type(a[1]) is type(b[1]) for a, b in pairs]
+        joined = [a[0] == b[0] for a, b in pairs]
+        right = sum(x and y for x, y in zip(joined, same, strict=True))
+        assert linked == (sum(joined), sum(same), right)
+        assert linked.precision == (right / sum(joined) if any(joined) else 1)
+        assert linked.recall == (right / sum(same) if any(same) else 1)

@@ -43,8 +43,65 @@ def test_scores_are_those_of_the_people_found(walks_of):
         assert each.count == pytest.approx((bins == n).sum(), abs=2)  # a probability on an edge may round either way
         assert each.predicted == pytest.approx(likely[bins == n].mean(), abs=0.02)
         assert each.observed == pytest.approx(right[bins == n].mean(), abs=0.02)
+    gaps = [(abs(each.predicted - each.observed), each.count) for each in found.reliability if each.predicted >= 0.1]
+    assert found.calibration_error == pytest.approx(
+        np.average(*np.transpose(gaps)[:1], weights=[count for _, count in gaps])
+    )
+    # The same for every two cameras.
+    for cameras, between in found.camera_pairs.items():
+        here = np.array([{items[a].camid, items[b].camid} == set(cameras) for a, b in pairs])
+        assert between.pairs == here.sum()
+        assert between.observed == pytest.approx(right[here].mean())
+        assert between.predicted == pytest.approx(likely[here].mean(), abs=1e-4)
+        for linked, labels in ((between.with_times, people.labels), (between.by_looks, looks.labels)):
+            joined = np.array([labels[a] == labels[b] for a, b in pairs])
+            assert linked == ((joined & here).sum(), (right & here).sum(), (joined & right & here).sum())
+    assert list(found.camera_pairs) == [("a", "b"), ("a", "c"), ("b", "c")]
     with pytest.raises(ValueError, match="sightings of known people"):
         evaluate_links(rows[count:], strangers, network)
+
+
+def ranks_by_hand(rows, items, network, asks, shown):
+    """Queries, rank-1 and mAP of sightings that search others: one after the other, sorted by what speaks for each."""
+    first, precisions = [], []
+    for query in asks:
+        others = [row for row in shown if (items[row].pid, items[row].camid) != (items[query].pid, items[query].camid)]
+        score = 20 * rows[others] @ rows[query]
+        if network is not None:
+            score = score + network.log_ratio([items[query]], [items[row] for row in others])[0]
+        hits = np.array([items[others[at]].pid == items[query].pid for at in np.argsort(-score, kind="stable")], bool)
+        if hits.any():
+            first.append(hits[0])
+            precisions.append(((np.arange(hits.sum()) + 1) / (np.flatnonzero(hits) + 1)).mean())
+    return len(first), pytest.approx(np.mean(first)), pytest.approx(np.mean(precisions))
+
+
+def test_ranks_are_those_of_every_sighting_among_the_others(walks_of):
+    rows, items = walks_of(people=80)
+    network = CameraNetwork.learn(rows, items)
+    found = evaluate_links(rows, items, network)
+    everybody = range(len(items))
+    assert found.ranks_by_looks == ranks_by_hand(rows, items, None, everybody, everybody)
+    assert found.ranks_with_times == ranks_by_hand(rows, items, network, everybody, everybody)
+    assert found.ranks_with_times.rank1 > found.ranks_by_looks.rank1
+    for cameras, between in found.camera_pairs.items():
+        one, other = ([row for row in everybody if items[row].camid == camera] for camera in cameras)
+        for ranks, times in ((between.ranks_by_looks, None), (between.ranks_with_times, network)):
+            there, back = (ranks_by_hand(rows, items, times, *way) for way in ((one, other), (other, one)))
+            queries = there[0] + back[0]
+            assert ranks.queries == queries
+            assert ranks.mAP == pytest.approx((there[0] * there[2].expected + back[0] * back[2].expected) / queries)
+
+
+def test_who_is_seen_by_one_camera_has_no_rank(walks_of):
+    rows, items = walks_of(people=60)
+    network = CameraNetwork.learn(rows, items)
+    alone = [Sample(item.path, number, item.camid, item.time, "day") for number, item in enumerate(items, 1)]
+    found = evaluate_links(rows, alone, network)
+    assert found.ranks_with_times is found.ranks_by_looks is None
+    assert {each.ranks_with_times for each in found.camera_pairs.values()} == {None}
+    assert found.true_share == 0
+    assert "rank1" not in found.as_dict()["camera_pairs"][0]["by_looks"]
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +141,26 @@ def test_the_command_finds_and_scores_people(walks, tiny_model_file, tmp_path, c
     written = json.loads((tmp_path / "links.json").read_text())
     assert written["with_times"]["f1"] > written["by_looks"]["f1"]
     assert f"{100 * written['with_times']['f1']:.1f}" in said
+    error = f"from a probability of 10 % on: {100 * written['calibration_error']:.1f} points"
+    assert error in " ".join(said.split())
+    assert (
+        f"looks and times {100 * written['with_times']['rank1']:.1f} / {100 * written['with_times']['mAP']:.1f}" in said
+    )
+    (row,) = [line.split() for line in said.splitlines() if line.split()[:2] == ["a,", "b"]]
+    (between,) = [each for each in written["camera_pairs"] if each["cameras"] == ["a", "b"]]
+    assert row[2] == f"{between['pairs']:,}" == "4,900"
+    assert float(row[4]) == pytest.approx(100 / 70, abs=0.01)
+    assert float(row[6]) == pytest.approx(100 * between["with_times"]["recall"], abs=0.051)
+    assert float(row[7]) == pytest.approx(100 * between["with_times"]["rank1"], abs=0.051)
     # With a network that was learned before it is the same: it was learned from the same images.
     assert main(["link", "learn", *data, "--split", "test", "--out", str(tmp_path / "n.json")]) == 0
     again = ["--network", str(tmp_path / "n.json"), "--json", str(tmp_path / "again.json")]
+    again += ["--png", str(tmp_path / "links.png")]
     assert main(["evaluate-links", *data, *again]) == 0
     assert json.loads((tmp_path / "again.json").read_text()) == written
+    with Image.open(tmp_path / "links.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
 
 
 def test_the_command_explains_mistakes(walks, tiny_model_file, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -255,11 +256,14 @@ def _rank(
     ways: list[tuple[tuple[str, str] | None, list[int], list[int]]] = [
         ((min(one, other), max(one, other)), asked[one], rows[other]) for one in rows for other in rows if one != other
     ]
-    ways.append((None, sum(asked.values(), []), sum(rows.values(), [])))
+    ways.append((None, list(chain.from_iterable(asked.values())), list(chain.from_iterable(rows.values()))))
     found: dict[tuple[str, str] | None, list[Ranks]] = defaultdict(list)
     for done, (cameras, query, gallery) in enumerate(ways, start=1):
         some, others = [items[row] for row in query], [items[row] for row in gallery]
-        if len({(item.pid, item.camid) for item in (*some, *others)}) > len({item.pid for item in (*some, *others)}):
+        seen: dict[Any, set[str]] = defaultdict(set)
+        for item in others:
+            seen[item.pid].add(str(item.camid))
+        if any(seen[item.pid] - {str(item.camid)} for item in some):
             ranked = evaluate_items(descriptors[query], descriptors[gallery], some, others, evidence=network)
             found[cameras].append(Ranks(ranked.num_valid_queries, ranked.rank(1), ranked.mAP))
         if progress is not None:

@@ -76,9 +76,7 @@ def find_people(
         odds = learn_odds(descriptors, items, times, progress=progress)
     found = [
         likely_pairs(some, others, odds.probability(distances, said))
-        for some, others, distances, said in pairs_in_blocks(
-            descriptors, times, step(progress, "comparing sightings")
-        )
+        for some, others, distances, said in pairs_in_blocks(descriptors, times, step(progress, "comparing sightings"))
     ]
     return people_of(len(items), found, odds, least=least, together=together, apart=apart)
 
