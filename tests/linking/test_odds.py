@@ -57,6 +57,18 @@ def test_probabilities_are_shares_of_right_ones_among_pairs_that_were_not_learne
         assert found[inside].mean() == pytest.approx(same[inside].mean(), abs=error + 0.04)
 
 
+def test_matches_are_found_among_people_in_one_uniform():
+    """The nearest pairs of all are of strangers, which times tell: at first next to nothing seems to match."""
+    rng, count = np.random.default_rng(0), {"same": 600, "alike": 300, "other": 45_000}
+    distances = [
+        rng.normal(*at, count[kind]) for kind, at in zip(count, ((0.75, 0.18), (0.45, 0.06), (1.45, 0.2)), strict=True)
+    ]
+    times = [rng.normal(0.5 if kind == "same" else -0.5, 1, many) for kind, many in count.items()]
+    odds = PairOdds.learn(counted(np.concatenate(distances), np.concatenate(times)))
+    assert odds.expected_matches == pytest.approx(600, rel=0.3)
+    assert odds.appearance[distance_bin(0.75)] > 2 > -2 > odds.appearance[distance_bin(1.45)]
+
+
 def test_without_times_that_tell_anything_it_refuses():
     _, distances, _ = drawn(0.0001, 200_000)
     with pytest.raises(OddsError, match="fewer than 50 seem to be of one person"):

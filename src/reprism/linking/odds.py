@@ -27,6 +27,7 @@ _MOST_TIME = 10.0
 _BLOCK = 512  # rows compared with all others at a time
 _SMOOTHED_BY = 1.0  # bins
 _ROUNDS, _SETTLED = 500, 1e-9
+_NONE = 1e-3  # matches, as expected: from so few on no round comes back
 _FEWEST = 50.0  # matches, as expected, from which on odds are trusted
 
 
@@ -142,14 +143,17 @@ class PairOdds:
             shares = _probability(appearance[:, None] + _TIME_VALUES, prior)
             before, matches = prior, (counts * shares).sum(axis=1)
             prior = float(matches.sum() / total)
-            if prior * total < _FEWEST:
-                raise OddsError(
-                    f"of {round(total):,} pairs of sightings fewer than {_FEWEST:.0f} seem to be of one person: times "
-                    "tell too little of who walks where, or hardly anybody is seen twice"
-                )
+            if prior * total < _NONE:
+                break
             appearance = _falling_ratio(matches, by_distance - matches, by_distance)
             if abs(prior - before) < _SETTLED * prior:
                 break
+        # Only now: the first guess may be far off, and a later round find what an early one had lost.
+        if prior * total < _FEWEST:
+            raise OddsError(
+                f"of {round(total):,} pairs of sightings fewer than {_FEWEST:.0f} seem to be of one person: times "
+                "tell too little of who walks where, or hardly anybody is seen twice"
+            )
         return cls(prior, appearance, round(total))
 
     def log_odds(self, distances: np.ndarray, times: np.ndarray | float = 0.0) -> np.ndarray:
