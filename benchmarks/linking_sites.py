@@ -28,6 +28,7 @@ from reprism.data.records import Sample
 from reprism.embedding import Embedder
 from reprism.evaluation.camera_statistics import CameraStatistics
 from reprism.evaluation.clusters import score_clusters
+from reprism.linking.odds import OddsError
 from reprism.linking.people import find_people
 from reprism.linking.routes import clock_ahead, clock_offsets, find_routes
 from reprism.linking.transit import CameraNetwork
@@ -39,7 +40,10 @@ _FEWEST = 5  # matches of a way that is listed
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """A track of the truth: who crossed a view from first to last, in seconds by the camera's clock."""
+    """A track of the truth: who crossed a view from first to last, in seconds by the camera's clock.
+
+    ahead is the seconds by which that clock is ahead of the true time.
+    """
 
     site: Path
     file: str
@@ -49,6 +53,7 @@ class Sighting:
     visit: str
     first: float
     last: float
+    ahead: float
     descriptor: np.ndarray
 
 
@@ -70,7 +75,10 @@ def main() -> None:
     apart = np.array(
         [(a, b) for a, b in combinations(range(len(seen)), 2) if _in_view_at_once(seen[a], seen[b])], np.int64
     ).reshape(-1, 2)
-    found = find_people(rows, items, network, least=arguments.least, apart=apart)
+    try:
+        found = find_people(rows, items, network, least=arguments.least, apart=apart)
+    except OddsError as error:
+        raise SystemExit(f"{len(seen)} sightings are refused: {error}") from error
     looks = find_people(rows, items, odds=found.odds, least=arguments.least, apart=apart)
     people = [each.pid for each in seen]
     print(f"{len(seen)} sightings of {len(set(people))} people; {network.num_pairs} matches\n")
@@ -85,6 +93,7 @@ def main() -> None:
 def sightings_of(site: Path, embedder: Embedder) -> list[Sighting]:
     """Read the tracks of a drawn site's truth, and describe each by crops of its boxes."""
     plan = json.loads((site / "site.json").read_text(encoding="utf-8"))
+    ahead = {camera["name"]: float(camera["clock_offset"]) for camera in plan["cameras"]}
     begun = {file["name"]: datetime.fromisoformat(file["clock_start"]) for c in plan["cameras"] for file in c["files"]}
     boxes = read_tracks(site, ignored=True)
     with (site / "tracks.csv").open(newline="", encoding="utf-8") as table:
@@ -112,7 +121,16 @@ def sightings_of(site: Path, embedder: Embedder) -> list[Sighting]:
                 )
                 who = (row["camera"], int(row["pid"]), row["visit"])
                 found.append(
-                    Sighting(site, Path(name).stem, row["track"], *who, first, last, mean / np.linalg.norm(mean))
+                    Sighting(
+                        site,
+                        Path(name).stem,
+                        row["track"],
+                        *who,
+                        first,
+                        last,
+                        ahead[row["camera"]],
+                        mean / np.linalg.norm(mean),
+                    )
                 )
     return found
 
@@ -140,7 +158,10 @@ def identities(sites: Sequence[Path], seen: Sequence[Sighting], labels: np.ndarr
 
 
 def print_transit_times(network: CameraNetwork, seen: Sequence[Sighting]) -> None:
-    """Print of every two cameras the learned times from one to the other, beside the true ones; and clocks."""
+    """Print of every two cameras the learned times from one to the other, beside the true ones; and clocks.
+
+    Learned times are set right by the clocks that overlapping cameras tell; other clocks are taken to be right.
+    """
     routes = find_routes(network)
     offsets = clock_offsets(routes)
     cameras = sorted({each.camera for each in seen})
@@ -151,18 +172,24 @@ def print_transit_times(network: CameraNetwork, seen: Sequence[Sighting]) -> Non
     print(
         "| from | to | true: passages | median | learned: matches | median | quartiles |\n|---|---|---|---|---|---|---|"
     )
+    wrong = {camera: seconds or 0.0 for camera, seconds in told.items()}
     by_visit: dict[tuple[Path, int, str], list[Sighting]] = defaultdict(list)
     for each in seen:
         by_visit[each.site, each.pid, each.visit].append(each)
+
+    def ahead(two: tuple[str, str]) -> float:
+        return wrong.get(two[1], 0.0) - wrong.get(two[0], 0.0)
+
     for one, other in permutations(cameras, 2):
-        gaps = [
-            b.first - a.first
+        passages = [
+            (b.first - b.ahead) - (a.first - a.ahead)
             for walk in by_visit.values()
             for a, b in permutations(walk, 2)
-            if (a.camera, b.camera) == (one, other) and b.first > a.first
+            if (a.camera, b.camera) == (one, other)
         ]
+        gaps = [gap for gap in passages if gap > 0]
         two = (min(one, other), max(one, other))
-        way = routes[two].ways(least=_FEWEST)[two[0] != one] if two in routes else None
+        way = routes[two].ways(ahead(two), least=_FEWEST)[two[0] != one] if two in routes else None
         if len(gaps) < _FEWEST and way is None:
             continue
         learned = (
