@@ -273,14 +273,16 @@ def _as_one(ours: Sequence[BoxTable], theirs: Sequence[BoxTable]) -> tuple[BoxTa
     for pair in zip(ours, theirs, strict=True):
         shifted.append([replace(table, frames=table.frames + begin) for table in pair])
         begin = max((int(table.frames[-1]) + 1 for table in shifted[-1] if len(table.frames)), default=begin)
-    return tuple(  # type: ignore[return-value]
-        BoxTable(
-            *(np.concatenate([getattr(table, name) for table in side]) for name in ("frames", "xyxy", "scores")),
-            tuple(chain.from_iterable(table.ids for table in side)),
-            *(np.concatenate([getattr(table, name) for table in side]) for name in ("visibility", "ignored")),
-        )
-        for side in zip(*shifted, strict=True)
-    )
+    true, given = (_concatenated(side) for side in zip(*shifted, strict=True))
+    return true, given
+
+
+def _concatenated(tables: Sequence[BoxTable]) -> BoxTable:
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(table, name) for table in tables])
+
+    ids = tuple(chain.from_iterable(table.ids for table in tables))
+    return BoxTable(column("frames"), column("xyxy"), column("scores"), ids, column("visibility"), column("ignored"))
 
 
 def _check_memory(camera: str, data: dict[str, Any]) -> None:
