@@ -55,9 +55,11 @@ def test_boxes_have_the_people_of_their_rows(tmp_path: Path) -> None:
     }
     lines = tmp_path / "tracklets.jsonl"
     rows = [
+        line(
+            "t", "/site/cam1.mp4", (9, 9), [2, 0, 12, 20]
+        ),  # the track of the next row, in view for too long: another row
         line("r", "/site/cam1.mp4", (0, 1), [0.01, 0, 10, 19.99]),  # as rounded
         line("s", "/site/cam1.mp4", (0, 1), [50, 0, 60, 20]),
-        line("t", "/site/cam1.mp4", (9, 9), [2, 0, 12, 20]),  # the same track, in view for too long: another row
         line("u", "/site/cam2.mp4", (4, 4), [0, 0, 10, 20]),
     ]
     lines.write_text("\n".join(rows) + "\n")
