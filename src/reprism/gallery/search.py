@@ -95,7 +95,7 @@ class _Seen(NamedTuple):
     vector: np.ndarray
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
     """A match part by part, as in :class:`Match`."""
 
     shares: dict[str, float] | None = None
@@ -155,9 +155,9 @@ def search(
             new = reranked_distances(query[None], np.stack([rows[candidate.id].vector for candidate in chosen]))[0]
             order = np.argsort(new, kind="stable").tolist()
         order = order[:top]
-        split: Sequence[_Split] = [_Split()] * len(order)
+        split: Sequence[Split] = [Split()] * len(order)
         if partition is not None and order:
-            split = _split(query, np.stack([rows[chosen[at].id].vector for at in order]), partition, scale)
+            split = split_by_part(query, np.stack([rows[chosen[at].id].vector for at in order]), partition, scale)
         results.append(
             [
                 Match(
@@ -174,12 +174,19 @@ def search(
     return results
 
 
-def _split(query: np.ndarray, best: np.ndarray, partition: Partition, scale: PartScale | None) -> list[_Split]:
-    """Split the distances of a query to its matches by part."""
+def split_by_part(query: np.ndarray, best: np.ndarray, partition: Partition, scale: PartScale | None) -> list[Split]:
+    """Split the distances of a query to its matches by part.
+
+    Args:
+        query: D, of length 1.
+        best: M×D, of length 1.
+        partition: Names the parts.
+        scale: What agreement is measured by; None: it is not told.
+    """
     distances = part_distances(query[None], best, partition)
     names = [part.name for part in partition.parts]
     shares = [dict(zip(names, row.tolist(), strict=True)) for row in distances]
-    return list(map(_Split, shares, [None] * len(shares) if scale is None else scale.agreement(distances)))
+    return list(map(Split, shares, [None] * len(shares) if scale is None else scale.agreement(distances)))
 
 
 class _Plan(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from reprism.data.records import Sample
-from reprism.evaluation.camera_statistics import CameraStatistics
+from reprism.evaluation.camera_statistics import CameraStatistics, MadeBy
 from reprism.gallery.filters import moment
 from reprism.gallery.links import Linking, LinkingError, require_linking
 from reprism.gallery.rows import DESCRIPTOR, Row, as_matrix, rows_of
@@ -39,6 +39,7 @@ class Sightings:
         expired: Number of further rows that are older than linking keeps them.
         unplaced: Number of further rows without a camera or a time.
         linking: What linking was switched on for when they were read.
+        statistics: Mean and deviation of each camera's rows, by which they are normalized; None where there are none.
     """
 
     rows: list[Row]
@@ -47,6 +48,7 @@ class Sightings:
     expired: int
     unplaced: int
     linking: Linking
+    statistics: CameraStatistics | None = None
 
 
 def read_sightings(gallery: Gallery, now: datetime | None = None) -> Sightings:
@@ -77,10 +79,14 @@ def read_sightings(gallery: Gallery, now: datetime | None = None) -> Sightings:
     ).sort_by("id")
     rows, descriptors = rows_of(table), as_matrix(table[DESCRIPTOR])
     cameras = [row.camid for row in rows]
+    statistics = None
     if rows:
-        descriptors = CameraStatistics.fit(descriptors, cameras).apply(descriptors, cameras)
+        kind, projection = store.info.kind, store.projection
+        made_by = MadeBy(kind.fingerprint, kind.flip, None if projection is None else projection.digest)
+        statistics = CameraStatistics.fit(descriptors, cameras, made_by=made_by)
+        descriptors = statistics.apply(descriptors, cameras)
     items = [Sample(Path(row.path), row.id, row.camid, _seconds(row)) for row in rows]
-    return Sightings(rows, descriptors, items, placed - len(rows), len(gallery) - placed, linking)
+    return Sightings(rows, descriptors, items, placed - len(rows), len(gallery) - placed, linking, statistics)
 
 
 def known_pairs(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:

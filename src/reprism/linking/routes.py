@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from reprism.linking.clocks import Middle, middle_of_ways
 from reprism.linking.ratios import View
 from reprism.linking.transit import CameraNetwork
-from reprism.linking.ways import Transit, Way, count_gaps, find_ways
+from reprism.linking.ways import count_gaps, find_ways, Transit, usual_gaps, Way
 
 _AT_ONCE_SHARE = 0.5  # of all matches, beyond chance, that one peak must hold
 _LEAST_SPREAD = 0.12  # of a walk's time: people's speeds differ by a seventh to a fifth (coefficient of variation)
@@ -73,6 +74,12 @@ class Route:
     def per_hour(self) -> float:
         """Matches in an hour in which both cameras had sightings."""
         return self.pairs / self.hours
+
+    @cached_property
+    def usual(self) -> np.ndarray:
+        """Which of the K gaps matches have more often than any two sightings do, as booleans."""
+        window = int(self.smoothing / (self.gaps[1] - self.gaps[0]))
+        return usual_gaps(self.matched, self.chance, window)
 
     def ways(self, ahead: float = 0.0, *, least: int = 20) -> tuple[Way | None, Way | None]:
         """Return who walks from the first camera to the second, and who walks back.
