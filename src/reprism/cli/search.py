@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,11 +14,14 @@ from reprism.cli.embedding import NetworkOptions, NetworkSettings
 from reprism.cli.galleries import open_audit, open_gallery, parse_moment, system_user
 from reprism.cli.output import figures_table, progress_bars
 from reprism.cli.pictures import find_pictures
+from reprism.cli.timed_search import plan_search
 from reprism.progress import step
 from reprism.terminal import did_you_mean
 
 if TYPE_CHECKING:
+    from reprism.evaluation.calibration import Calibration
     from reprism.evaluation.camera_statistics import CameraStatistics
+    from reprism.gallery.filters import Filter
     from reprism.gallery.search import Match
     from reprism.gallery.table import Gallery
 
@@ -28,6 +31,11 @@ class Arguments:
     """Find the people of some pictures in a gallery.
 
     Prints a table for each picture, or JSON, and writes a page with pictures if asked to (--html).
+
+    With --network the time between cameras counts beside looks. Say where and when the pictures were taken
+    (--query-camera, --query-time), or search for a row of the gallery (--like). Each match then has its probability by
+    looks and times, that by looks alone, and why: the parts that agree, and the time between the cameras beside the
+    usual one.
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
@@ -62,19 +70,30 @@ class Arguments:
     camera_normalize: bool = False
     """Normalize descriptors by the mean and deviation of each camera's rows, which are read for it. A gallery of more
     than 50,000 rows with an index then orders the nearest 1,000 anew (10 times --top, if more)."""
+    network: str | None = None
+    """Rank by the time between cameras too: a file of reprism link learn; or kept, for the transit times that are kept
+    with the gallery (reprism link run), which finds no rows but those that linking keeps. Probabilities by looks come
+    from --calibration; without one they are learned from the gallery, for which linking must be on."""
     query_camera: str | None = None
-    """Camera that took the pictures, for --camera-normalize (default: unknown, statistics of all cameras)."""
+    """Camera that took the pictures, for --network, and for --camera-normalize (there by default unknown: statistics
+    of all cameras)."""
+    query_time: str | None = None
+    """Time when the pictures were taken, for --network (ISO 8601, UTC unless it names a zone)."""
+    like: str | None = None
+    """With --network: search for the person of this row in place of pictures, by its own camera and time. Its id, as
+    --json shows it."""
     exact: bool = False
     """Compare with every row instead of using the index."""
     json: bool = False
-    """Print JSON: a list of {"query": path, "matches": [{"rank", "distance", "path", "camid", "pid", …}]}."""
+    """Print JSON: a list of {"query": path, "matches": [{"rank", "distance", "path", "camid", "pid", …}]}. With
+    --network a match has "by_looks", and "reason" with its "text"."""
     html: Path | None = None
     """HTML file to write: a page with the pictures, which needs no other file (default: none written)."""
     audit: Path | None = None
     """Audit log, which notes who searched and which rows matched (default: GALLERY.audit.jsonl, beside the gallery)."""
     batch_size: int = 64
     """Pictures per batch."""
-    network: NetworkOptions = field(default_factory=NetworkSettings)
+    running: NetworkOptions = field(default_factory=NetworkSettings)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -83,13 +102,12 @@ def run(argv: Sequence[str]) -> int:
         Arguments,
         argv,
         "reprism search",
-        example="reprism search people/query/*.jpg --gallery gallery --top 5 --html matches.html",
-        main=("gallery", "top", "html", "camera", "calibration"),
+        example="reprism search people/query/*.jpg --gallery gallery --top 5 --html matches.html\n"
+        "reprism search first.jpg --gallery gallery --network kept --query-camera gate --query-time 2026-05-01T09:30",
+        main=("gallery", "top", "html", "camera", "calibration", "network", "query_camera", "query_time", "like"),
     )
-    if not arguments.images:
-        raise ValueError("give one or more pictures, or folders of pictures, to search for")
-    _check_normalization(arguments)
-    pictures = find_pictures(arguments.images)
+    _check_options(arguments)
+    pictures = find_pictures(arguments.images) if arguments.images else []
 
     from reprism.evaluation.calibration import Calibration
     from reprism.evaluation.part_scale import NO_SCALE
@@ -105,41 +123,13 @@ def run(argv: Sequence[str]) -> int:
         source=arguments.source,
     )
     calibration = None if arguments.calibration is None else Calibration.read(arguments.calibration)
-    gallery, embedder = open_gallery(
-        arguments.gallery,
-        arguments.model,
-        arguments.network,
-        batch_size=arguments.batch_size,
-        pictures=len(pictures),
-    )
-    _check_filters(gallery, arguments)
-    if calibration is not None:
-        gallery.check_calibration(calibration)  # before pictures are embedded
-    if arguments.camera_normalize:
-        found = gallery.search_by_camera(
-            embedder.embed(pictures),
-            [arguments.query_camera] * len(pictures),
-            _camera_statistics(gallery, arguments.query_camera),
-            arguments.top,
-            where,
-            exact=arguments.exact or None,
-        )
-    else:
-        found = gallery.search(
-            embedder.embed(pictures),
-            arguments.top,
-            where,
-            threshold=arguments.threshold,
-            calibration=calibration,
-            group_by=arguments.group_by,
-            rerank=arguments.rerank,
-            exact=arguments.exact or None,
-        )
+    gallery, found = _found(arguments, pictures, where, calibration)
     with open_audit(arguments.gallery, arguments.audit) as audit:  # nothing is shown that is not in the log
+        used = {} if arguments.network is None else {"times": True}
         for matches in found:
             ids = [match.id for match in matches]
-            audit.write(system_user(), "search", ids, via="reprism search", matches=len(matches))
-    queries = [str(path) for path in pictures]
+            audit.write(system_user(), "search", ids, via="reprism search", matches=len(matches), **used)
+    queries = [str(path) for path in pictures] or [str(arguments.like)]
     if arguments.html is not None:
         write_search_page(arguments.html, gallery, list(zip(queries, found, strict=True)))
     if arguments.json:
@@ -158,19 +148,98 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _check_normalization(arguments: Arguments) -> None:
-    if not arguments.camera_normalize:
-        if arguments.query_camera is not None:
-            raise ValueError("--query-camera is for --camera-normalize: give both or neither")
-        return
-    for option, value in (
+def _found(
+    arguments: Arguments, pictures: "Sequence[Path]", where: "Filter", calibration: "Calibration | None"
+) -> "tuple[Gallery, Sequence[Sequence[Match]]]":
+    """Search; returns the gallery, and the matches of each picture, or of the row that is given in place of them."""
+    from reprism.gallery.table import Gallery
+
+    if arguments.like is not None:
+        gallery = Gallery.open(arguments.gallery)
+        _check_filters(gallery, arguments)
+        plan = plan_search(gallery, str(arguments.network), where, calibration)
+        return gallery, [plan.like(arguments.like, arguments.top)]
+    gallery, embedder = open_gallery(
+        arguments.gallery,
+        arguments.model,
+        arguments.running,
+        batch_size=arguments.batch_size,
+        pictures=len(pictures),
+    )
+    _check_filters(gallery, arguments)
+    if calibration is not None:
+        gallery.check_calibration(calibration)  # before pictures are embedded
+    exact = arguments.exact or None
+    if arguments.network is not None:
+        plan = plan_search(gallery, arguments.network, where, calibration)
+        seen = plan.seen(arguments.query_camera, arguments.query_time)  # before pictures are embedded
+        return gallery, plan.search(embedder.embed(pictures), seen, arguments.top, exact=exact)
+    if arguments.camera_normalize:
+        return gallery, gallery.search_by_camera(
+            embedder.embed(pictures),
+            [arguments.query_camera] * len(pictures),
+            _camera_statistics(gallery, arguments.query_camera),
+            arguments.top,
+            where,
+            exact=exact,
+        )
+    return gallery, gallery.search(
+        embedder.embed(pictures),
+        arguments.top,
+        where,
+        threshold=arguments.threshold,
+        calibration=calibration,
+        group_by=arguments.group_by,
+        rerank=arguments.rerank,
+        exact=exact,
+    )
+
+
+def _check_options(arguments: Arguments) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ValueError: Two of them do not, or there is nothing to search for.
+    """
+    if arguments.like is not None and arguments.network is None:
+        raise ValueError("--like is for --network, the time between cameras: give both or neither")
+    given: Iterable[tuple[str, object]]
+    if arguments.like is not None:
+        given = (
+            ("pictures", arguments.images or None),
+            ("--query-camera", arguments.query_camera),
+            ("--query-time", arguments.query_time),
+            ("--html", arguments.html),
+        )
+        _refuse(given, "--like takes a row of the gallery with its camera and time: leave {} out")
+    elif not arguments.images:
+        raise ValueError("give one or more pictures, or folders of pictures, to search for")
+    if arguments.network is None:
+        if arguments.query_time is not None:
+            raise ValueError("--query-time is for --network, the time between cameras: give both or neither")
+        if arguments.query_camera is not None and not arguments.camera_normalize:
+            raise ValueError("--query-camera is for --camera-normalize or --network: give one of them, or leave it out")
+    elif arguments.like is None and (arguments.query_camera is None or arguments.query_time is None):
+        raise ValueError(
+            "--network needs where and when the pictures were taken: give --query-camera and --query-time, or --like ID"
+        )
+    given = (
         ("--threshold", arguments.threshold),
-        ("--calibration", arguments.calibration),
         ("--group-by", arguments.group_by),
         ("--rerank", arguments.rerank or None),
-    ):
+    )
+    if arguments.network is not None:
+        given = (*given, ("--camera-normalize", arguments.camera_normalize or None))
+        _refuse(given, "{} is for a search by looks alone: leave it or --network out")
+    if arguments.camera_normalize:
+        given = (*given, ("--calibration", arguments.calibration))
+        _refuse(given, "{} is for descriptors as they are: leave it or --camera-normalize out")
+
+
+def _refuse(options: Iterable[tuple[str, object]], text: str) -> None:
+    for option, value in options:
         if value is not None:
-            raise ValueError(f"{option} is for descriptors as they are: leave it or --camera-normalize out")
+            raise ValueError(text.format(option))
 
 
 def _camera_statistics(gallery: "Gallery", query_camera: str | None) -> "CameraStatistics":
@@ -220,6 +289,7 @@ def _show(query: str, matches: "Sequence[Match]") -> None:
     from rich.markup import escape
 
     from reprism.evaluation.part_scale import summary
+    from reprism.linking.network_search import TimedMatch
 
     # A line for each match, so that it can be cut up: off a terminal nothing is to be fitted to a width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
@@ -230,10 +300,14 @@ def _show(query: str, matches: "Sequence[Match]") -> None:
         "rank": [str(match.rank) for match in matches],
         "distance": [f"{match.distance:.4f}" for match in matches],
         "probability": ["" if match.probability is None else f"{match.probability:.0%}" for match in matches],
+        "by looks": [f"{match.by_looks:.0%}" if isinstance(match, TimedMatch) else "" for match in matches],
         "identity": [match.pid or "" for match in matches],
         "camera": [match.camid or "" for match in matches],
         "time": ["" if match.time is None else match.time.isoformat(" ", "seconds") for match in matches],
-        "parts": [summary(match.parts) if match.parts else "" for match in matches],
+        "parts": [
+            summary(match.parts) if match.parts and not isinstance(match, TimedMatch) else "" for match in matches
+        ],
+        "why": [match.reason.text if isinstance(match, TimedMatch) else "" for match in matches],
         "image": [match.path for match in matches],
     }
     shown = {title: cells for title, cells in columns.items() if any(cells)}

@@ -18,6 +18,7 @@ from reprism.data.records import Sample
 from reprism.evaluation.camera_statistics import MadeBy
 from reprism.gallery.calibrating import check_calibration
 from reprism.gallery.filters import NO_FILTER, Filter
+from reprism.gallery.links import require_linking
 from reprism.gallery.rows import DESCRIPTOR, as_matrix, normalized, rows_of
 from reprism.gallery.search import EXACT_ROWS, Match, Split, search, split_by_part
 from reprism.gallery.strangers import scale_of_matches
@@ -188,6 +189,21 @@ def _check(store: Store, looks: Looks) -> None:
         looks.statistics.check(made_by)
     else:
         check_calibration(store, looks)
+
+
+def kept_rows(gallery: Gallery, where: Filter = NO_FILTER, now: datetime | None = None) -> Filter:
+    """Return a filter of the rows that linking keeps: a search by the times kept with a gallery finds no other.
+
+    Args:
+        gallery: The gallery.
+        where: What rows must pass besides.
+        now: Moment from which rows' age counts, with a time zone (default: the present one).
+
+    Raises:
+        LinkingError: Linking is off.
+    """
+    cutoff = require_linking(gallery.store).cutoff(now)
+    return replace(where, after=cutoff if where.after is None else max(cutoff, where.after))
 
 
 class _Query(NamedTuple):

@@ -52,6 +52,7 @@ def write_search_page(
             "probable": any(match.probability is not None for match in found),
             "timed": any(match.time is not None for match in found),
             "split": any(match.parts for match in found),
+            "explained": any(hasattr(match, "reason") for match in found),
         }
         for query, found in answers
     ]
