@@ -22,7 +22,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-Scope = Literal["search", "write", "erase"]
+Scope = Literal["search", "write", "erase", "link"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 TOKENS_VARIABLE = "REPRISM_TOKENS"
@@ -97,7 +97,7 @@ class Access:
 
             [alice]
             token = "…"                     # or sha256 = "…", its digest in hexadecimal
-            scopes = ["search", "write"]    # of search, write, erase
+            scopes = ["search", "write"]    # of search, write, erase, link
 
         Raises:
             AccessError: It is no TOML, names nobody, or has a holder without a good token or scopes.
@@ -181,7 +181,7 @@ def check_host(host: str, access: Access) -> None:
 _BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="A token that has the endpoint's scope: search, write or erase.",
+    description="A token that has the endpoint's scope: search, write or erase; and link for searches by times.",
 )
 
 
@@ -197,12 +197,26 @@ def requires(access: Access, scope: Scope) -> Callable[..., None]:
             raise HTTPException(
                 401, "expected a token: Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"}
             )
-        if scope not in holder.scopes:
-            _log.warning("%s was refused: their token has not the scope %s", holder.name, scope)
-            raise HTTPException(403, f"this token has not the scope {scope}")
+        require_scope(holder, scope)
         request.state.holder = holder
 
     return holders if access.tokens else anyone
+
+
+def require_scope(holder: Holder, scope: Scope, why: str = "") -> None:
+    """Refuse a holder who lacks a scope.
+
+    Args:
+        holder: Whoever asks.
+        scope: What they need.
+        why: What for, added to the answer.
+
+    Raises:
+        HTTPException: 403: they lack it.
+    """
+    if scope not in holder.scopes:
+        _log.warning("%s was refused: their token has not the scope %s", holder.name, scope)
+        raise HTTPException(403, f"this token has not the scope {scope}{why}")
 
 
 class LocalOnly:

@@ -24,11 +24,13 @@ from reprism.gallery.indexing import make_thumbnail
 from reprism.gallery.rows import Entry, Row, row_id
 from reprism.gallery.search import Match
 from reprism.gallery.table import Gallery, GalleryError
+from reprism.linking.network_search import Seen
 from reprism.service.audit import AuditError, AuditLog, Change
 from reprism.service.clips import ClipError, cut_clip, find_sighting
 from reprism.service.rows import Pictures, pictures_of
 from reprism.service.schemas import ImageFacts, SearchQuery
 from reprism.service.settings import ServiceSettings
+from reprism.service.times import KeptTimes
 from reprism.service.uploads import Upload, decode_upload
 from reprism.service.work import Batcher
 
@@ -53,7 +55,7 @@ class SearchResult(NamedTuple):
         embed_seconds, search_seconds: Duration, waiting included.
     """
 
-    matches: list[Match]
+    matches: Sequence[Match]
     pictures: dict[str, Pictures]
     embed_seconds: float
     search_seconds: float
@@ -99,6 +101,7 @@ class Operations:
         self._reading = ThreadPoolExecutor(_READERS, "reading")
         self._cutting = ThreadPoolExecutor(_CUTTERS, "cutting")
         self._videos = tuple(folder.resolve() for folder in settings.videos)
+        self._times = KeptTimes(gallery, calibration)
         self._writes = 0
 
     def close(self) -> None:
@@ -114,7 +117,7 @@ class Operations:
         """Find the rows that look like an uploaded picture.
 
         Raises:
-            HTTPException: The picture is none, too large or cannot be decoded.
+            HTTPException: The picture is none, too large or cannot be decoded; or 409: there are no times to search by.
             AuditError: The search could not be noted.
             UnavailableError: As of :meth:`read`.
         """
@@ -124,7 +127,11 @@ class Operations:
         embedded = time.perf_counter()
         where = Filter(tuple(query.camera), tuple(query.not_camera), query.after, query.before)
 
-        def find() -> tuple[list[Match], dict[str, Pictures]]:
+        def find() -> tuple[Sequence[Match], dict[str, Pictures]]:
+            if query.times:
+                seen = Seen(query.query_camera, query.query_time)
+                timed = self._times.search(descriptor, seen, query.top, where)
+                return timed, self.pictures(timed)
             matches = self.gallery.search(
                 descriptor,
                 query.top,
@@ -138,8 +145,17 @@ class Operations:
 
         matches, pictures = await self.read(find)
         # Nothing is answered that is not in the log.
-        await self.log(who, "search", [match.id for match in matches], matches=len(matches))
+        used = {"times": True} if query.times else {}
+        await self.log(who, "search", [match.id for match in matches], matches=len(matches), **used)
         return SearchResult(matches, pictures, embedded - started, time.perf_counter() - embedded)
+
+    async def times_between(self) -> list[str]:
+        """Return the cameras between which times are known; none if linking is off, or they are not learned.
+
+        Raises:
+            UnavailableError: As of :meth:`read`.
+        """
+        return await self.read(self._times.cameras)
 
     async def image(self, id: str) -> tuple[Row, Pictures]:  # noqa: A002 - what it is called in the gallery
         """Look a row up, and what can be seen of it.
@@ -330,6 +346,7 @@ class Operations:
 
     def _erase(self, wanted: Sequence[_Erasure]) -> Sequence[int]:
         """Erase for several clients, and rewrite the table once for all of them."""
+        self._times.forget()
         with self._available():
             changes: list[Change] = []
             taken: set[str] = set()
@@ -355,6 +372,7 @@ class Operations:
             ) from error
 
     def _erase_outdated(self, retain: timedelta) -> int:
+        self._times.forget()
         limit = datetime.now(UTC) - retain
         ids = self.gallery.erasable(older_than=limit).ids
         change = Change("retention", "erase", ids, {"older_than": limit.isoformat()})

@@ -16,8 +16,9 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from reprism.gallery.arrivals import MARK, Mark
 from reprism.gallery.search import Match
+from reprism.linking.network_search import TimedMatch
 from reprism.service import schemas
-from reprism.service.access import Access, Holder
+from reprism.service.access import Access, Holder, require_scope
 from reprism.service.audit import AuditError
 from reprism.service.live import Listener, Live
 from reprism.service.metrics import CONTENT_TYPE, Metrics
@@ -134,7 +135,8 @@ async def session(request: Request, work: Work) -> schemas.Session:
         raise HTTPException(401, "this token is unknown", headers={"WWW-Authenticate": "Bearer"})
     scopes = sorted(holder.scopes) if holder is not None else []
     cameras = list((await work.read(work.gallery.stats))["cameras"]) if "search" in scopes else []
-    return schemas.Session(scopes=scopes, tokens=access.tokens, cameras=cameras)
+    times = await work.times_between() if {"search", "link"} <= {*scopes} else []
+    return schemas.Session(scopes=scopes, tokens=access.tokens, cameras=cameras, times=times)
 
 
 # ---- search ----------------------------------------------------------------------------------------------
@@ -144,7 +146,9 @@ async def session(request: Request, work: Work) -> schemas.Session:
 async def search(
     request: Request, place: Place, work: Work, who: Who, query: Annotated[SearchQuery, Query()]
 ) -> schemas.SearchAnswer:
-    """Find the rows that look like a picture."""
+    """Find the rows that look like a picture; with ``times`` by the time between the cameras too."""
+    if query.times:
+        require_scope(who, "link", ", which a search by the times between cameras takes")
     with place:
         upload = await _upload(request, work, ())
         found = await unless_gone(request, work.search(upload, query, who.name))
@@ -328,4 +332,6 @@ async def _found(id: str, look: Awaitable[R]) -> R:  # noqa: A002
 
 
 def _measures(match: Match) -> dict[str, Any]:
-    return {name: getattr(match, name) for name in ("rank", "distance", "probability", "shares", "parts")}
+    names = ("rank", "distance", "probability", "shares", "parts")
+    timed = {"by_looks": match.by_looks, "reason": match.reason} if isinstance(match, TimedMatch) else {}
+    return {name: getattr(match, name) for name in names} | {"by_looks": None, "reason": None} | timed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from reprism.service.access import Scope
 from reprism.service.uploads import PICTURE
@@ -50,6 +50,23 @@ class SearchQuery(BaseModel):
     threshold: float | None = Field(None, ge=0, le=2, allow_inf_nan=False, description="The largest distance.")
     group_by: Literal["none", "pid", "tracklet"] = Field("none", description="Of each group the nearest alone.")
     rerank: bool = Field(False, description="Whether to order the nearest by k-reciprocal re-ranking.")
+    times: bool = Field(
+        False,
+        description="Whether to rank by the times between cameras too, which takes the scope link. Give query_camera "
+        "and query_time; leave threshold, group_by and rerank out.",
+    )
+    query_camera: Name | None = Field(None, description="With times: the camera that took the picture.")
+    query_time: Moment | None = Field(None, description="With times: when it was taken; without a zone: UTC.")
+
+    @model_validator(mode="after")
+    def _check_times(self) -> SearchQuery:
+        if self.times and (self.query_camera is None or self.query_time is None):
+            raise ValueError("times takes query_camera and query_time: where and when the picture was taken")
+        if self.times and (self.threshold is not None or self.group_by != "none" or self.rerank):
+            raise ValueError("threshold, group_by and rerank are for a search by looks alone: leave them or times out")
+        if not self.times and (self.query_camera is not None or self.query_time is not None):
+            raise ValueError("query_camera and query_time are for times: give times=true, or leave them out")
+        return self
 
 
 class ImageFacts(BaseModel):
@@ -116,6 +133,44 @@ class PartAgreement(BaseModel):
     )
 
 
+class Reason(BaseModel):
+    """Why two sightings may be of one person, or may not."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    text: str = Field(
+        description="All of it in words.",
+        examples=["p2s2 and p2c1 agree; 41 s between stairs and yard, usual 35 to 60 s"],
+    )
+    agree: list[str] = Field(description="Parts that agree.", examples=[["p2s2", "p2c1"]])
+    differ: list[str] = Field(description="Parts that differ.", examples=[[]])
+    parts: int = Field(description="How many parts were compared.", examples=[5])
+    cameras: tuple[str | None, str | None] = Field(
+        description="The two cameras, the earlier sighting's first.", examples=[["stairs", "yard"]]
+    )
+    seconds: float | None = Field(description="Seconds between the sightings, if known.", examples=[41.0])
+    usual: tuple[float, float] | None = Field(
+        description="How many seconds half of all take that way; null where there is no usual way.",
+        examples=[[35.0, 60.0]],
+    )
+    at_once: bool = Field(description="Whether both cameras saw a person at once.", examples=[False])
+    log_ratio: float = Field(
+        description="Natural logarithm of how much likelier the times are for one person than for any two.",
+        examples=[2.1],
+    )
+    floor: float | None = Field(
+        description="The least that these cameras give any times; null where nothing is known.", examples=[-2.3]
+    )
+    verdict: Literal["usual", "unclear", "unusual", "unknown"] = Field(
+        description="What the times say; unusual: no usual way, which the floor alone keeps possible.",
+        examples=["usual"],
+    )
+    times: str = Field(
+        description="What is said of cameras and times, in words.",
+        examples=["41 s between stairs and yard, usual 35 to 60 s"],
+    )
+
+
 class Match(Image):
     """A row that was found."""
 
@@ -129,6 +184,11 @@ class Match(Image):
         description="How well each part agrees; null if the gallery is too small to say.",
         examples=[{"p1": {"strangers": 3.2, "same_person": 41.0, "verdict": "agrees"}}],
     )
+    by_looks: float | None = Field(
+        description="The probability by looks alone, in a search by times; probability is then that by both.",
+        examples=[0.71],
+    )
+    reason: Reason | None = Field(description="Why, in a search by times.")
 
 
 class Seconds(BaseModel):
@@ -190,6 +250,9 @@ class Session(BaseModel):
     scopes: list[Scope] = Field(examples=[["search"]])
     tokens: bool = Field(description="Whether tokens are asked for.", examples=[True])
     cameras: list[str] = Field(description="To filter by; for those who may search.", examples=[["gate", "hall"]])
+    times: list[str] = Field(
+        description="Cameras between which times are known; for those who may search and link.", examples=[["gate"]]
+    )
 
 
 class Health(BaseModel):
@@ -210,7 +273,7 @@ _PROBLEMS = {
     404: ("There is no such row", f"there is no image {_ID}"),
     408: ("The body took too long to arrive", "the picture did not arrive within 30 seconds"),
     409: (
-        "The calibration no longer fits the gallery",
+        "The calibration no longer fits the gallery, or there are no times to search by",
         "the calibration no longer fits the gallery: calibrate it anew",
     ),
     413: ("Too many bytes or pixels", "the request is larger than the 10,485,760 bytes that are taken"),

@@ -12,7 +12,7 @@ import { cameraOf, counted, fillFacts, identityOf, placeholder, timeOf } from ".
 const $ = (id) => document.getElementById(id);
 const form = $("search-form");
 
-let session = { scopes: [], tokens: false, cameras: [] };
+let session = { scopes: [], tokens: false, cameras: [], times: [] };
 let picture = null; // the file that is searched for
 let matches = [];
 let opened = null; // the match in the dialog
@@ -52,14 +52,18 @@ async function showPicture(box, match) {
 
 // ---- searching -------------------------------------------------------------------------------------------
 
+const TIMES = new Set(["after", "before", "query_time"]);
+
 /** The form's filters as the service's query parameters; what is left at its default is left out. */
 function parameters() {
   const given = new URLSearchParams();
   for (const [name, value] of new FormData(form)) {
     if (!value || (name === "top" && value === "20") || (name === "group_by" && value === "none")) continue;
     // The reader's own time; the service wants one with its zone.
-    given.append(name, name === "after" || name === "before" ? new Date(value).toISOString() : value);
+    given.append(name, TIMES.has(name) ? new Date(value).toISOString() : value);
   }
+  // Of looks alone: the service refuses them beside times.
+  if (given.has("times")) for (const name of ["threshold", "group_by", "rerank"]) given.delete(name);
   return given;
 }
 
@@ -73,7 +77,8 @@ async function search() {
   body.append("image", picture, picture.name || "picture");
   busy("Searching …");
   try {
-    const response = await ask(`search?${asked}`, { method: "POST", body, signal: mine.signal });
+    const problems = asked.has("times") ? { 409: "There are no times between cameras to search by." } : {};
+    const response = await ask(`search?${asked}`, { method: "POST", body, signal: mine.signal, problems });
     const found = await response.json();
     show(found.matches);
     say(summary(found, asked));
@@ -93,9 +98,38 @@ function summary(found, asked) {
   }
   const cameras = new Set(found.matches.map(cameraOf)).size;
   const seconds = (found.seconds.embed + found.seconds.search).toFixed(2);
-  const order = asked.has("rerank") ? " Re-ranked: the order need not be that of the distances." : "";
+  const order = asked.has("rerank") ? " Re-ranked: the order need not be that of the distances."
+    : asked.has("times") ? " In the order of the probability by looks and times together." : "";
   const count = counted(found.matches.length, "match", "matches");
   return `${count} from ${counted(cameras, "camera")}, in ${seconds} s.${order}`;
+}
+
+/** Offer times between cameras where they are known, to those who may use them; what was chosen stays so. */
+function showTimes() {
+  const chosen = $("query-camera").value;
+  $("by-times").hidden = !session.times.length;
+  if (!session.times.length) $("use-times").checked = false;
+  $("query-camera").replaceChildren(...["", ...session.times].map((camera) => new Option(camera || "choose", camera)));
+  $("query-camera").value = session.times.includes(chosen) ? chosen : "";
+  askForTimes();
+}
+
+/** Ask where and when the picture was taken, if times are to be used. */
+function askForTimes() {
+  const used = $("use-times").checked;
+  $("taken").hidden = !used;
+  for (const input of [$("query-camera"), $("query-time")]) input.disabled = !used;
+}
+
+/** Fill in where and when a picture was taken: that of a row that is searched for. */
+function takenAt({ camid, time }) {
+  if (!session.times.length) return;
+  $("query-camera").value = session.times.includes(camid) ? camid : "";
+  $("query-time").value = "";
+  if (!time) return;
+  // The input shows the reader's own time, which has no zone.
+  const taken = new Date(time);
+  $("query-time").value = new Date(taken - 60_000 * taken.getTimezoneOffset()).toISOString().slice(0, 19);
 }
 
 function choose(file) {
@@ -154,10 +188,19 @@ function card(match) {
   const facts = [["Camera", cameraOf(match)], ["Time", timeOf(match)], ["Distance", match.distance.toFixed(3)]];
   if (match.probability !== null) facts.push(["Probability", withBar(percent(match.probability), match.probability)]);
   fillFacts(item.querySelector(".facts"), facts);
+  if (match.reason) item.querySelector(".about").append(whyNote(match.reason));
   if (match.parts) item.querySelector(".about").append(partsNote(match.parts), partsList(match.parts));
   showPicture(item.querySelector(".picture"), match);
   playOnAttention(item, item.querySelector(".picture"), match.strip, pictures);
   return item;
+}
+
+/** Say why a match may be of the same person: what times say, and apart where they speak against. */
+function whyNote(reason) {
+  const note = document.createElement("p");
+  note.className = `why ${reason.verdict}`;
+  note.textContent = reason.text;
+  return note;
 }
 
 function preview(match) {
@@ -248,6 +291,7 @@ function factsOf(match) {
     facts.push(["Probability", match.probability === null
       ? "not known: the service has no calibration"
       : withBar(percent(match.probability), match.probability)]);
+    if (match.reason) facts.push(["By looks alone", percent(match.by_looks)], ["Why", match.reason.text]);
   }
   if (match.tracklet !== null) facts.push(["Track", match.tracklet]);
   if (match.frames > 1) facts.push(["Frames", match.frames.toLocaleString()]);
@@ -259,6 +303,7 @@ async function searchAgain() {
   const match = opened;
   $("match").close();
   go("search");
+  takenAt(match);
   busy("Fetching the picture …");
   try {
     const blob = await (await ask(`images/${match.id}/thumbnail`)).blob();
@@ -318,6 +363,7 @@ async function enter() {
     return;
   }
   showCameras();
+  showTimes();
   if (session.tokens && !session.scopes.length) askForToken();
   $("token-form").hidden = !session.tokens;
   $("forget-token").hidden = !sessionStorage.getItem("token");
@@ -379,7 +425,7 @@ function showCameras() {
 }
 
 function countFilters() {
-  const set = new Set(parameters().keys()).size;
+  const set = [...new Set(parameters().keys())].filter((name) => !/^(times|query_)/.test(name)).length;
   $("filters-set").textContent = set ? `(${set} set)` : "";
 }
 
@@ -390,8 +436,8 @@ form.onsubmit = (event) => {
   if (picture) search();
   else fail(new Problem("There is no picture yet: choose, drop or paste one."));
 };
-form.onchange = countFilters;
-form.onreset = () => setTimeout(countFilters);
+form.onchange = () => { askForTimes(); countFilters(); };
+form.onreset = () => setTimeout(form.onchange);
 
 $("picture").onchange = (event) => {
   choose(event.target.files[0]);
