@@ -13,7 +13,7 @@ from reprism.service.access import Access
 from reprism.service.api import ServiceSettings, create_app
 from reprism.service.audit import AuditLog
 
-TOKENS = {scope: f"token-that-may-{scope}-only" for scope in ("search", "write", "erase")}
+TOKENS = {scope: f"token-that-may-{scope}-only" for scope in ("search", "write", "erase", "link")}
 
 
 @pytest.fixture(scope="session")

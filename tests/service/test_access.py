@@ -78,7 +78,7 @@ def test_an_unknown_token_uploads_nothing(serve, access):
 
 def test_a_session_says_what_its_token_may_do(serve, access, bearer):
     client = serve(access=access)
-    assert client.get("/session").json() == {"scopes": [], "tokens": True, "cameras": []}
+    assert client.get("/session").json() == {"scopes": [], "tokens": True, "cameras": [], "times": []}
     assert client.get("/session", headers=bearer("write")).json()["scopes"] == ["write"]
     assert client.get("/session", headers={"Authorization": "Bearer wrong"}).status_code == 401
 

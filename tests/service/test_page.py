@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import math
+import os
 import re
 import threading
 import time
@@ -25,8 +27,11 @@ from reprism.drawn.shots import camera, draw_person, person
 from reprism.evaluation.calibration import Calibration
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.indexing import make_thumbnail
+from reprism.gallery.links import keep_network, require_linking
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import Gallery
+from reprism.linking.network_search import Seen
+from reprism.linking.transit import CameraNetwork
 from reprism.service.access import Access
 from reprism.service.api import ServiceSettings, create_app
 
@@ -735,6 +740,77 @@ def test_on_a_phone(serve: Callable[..., str], opened: Callable[..., Any], entri
 
 
 # ---- the files -------------------------------------------------------------------------------------------
+
+
+TIMED = """
+[linker]
+token = "a-token-that-links"
+scopes = ["search", "link"]
+"""
+
+
+def keep_times(gallery: Gallery) -> None:
+    """Switch linking on, with times kept: people take an hour from the gate to the hall, and on to the yard."""
+    rng = np.random.default_rng(0)
+    items = [
+        Seen(camid, START + timedelta(seconds=float(start))).as_item()
+        for walk in rng.uniform(0, 40_000, 60)
+        for camid, start in zip(CAMERAS, (walk, walk + rng.normal(3600, 30), walk + rng.normal(7200, 30)), strict=True)
+    ]
+    pairs = np.arange(180).reshape(-1, 3)
+    network = CameraNetwork.of_pairs(items, np.concatenate([pairs[:, :2], pairs[:, 1:]]))
+    gallery.enable_linking("find lost children", 30)
+    keep_network(gallery.store, require_linking(gallery.store), json.dumps(network.as_dict()), {})
+
+
+@pytest.mark.parametrize("width", [1440, PHONE])
+def test_times_between_cameras(
+    width: int, serve: Callable[..., str], opened: Callable[..., Any], entries: list[Entry], tmp_path: Path
+) -> None:
+    shift = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2) - START
+    recent = [replace(entry, time=None if entry.time is None else entry.time + shift) for entry in entries]
+    url = serve(recent, TOKENS + TIMED)
+    keep_times(Gallery.open(tmp_path / "gallery-0"))
+    page = opened(url, width)
+
+    def give(token: str) -> None:
+        page.fill("#token", token)
+        with page.expect_response("**/stats"):
+            page.click("text=Use token")
+
+    # Who may not follow people across cameras is not offered to.
+    give(SEARCHER)
+    assert page.locator("#by-times").is_hidden()
+    give("a-token-that-links")
+    page.wait_for_selector("#by-times:not([hidden])")
+    assert page.locator("#taken").is_hidden()
+    upload(page)
+    assert page.locator(".why").count() == 0
+    page.check("#use-times")
+    first = recent[0]
+    page.select_option("#query-camera", first.camid)
+    tokyo = (first.time + timedelta(hours=9)).strftime("%Y-%m-%dT%H:%M:%S")
+    page.fill("#query-time", tokyo)
+    with page.expect_response(SEARCH) as answered:
+        page.click("#search-form button.main")
+    found = answered.value.json()["matches"]
+    page.wait_for_function(f"document.querySelectorAll('.why').length === {len(found)}")
+    assert page.locator(".why").all_text_contents() == [match["reason"]["text"] for match in found]
+    assert any("between gate and hall, usual" in match["reason"]["text"] for match in found)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if folder := os.environ.get("REPRISM_TEST_PICTURES"):
+        page.screenshot(path=f"{folder}/times-{width}.png", full_page=True)
+    # A match that is searched for brings its own camera and time; another picture does not keep them.
+    hall = next(match for match in found if match["camid"] == "hall" and match["thumbnail"])
+    page.locator(".matches .card").nth(hall["rank"] - 1).click()
+    assert hall["reason"]["text"] in page.locator("#match-facts").text_content()
+    with page.expect_response(SEARCH):
+        page.click("#search-again")
+    assert page.input_value("#query-camera") == "hall"
+    there = datetime.fromisoformat(hall["time"]) + timedelta(hours=9)
+    assert page.input_value("#query-time") == there.strftime("%Y-%m-%dT%H:%M:%S")
+    page.set_input_files("#picture", UPLOAD)
+    assert (page.input_value("#query-camera"), page.input_value("#query-time")) == ("", "")
 
 
 def test_the_page_is_in_the_package_and_asks_nobody_else() -> None:

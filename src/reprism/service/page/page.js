@@ -15,6 +15,7 @@ const form = $("search-form");
 let session = { scopes: [], tokens: false, cameras: [], times: [] };
 let picture = null; // the file that is searched for
 let matches = [];
+let filled = false; // whether where and when the picture was taken come from a row
 let opened = null; // the match in the dialog
 let running = new AbortController(); // of the latest search
 const pictures = new Pictures(); // of its matches
@@ -132,8 +133,11 @@ function takenAt({ camid, time }) {
   $("query-time").value = new Date(taken - 60_000 * taken.getTimezoneOffset()).toISOString().slice(0, 19);
 }
 
-function choose(file) {
+/** Search for a picture; of a row, where and when that was taken is known too. */
+function choose(file, row = null) {
   if (!file) return;
+  if (row || filled) takenAt(row ?? {}); // another picture was taken elsewhere
+  filled = Boolean(row);
   picture = file;
   const shown = $("query");
   if (shown.src) URL.revokeObjectURL(shown.src);
@@ -303,11 +307,10 @@ async function searchAgain() {
   const match = opened;
   $("match").close();
   go("search");
-  takenAt(match);
   busy("Fetching the picture …");
   try {
     const blob = await (await ask(`images/${match.id}/thumbnail`)).blob();
-    choose(new File([blob], titleOf(match), { type: blob.type }));
+    choose(new File([blob], titleOf(match), { type: blob.type }), match);
   } catch (problem) {
     $("results").removeAttribute("aria-busy");
     fail(problem);
