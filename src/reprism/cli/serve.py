@@ -38,7 +38,8 @@ class Arguments:
     """Port to listen on; 0 takes a free one."""
     tokens: Path | None = None
     """TOML file with a table for each holder: [alice] token = "…" (or sha256 = "…"), scopes = ["search", "write",
-    "erase"]. Others on this machine must not be able to read it. REPRISM_TOKENS can hold the same text instead."""
+    "erase", "link"], the last for searches by times between cameras. Others on this machine must not be able to read
+    it. REPRISM_TOKENS can hold the same text instead."""
     certificate: Path | None = None
     """Certificate for TLS (PEM file)."""
     key: Path | None = None
