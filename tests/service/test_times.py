@@ -162,5 +162,5 @@ def test_rows_that_linking_does_not_keep_are_not_found(serve, linked, embedder, 
 def test_what_cannot_be_asked_is_refused(serve, linked, embedder, pictures, changed, words):
     asked = {name: value for name, value in (AT | changed).items() if value is not None}
     answer = search(serve(calibration=half_sure(embedder)), pictures[3], **asked)
-    assert answer.status_code == 422
+    assert answer.status_code == 409
     assert words in answer.json()["detail"]

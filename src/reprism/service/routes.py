@@ -149,6 +149,8 @@ async def search(
     """Find the rows that look like a picture; with ``times`` by the time between the cameras too."""
     if query.times:
         require_scope(who, "link", ", which a search by the times between cameras takes")
+    if query.contradiction is not None:
+        raise HTTPException(409, query.contradiction)
     with place:
         upload = await _upload(request, work, ())
         found = await unless_gone(request, work.search(upload, query, who.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from reprism.service.access import Scope
 from reprism.service.uploads import PICTURE
@@ -58,15 +58,17 @@ class SearchQuery(BaseModel):
     query_camera: Name | None = Field(None, description="With times: the camera that took the picture.")
     query_time: Moment | None = Field(None, description="With times: when it was taken; without a zone: UTC.")
 
-    @model_validator(mode="after")
-    def _check_times(self) -> SearchQuery:
-        if self.times and (self.query_camera is None or self.query_time is None):
-            raise ValueError("times takes query_camera and query_time: where and when the picture was taken")
+    @property
+    def contradiction(self) -> str | None:
+        """Say which fields do not go together; None if all do. (The OpenAPI document cannot say so.)"""
+        placed = self.query_camera is not None, self.query_time is not None
+        if self.times and not all(placed):
+            return "times takes query_camera and query_time: where and when the picture was taken"
         if self.times and (self.threshold is not None or self.group_by != "none" or self.rerank):
-            raise ValueError("threshold, group_by and rerank are for a search by looks alone: leave them or times out")
-        if not self.times and (self.query_camera is not None or self.query_time is not None):
-            raise ValueError("query_camera and query_time are for times: give times=true, or leave them out")
-        return self
+            return "threshold, group_by and rerank are for a search by looks alone: leave them or times out"
+        if not self.times and any(placed):
+            return "query_camera and query_time are for times: give times=true, or leave them out"
+        return None
 
 
 class ImageFacts(BaseModel):
@@ -273,7 +275,7 @@ _PROBLEMS = {
     404: ("There is no such row", f"there is no image {_ID}"),
     408: ("The body took too long to arrive", "the picture did not arrive within 30 seconds"),
     409: (
-        "The calibration no longer fits the gallery, or there are no times to search by",
+        "The calibration no longer fits the gallery, there are no times to search by, or fields do not go together",
         "the calibration no longer fits the gallery: calibrate it anew",
     ),
     413: ("Too many bytes or pixels", "the request is larger than the 10,485,760 bytes that are taken"),

@@ -72,8 +72,8 @@ class KeptTimes:
         """Find the rows that are likeliest of a picture's person, by looks and times, among those that linking keeps.
 
         Raises:
-            HTTPException: 409: linking is off, no times are kept, or too little is known of looks; 422: the camera has
-                no part in the network.
+            HTTPException: 409: linking is off, no times are kept, too little is known of looks, or the camera has no
+                part in the network.
         """
         linking = self._gallery.linking()
         if linking is None:
@@ -83,7 +83,7 @@ class KeptTimes:
         cameras = sorted({view.camera for view in known.site.network.sightings})
         if seen.camera not in cameras:
             raise HTTPException(
-                422, f"query_camera: no times are known of {seen.camera!r}; they are of {', '.join(cameras)}"
+                409, f"query_camera: no times are known of {seen.camera!r}; they are of {', '.join(cameras)}"
             )
         kept = kept_rows(self._gallery, where)
         return search_by_network(self._gallery, descriptor, [seen], known.site, known.looks, top, kept)[0]

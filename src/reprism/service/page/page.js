@@ -78,7 +78,7 @@ async function search() {
   body.append("image", picture, picture.name || "picture");
   busy("Searching …");
   try {
-    const problems = asked.has("times") ? { 409: "There are no times between cameras to search by." } : {};
+    const problems = asked.has("times") ? { 409: "Times between cameras cannot be used for this." } : {};
     const response = await ask(`search?${asked}`, { method: "POST", body, signal: mine.signal, problems });
     const found = await response.json();
     show(found.matches);
