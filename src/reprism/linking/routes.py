@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from reprism.linking.clocks import Middle, middle_of_ways
 from reprism.linking.ratios import View
 from reprism.linking.transit import CameraNetwork
-from reprism.linking.ways import count_gaps, find_ways, Transit, usual_gaps, Way
+from reprism.linking.ways import Transit, Way, count_gaps, find_ways, usual_gaps
 
 _AT_ONCE_SHARE = 0.5  # of all matches, beyond chance, that one peak must hold
 _LEAST_SPREAD = 0.12  # of a walk's time: people's speeds differ by a seventh to a fifth (coefficient of variation)
