@@ -38,7 +38,7 @@ class Arguments:
     """Measure training, describing and indexing on one device, in one run."""
 
     device: Literal["cpu", "cuda"] | None = None
-    """Where to measure (default: a GPU if there is one)."""
+    """Device to measure on (default: a GPU if there is one)."""
     backbone: str = "resnet50"
     """Backbone of SCR."""
     size: tuple[int, int] = (384, 192)

@@ -22,7 +22,7 @@ ANSWERS: dict[str, str] = {
     "right": "The labels are right: change nothing.",
     "cannot tell": "Change nothing.",
 }
-"""What may be answered to a finding, and what follows."""
+"""The answers to a finding, and what follows from each."""
 
 _NEEDED = ("finding", "kind", "split", "path", "pid", "change", "answer")
 _IDENTITY = "identity "
@@ -228,4 +228,4 @@ def _rows(entry: Placed, pid: str, folder: Path) -> Iterator[dict[str, str]]:
             "frame": str(number) if isinstance(item, Tracklet) else "",
             "time": "" if item.time is None else repr(float(item.time)),
             "recording": item.recording or "",
-        }  # fmt: skip
+        }

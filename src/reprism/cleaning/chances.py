@@ -1,4 +1,4 @@
-"""How likely a label is wrong, judged by the data set itself: by what its pictures look like when one makes it wrong.
+"""Tell how likely a label is wrong by the data set itself: by what its pictures look like when one makes it wrong.
 
 A statistic is measured for all labels as they are, and again for labels that are wrong on purpose: a picture held out
 and given a stranger's name, two people put under one name, one person cut in two. The first mixes right labels with

@@ -21,7 +21,7 @@ _SHOWN = 4  # pictures of a group
 
 @dataclass(frozen=True)
 class Faults:
-    """What may be wrong.
+    """Findings about a data set's labels.
 
     Attributes:
         findings: Kind by kind, in each the likeliest first.
@@ -161,11 +161,9 @@ def _two_people(data: _Data, people: TwoPeople, probability: np.ndarray, least: 
             float(probability[number]),
             f"identity {name} falls into {len(groups[0])} and {len(groups[1])} pictures",
             f"name the {len(groups[1])} pictures {new}",
-            tuple(
-                Group(f"{len(group)} pictures", _some(data, group)) for group in groups
-            ),
+            tuple(Group(f"{len(group)} pictures", _some(data, group)) for group in groups),
             {int(row): new for row in data.whole[groups[1]]},
-        )  # fmt: skip
+        )
 
 
 def _two_names(data: _Data, names: TwoNames, probability: np.ndarray, least: float) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ KINDS: dict[Kind, str] = {
     "duplicate": "The same picture twice.",
     "leak": "The same person, or the same picture, in the training split and in the test splits.",
 }
-"""What each kind of finding is."""
+"""Kinds of findings, each with its meaning."""
 
 REMOVE = "remove"
 """The change that takes a picture out of the list."""

@@ -21,7 +21,7 @@ _BLOCK = 512  # identities compared with all others at a time
 
 
 class TwoPeople(NamedTuple):
-    """How each of P identities falls in two.
+    """P identities, each cut in two.
 
     Attributes:
         alike: P: mean cosine similarity between the pictures of both groups; NaN where one cannot be cut.

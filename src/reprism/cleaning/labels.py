@@ -1,4 +1,4 @@
-"""How well each picture fits its identity, and which other identity it fits best; all pairs, a block at a time."""
+"""Compare pictures with identities: their own, and the other that they fit best; all pairs, a block at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRETENDED = 50_000  # pictures given a stranger's name, at least, where there a
 
 
 class Fit(NamedTuple):
-    """How N pictures fit the identities.
+    """The fit of N pictures to the identities.
 
     Attributes:
         margin: N: mean cosine similarity to the nearest pictures of its own identity, less the same for the best other
@@ -66,7 +66,6 @@ def fit_labels(
         fits = mean_of_nearest(alike, starts, sizes)
         fits[side[identity[some]][:, None] != side[None, :]] = -np.inf
         own = fits[here, identity[some]].copy()
-        # The two best of all, to know the best other of any identity.
         others = fits.copy()
         others[here, identity[some]] = -np.inf
         best[some] = np.where(np.isfinite(others.max(axis=1)), others.argmax(axis=1), -1)

@@ -102,9 +102,7 @@ def _find(arguments: Clean, model: Path, out: Path) -> int:
         rows = _describe(arguments, model, entries, out, progress)
         paths = [entry.item.path for entry in entries]
         copies = find_copies(paths, near=arguments.near_duplicates, progress=progress)
-        faults = find_faults(
-            rows, entries, copies, least=arguments.least, seed=arguments.seed, progress=progress
-        )  # fmt: skip
+        faults = find_faults(rows, entries, copies, least=arguments.least, seed=arguments.seed, progress=progress)
         about = {
             "data": dataset.name,
             "root": str(dataset.root),

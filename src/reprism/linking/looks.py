@@ -12,10 +12,10 @@ from reprism.evaluation.calibration import Calibration
 from reprism.evaluation.camera_statistics import CameraStatistics
 from reprism.evaluation.part_scale import draw
 from reprism.linking.gallery_sightings import read_sightings
-from reprism.linking.odds import OddsError, PairOdds, count_pairs
-from reprism.linking.people import times_of
+from reprism.linking.odds import OddsError, PairOdds
+from reprism.linking.people import learn_odds, times_of
 from reprism.linking.transit import CameraNetwork
-from reprism.progress import Progress, step
+from reprism.progress import Progress
 
 if TYPE_CHECKING:
     from reprism.gallery.table import Gallery
@@ -68,12 +68,8 @@ def learn_looks(
     found = read_sightings(gallery, now)
     chosen = np.sort(draw(len(found.rows), MOST_COMPARED, np.random.default_rng(seed)))
     items = [found.items[row] for row in chosen]
-    cameras = np.unique([str(item.camid) for item in items], return_inverse=True)[1]
-    times = times_of(network, items)
     try:
-        odds = PairOdds.learn(
-            count_pairs(found.descriptors[chosen], cameras, times, progress=step(progress, "counting pairs"))
-        )
+        odds = learn_odds(found.descriptors[chosen], items, times_of(network, items), progress=progress)
     except OddsError as error:
         raise OddsError(
             f"how likely one person is by looks cannot be learned from {gallery.uri}: {error}. Give a calibration "

@@ -28,7 +28,7 @@ class Site:
     Attributes:
         network: The network.
         routes: What is known about every two cameras, in order (:func:`reprism.linking.routes.find_routes`).
-        offsets: How far clocks are ahead, for cameras that overlap with another.
+        offsets: How far cameras' clocks are ahead, where it is told (:func:`reprism.linking.routes.clock_offsets`).
     """
 
     network: CameraNetwork
@@ -50,7 +50,7 @@ class Reason:
         agree, differ: Names of the parts that agree and that differ, as ``p2s1``.
         parts: Number of parts that were compared; 0: none were.
         cameras: The cameras of the two sightings, the earlier one first; None where unknown.
-        seconds: Seconds between them, with clocks set right where overlapping cameras tell; None where unknown.
+        seconds: Seconds between them, with clocks set right where their offset is told; None where unknown.
         usual: Lower and upper quartile, in seconds, of the usual times that way; None where there is no usual way.
         at_once: Whether both cameras saw a person at once, as these two do.
         log_ratio: Natural logarithm of how much likelier the times are for one person than for any two.
