@@ -40,8 +40,9 @@ def main() -> None:
     known = [row for row, who in person.items() if who is not None]
     linked = link_gallery(gallery, least=arguments.least, relearn=True, now=now)
     found = read_sightings(gallery, now)
-    odds = find_people(found.descriptors, found.items, linked.network, least=arguments.least).odds
-    looks = find_people(found.descriptors, found.items, odds=odds, least=arguments.least).labels.tolist()
+    descriptors = found.normalized(found.statistics())
+    odds = find_people(descriptors, found.items, linked.network, least=arguments.least).odds
+    looks = find_people(descriptors, found.items, odds=odds, least=arguments.least).labels.tolist()
     of_looks = {row.id: label for row, label in zip(found.rows, looks, strict=True)}
     of_people = {row: each.id for each in linked.people for row in each.rows}
     print(f"{len(person):,} rows, {len(known):,} of them of {len({person[row] for row in known})} people")

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from reprism.evaluator import evaluate_model as evaluate_model
     from reprism.gallery.table import Gallery as Gallery
     from reprism.imports import trust as trust
+    from reprism.linking.answering import answer_link as answer_link
+    from reprism.linking.answering import review_queue as review_queue
+    from reprism.linking.answering import undo_change as undo_change
+    from reprism.linking.answering import undo_link_answer as undo_link_answer
     from reprism.linking.gallery_people import link_gallery as link_gallery
+    from reprism.linking.gallery_people import update_people as update_people
     from reprism.linking.transit import CameraNetwork as CameraNetwork
     from reprism.models.checkpoint import load as load
     from reprism.models.checkpoint import save as save
@@ -72,7 +77,12 @@ _HOMES = {
     "evaluate": "reprism.evaluation.ranking",
     "evaluate_model": "reprism.evaluator",
     "fit": "reprism.training.fit",
+    "answer_link": "reprism.linking.answering",
     "link_gallery": "reprism.linking.gallery_people",
+    "review_queue": "reprism.linking.answering",
+    "undo_change": "reprism.linking.answering",
+    "undo_link_answer": "reprism.linking.answering",
+    "update_people": "reprism.linking.gallery_people",
     "load": "reprism.models.checkpoint",
     "open_dataset": "reprism.data",
     "part_distances": "reprism.evaluation.distances",

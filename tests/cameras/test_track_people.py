@@ -10,7 +10,7 @@ import pytest
 from reprism.cameras import BoxTable, TracksError, name_people, read_people
 from reprism.cli import main
 from reprism.embedding import DescriptorKind
-from reprism.gallery.links import keep_people
+from reprism.gallery.people import keep_people
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from reprism.embedding import DescriptorKind
-from reprism.gallery import durability, links
-from reprism.gallery.links import LinkingError, forget_expired, keep_network, keep_people, linking_of
+from reprism.gallery import durability
+from reprism.gallery.forgetting import forget_expired
+from reprism.gallery.people import keep_people
+from reprism.gallery.permission import LinkingError, keep_learned, linking_of
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
 
@@ -46,7 +48,7 @@ def linked(root, network=SECRET):
         for n in range(40)
     )
     linking = gallery.enable_linking("find lost children", 30)
-    keep_network(gallery.store, linking, network, times())
+    keep_learned(gallery.store, linking, times(), network=network)
     labels = np.arange(40) % 12
     keep_people(gallery.store, linking, IDS, labels, np.linspace(0.5, 1, 12))
     return gallery
@@ -117,7 +119,7 @@ def test_a_new_run_leaves_no_byte_of_the_last(tmp_path):
     gallery = linked(tmp_path / "g")
     keep_people(gallery.store, gallery.linking(), IDS[:5], np.zeros(5, int), np.ones(1))
     assert traces(tmp_path / "g", IDS[5:]) == []
-    keep_network(gallery.store, gallery.linking(), "another", times())
+    keep_learned(gallery.store, gallery.linking(), times(), network="another")
     assert traces(tmp_path / "g", [SECRET]) == []
 
 
@@ -279,5 +281,5 @@ def test_the_tables_come_to_the_disk_with_the_rows(tmp_path):
     gallery = linked(tmp_path / "g")
     assert durability.is_whole(tmp_path / "g")
     noted = durability._confirmed(tmp_path / "g")["manifests"]
-    assert {links.LINKING, links.PEOPLE, "rows"} <= noted.keys()
+    assert {"linking", "people", "rows"} <= noted.keys()
     assert gallery.people()

@@ -13,10 +13,13 @@ import reprism
 from reprism.data.records import Sample
 from reprism.evaluation.clusters import score_clusters
 from reprism.gallery.camera_settings import CameraSettings
-from reprism.gallery.links import LinkingError, same_numbers
+from reprism.gallery.people import same_numbers
+from reprism.gallery.permission import LinkingError
 from reprism.gallery.rows import Entry, Row, row_id
-from reprism.linking.gallery_people import kept_network, learn_gallery, link_gallery
-from reprism.linking.gallery_sightings import known_pairs, read_sightings
+from reprism.linking.constraints import known_pairs
+from reprism.linking.gallery_people import link_gallery, update_people
+from reprism.linking.gallery_sightings import read_sightings
+from reprism.linking.learned import kept_network, learn_and_keep
 from reprism.linking.people import find_people
 from reprism.linking.transit import CameraNetwork, CameraNetworkError
 
@@ -141,7 +144,7 @@ def test_people_keep_their_numbers(gallery_of, seen):
 
 def test_without_leave_nothing_links(gallery_of, seen):
     gallery = gallery_of(seen, on=False)
-    for work in (link_gallery, learn_gallery, kept_network, CameraNetwork.of_gallery, lambda each: each.people()):
+    for work in (link_gallery, update_people, kept_network, CameraNetwork.of_gallery, lambda each: each.people()):
         with pytest.raises(LinkingError, match=r"linking is off .* reprism link enable .*site --purpose"):
             work(gallery)
     assert gallery.linking() is None
@@ -178,7 +181,7 @@ def test_only_placed_rows_take_part(gallery_of, seen):
 
 def test_a_clock_that_is_set_right_makes_the_model_stale(gallery_of, seen):
     gallery = gallery_of(seen)
-    learn_gallery(gallery)
+    learn_and_keep(gallery, read_sightings(gallery))[0]
     gallery.set_camera("b", CameraSettings(20.0))
     assert kept_network(gallery) is None
 
@@ -186,7 +189,7 @@ def test_a_clock_that_is_set_right_makes_the_model_stale(gallery_of, seen):
 @pytest.mark.parametrize("change", ["erase", "clock", "off", "off and on"])
 def test_what_changes_meanwhile_is_noticed(gallery_of, seen, monkeypatch, change):
     gallery = gallery_of(seen)
-    learn_gallery(gallery)
+    learn_and_keep(gallery, read_sightings(gallery))[0]
     work = {
         "erase": lambda: gallery.erase(pids=["3"]),
         "clock": lambda: gallery.set_camera("a", CameraSettings(3.0)),
@@ -204,7 +207,7 @@ def test_what_changes_meanwhile_is_noticed(gallery_of, seen, monkeypatch, change
 
     monkeypatch.setattr(CameraNetwork, "learn", meanwhile(learn))
     with pytest.raises(LinkingError, match=r"were erased or set right|is off|off and on"):
-        learn_gallery(gallery)
+        learn_and_keep(gallery, read_sightings(gallery))[0]
     if gallery.linking():
         assert kept_network(gallery) is None
     monkeypatch.setattr(CameraNetwork, "learn", learn)
@@ -240,7 +243,7 @@ def test_what_rows_tell_of_each_other(spans):
             until=None if length is None else NOON + timedelta(seconds=start + length))
         for n, (camid, source, tracklet, start, length) in enumerate(spans)
     ]  # fmt: skip
-    together, apart = known_pairs(rows)
+    together, apart, _ = known_pairs(rows)
     groups = {}
     for n, row in enumerate(rows):
         if row.tracklet:

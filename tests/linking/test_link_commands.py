@@ -9,7 +9,8 @@ import pytest
 
 import reprism
 from reprism.cli import main
-from reprism.linking.gallery_people import kept_network, link_gallery
+from reprism.linking.gallery_people import link_gallery
+from reprism.linking.learned import kept_network
 
 PURPOSE = "find lost children in the fun park"
 

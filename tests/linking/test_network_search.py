@@ -16,13 +16,14 @@ from reprism.evaluation.camera_statistics import CameraStatisticsError, MadeBy
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.evaluation.part_scale import PartScale
 from reprism.gallery.filters import Filter
-from reprism.gallery.links import LinkingError
+from reprism.gallery.permission import LinkingError
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.search import Match
 from reprism.gallery.table import Gallery
 from reprism.linking import looks as looks_module
 from reprism.linking import network_search
-from reprism.linking.gallery_people import learn_gallery
+from reprism.linking.gallery_sightings import read_sightings
+from reprism.linking.learned import learn_and_keep
 from reprism.linking.looks import LearnedLooks, learn_looks, log_odds
 from reprism.linking.network_search import Seen, favoured, search_by_network, search_like
 from reprism.linking.odds import DISTANCE_BINS, OddsError, PairOdds
@@ -283,7 +284,7 @@ def test_what_cannot_be_asked_is_refused(made):
 
 def test_looks_are_learned_from_the_gallery_alone(gallery_of, seen, monkeypatch):
     gallery = gallery_of(seen)
-    network = learn_gallery(gallery)
+    network = learn_and_keep(gallery, read_sightings(gallery))[0]
     looks = learn_looks(gallery, network)
     found = reprism.link_gallery(gallery)
     assert found.rows == len(seen)

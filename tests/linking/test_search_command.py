@@ -15,7 +15,8 @@ from reprism.evaluation.calibration import Calibration, calibrate
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
-from reprism.linking.gallery_people import learn_gallery
+from reprism.linking.gallery_sightings import read_sightings
+from reprism.linking.learned import learn_and_keep
 from reprism.linking.looks import learn_looks
 from reprism.linking.network_search import Seen, kept_rows, search_by_network, search_like
 from reprism.linking.reasons import Site
@@ -126,7 +127,7 @@ def test_what_is_kept_with_a_gallery(gallery_of, seen, capsys):
     asked = ["search", "--gallery", gallery.uri, "--network", "kept", "--like", row_id(asking.key), "--json"]
     assert main(asked) == 1
     assert f"no transit times are kept with {gallery.uri}: learn them by reprism link learn" in capsys.readouterr().err
-    found = learn_gallery(gallery)
+    found = learn_and_keep(gallery, read_sightings(gallery))[0]
     # Those that linking does not keep are not found, and cannot ask.
     old = [
         Entry(f"old{n}", entry.descriptor, f"/{n}", None, "a", entry.time - timedelta(days=31))

@@ -27,7 +27,7 @@ from reprism.drawn.shots import camera, draw_person, person
 from reprism.evaluation.calibration import Calibration
 from reprism.evaluation.fitted_on import FittedOn
 from reprism.gallery.indexing import make_thumbnail
-from reprism.gallery.links import keep_network, require_linking
+from reprism.gallery.permission import keep_learned, require_linking
 from reprism.gallery.rows import Entry
 from reprism.gallery.table import Gallery
 from reprism.linking.network_search import Seen
@@ -760,7 +760,7 @@ def keep_times(gallery: Gallery) -> None:
     pairs = np.arange(180).reshape(-1, 3)
     network = CameraNetwork.of_pairs(items, np.concatenate([pairs[:, :2], pairs[:, 1:]]))
     gallery.enable_linking("find lost children", 30)
-    keep_network(gallery.store, require_linking(gallery.store), json.dumps(network.as_dict()), {})
+    keep_learned(gallery.store, require_linking(gallery.store), {}, network=json.dumps(network.as_dict()))
 
 
 @pytest.mark.parametrize("width", [1440, PHONE])

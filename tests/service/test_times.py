@@ -10,7 +10,7 @@ from PIL import Image
 
 from reprism.evaluation.calibration import Calibration
 from reprism.evaluation.fitted_on import FittedOn
-from reprism.gallery.links import keep_network, require_linking
+from reprism.gallery.permission import keep_learned, require_linking
 from reprism.gallery.rows import Entry, row_id
 from reprism.linking.network_search import Seen, kept_rows, search_by_network
 from reprism.linking.reasons import Site
@@ -48,7 +48,7 @@ def linked(gallery, embedder, pictures, network):
 
 
 def keep(gallery, network):
-    keep_network(gallery.store, require_linking(gallery.store), json.dumps(network.as_dict()), {})
+    keep_learned(gallery.store, require_linking(gallery.store), {}, network=json.dumps(network.as_dict()))
 
 
 def half_sure(embedder) -> Calibration:

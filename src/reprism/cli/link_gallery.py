@@ -18,7 +18,8 @@ from reprism.cli.output import figures_table, progress_bars
 from reprism.progress import Progress
 
 if TYPE_CHECKING:
-    from reprism.gallery.links import Linking, Person
+    from reprism.gallery.people import Person
+    from reprism.gallery.permission import Linking
     from reprism.linking.transit import CameraNetwork
     from reprism.service.audit import Change
 
@@ -162,7 +163,7 @@ def link(argv: Sequence[str]) -> int:
     if arguments.top < 0:
         raise ValueError(f"--top {arguments.top}: expected 0 or more")
 
-    from reprism.gallery.links import require_linking
+    from reprism.gallery.permission import require_linking
     from reprism.gallery.table import Gallery
     from reprism.linking.gallery_people import link_gallery
 
@@ -195,14 +196,15 @@ def learn(uri: str, audit: Path | None, rounds: int, progress: Progress) -> "Cam
         GalleryError: There is no gallery, or linking is off.
         CameraNetworkError: No two cameras have rows with times.
     """
-    from reprism.gallery.links import require_linking
+    from reprism.gallery.permission import require_linking
     from reprism.gallery.table import Gallery
-    from reprism.linking.gallery_people import learn_gallery
+    from reprism.linking.gallery_sightings import read_sightings
+    from reprism.linking.learned import learn_and_keep
 
     gallery = Gallery.open(uri)
     facts = {"purpose": require_linking(gallery.store).purpose}
     with _noted(gallery.uri, audit, "learn", facts) as change:
-        network = learn_gallery(gallery, rounds=rounds, progress=progress)
+        network, _ = learn_and_keep(gallery, read_sightings(gallery), rounds=rounds, progress=progress)
         change.outcome["matches"] = network.num_pairs
     return network
 

@@ -74,7 +74,7 @@ class Plan:
         Raises:
             ValueError: There is no such row, it has no camera or no time, or linking does not keep it any more.
         """
-        from reprism.gallery.links import require_linking
+        from reprism.gallery.permission import require_linking
         from reprism.linking.network_search import search_like
 
         try:
@@ -109,7 +109,7 @@ def plan_search(gallery: "Gallery", network: str, where: "Filter", calibration: 
         CameraNetworkError: The file holds no network.
         ValueError: None is kept, or too little can be learned.
     """
-    from reprism.linking.gallery_people import kept_network
+    from reprism.linking.learned import kept_learned, kept_network
     from reprism.linking.looks import learn_looks
     from reprism.linking.network_search import kept_rows
     from reprism.linking.reasons import Site
@@ -122,10 +122,10 @@ def plan_search(gallery: "Gallery", network: str, where: "Filter", calibration: 
         )
     if network == KEPT:
         where = kept_rows(gallery, where)
-    looks: Looks
-    if calibration is None:
+    looks: Looks | None = calibration
+    if looks is None and network == KEPT and (learned := kept_learned(gallery)) is not None:
+        looks = learned.looks
+    if looks is None:
         with progress_bars() as progress:
             looks = learn_looks(gallery, found, progress=progress)
-    else:
-        looks = calibration
     return Plan(gallery, Site.of(found), looks, where, network == KEPT)

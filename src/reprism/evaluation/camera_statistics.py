@@ -286,6 +286,12 @@ class CameraStatistics:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a safetensors file, whole: numbers, and what they are of as text; no pictures, no rows."""
+        with whole_file(path) as file:
+            file.write(self.as_bytes())
+        return Path(path)
+
+    def as_bytes(self) -> bytes:
+        """Return what :meth:`save` writes."""
         about = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -293,10 +299,7 @@ class CameraStatistics:
             "made_by": None if self.made_by is None else vars(self.made_by),
         }
         tensors = {"counts": self.counts, "sums": self.sums, "squares": self.squares}
-        content = safetensors.numpy.save(tensors, {"reprism": json.dumps(about)})
-        with whole_file(path) as file:
-            file.write(content)
-        return Path(path)
+        return safetensors.numpy.save(tensors, {"reprism": json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> CameraStatistics:
@@ -306,13 +309,32 @@ class CameraStatistics:
             CameraStatisticsError: The file is missing, holds something else, or is of a newer version; names it.
         """
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get("reprism", "{}"))
-                if about.get("format") != _FORMAT:
-                    raise ValueError(f"it is no file of {_FORMAT}")
-                if about["version"] != _VERSION:
-                    raise ValueError(f"it is of version {about['version']}, this Reprism reads {_VERSION}: update it")
-                counts, sums, squares = (file.get_tensor(name) for name in ("counts", "sums", "squares"))
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise CameraStatisticsError(f"{path} holds no statistics of cameras: {error}") from error
+        return cls.from_bytes(content, str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str = "the bytes") -> CameraStatistics:
+        """Read what :meth:`as_bytes` returned.
+
+        Args:
+            content: The bytes.
+            name: What they are called in errors.
+
+        Raises:
+            CameraStatisticsError: They are something else, or of a newer version.
+        """
+        try:
+            tensors = safetensors.numpy.load(content)
+            # Text stands in the header alone: eight bytes of its length, then JSON.
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            about = json.loads(header.get("__metadata__", {}).get("reprism", "{}"))
+            if about.get("format") != _FORMAT:
+                raise ValueError(f"it is no file of {_FORMAT}")
+            if about["version"] != _VERSION:
+                raise ValueError(f"it is of version {about['version']}, this Reprism reads {_VERSION}: update it")
+            counts, sums, squares = (tensors[each] for each in ("counts", "sums", "squares"))
             made_by = None if about["made_by"] is None else MadeBy(**about["made_by"])
             cameras = tuple(map(str, about["cameras"]))
             fits = (
@@ -326,7 +348,6 @@ class CameraStatistics:
                 raise ValueError("its numbers do not fit each other")
             return cls(cameras, counts, sums, squares, made_by)
         except (
-            OSError,
             ValueError,
             TypeError,
             KeyError,
@@ -334,7 +355,7 @@ class CameraStatistics:
             IndexError,
             safetensors.SafetensorError,
         ) as error:
-            raise CameraStatisticsError(f"{path} holds no statistics of cameras: {error}") from error
+            raise CameraStatisticsError(f"{name} holds no statistics of cameras: {error}") from error
 
 
 def _counted(

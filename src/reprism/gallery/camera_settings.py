@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from reprism.gallery.database import CAMERAS, has_table
 from reprism.gallery.filters import text
-from reprism.gallery.links import forget
+from reprism.gallery.forgetting import forget
 from reprism.gallery.store import Store
 
 _COLUMNS = pa.schema(

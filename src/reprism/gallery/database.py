@@ -15,9 +15,10 @@ from reprism.embedding import DescriptorKind
 from reprism.gallery.rows import DESCRIPTOR, Storage, schema
 
 ROWS, PROJECTIONS, ERASING, CAMERAS = "rows", "projections", "erasing", "cameras"
-LINKING, PEOPLE = "linking", "people"
+LINKING, PEOPLE, ANSWERS, CHANGES, DOUBTS = "linking", "people", "answers", "people_changes", "doubts"
 """The tables: the gallery's own; what its descriptors passed; one that is there while an erasure is unfinished; what
-was set for cameras; one that is there while rows may be linked to people; and the people that rows were linked to."""
+was set for cameras; one that is there while rows may be linked to people; the people that rows were linked to; what
+somebody said of them; how they changed; and what is worth asking."""
 
 VECTOR_INDEX = f"{DESCRIPTOR}_idx"
 """LanceDB's name of the index over descriptors."""

@@ -20,6 +20,7 @@ from reprism.embedding import DescriptorKind, Embedder
 from reprism.evaluation.calibration import FMRS, Calibration
 from reprism.evaluation.camera_statistics import CameraStatistics
 from reprism.gallery import calibrating, camera_search, search, upkeep
+from reprism.gallery.answers import Answer, answers_of
 from reprism.gallery.calibrating import Queries
 from reprism.gallery.camera_info import CameraInfo, camera_infos
 from reprism.gallery.camera_settings import CameraSettings, camera_settings, set_camera
@@ -31,7 +32,8 @@ from reprism.gallery.database import (
 )
 from reprism.gallery.durability import Disk
 from reprism.gallery.filters import NO_FILTER, Filter, one_of
-from reprism.gallery.links import Linking, Person, disable_linking, enable_linking, linking_of, people_of
+from reprism.gallery.people import Change, Person, changes_of, people_of
+from reprism.gallery.permission import Linking, disable_linking, enable_linking, linking_of
 from reprism.gallery.rows import (
     DESCRIPTOR,
     STRIP,
@@ -560,7 +562,7 @@ class Gallery:
         return enable_linking(self.store, purpose, keep_days)
 
     def disable_linking(self) -> bool:
-        """Forbid linking again; removes the people and what was learned of the cameras, and their bytes.
+        """Forbid linking again; removes the people, what was said of them and what was learned, and their bytes.
 
         Returns:
             Whether it was on.
@@ -579,6 +581,22 @@ class Gallery:
             LinkingError: Linking is off.
         """
         return people_of(self.store, now)
+
+    def link_answers(self, now: datetime | None = None) -> list[Answer]:
+        """Return what was said of rows (:func:`reprism.answer_link`) and holds, in order; arguments as :meth:`people`.
+
+        Raises:
+            LinkingError: Linking is off.
+        """
+        return answers_of(self.store, now)
+
+    def people_changes(self, now: datetime | None = None) -> list[Change]:
+        """Return how people changed, merges and splits, in order; arguments as :meth:`people`.
+
+        Raises:
+            LinkingError: Linking is off.
+        """
+        return changes_of(self.store, now)
 
     # ---- upkeep ------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from reprism.gallery.compression import Projection
 from reprism.gallery.database import (
     ASKED_AT_ONCE,
     ERASING,
-    PEOPLE,
+    LINKING,
     PROJECTIONS,
     ROWS,
     VECTOR_INDEX,
@@ -27,7 +27,8 @@ from reprism.gallery.database import (
     has_table,
 )
 from reprism.gallery.filters import moment, one_of
-from reprism.gallery.links import forget, remove_old_versions
+from reprism.gallery.forgetting import forget
+from reprism.gallery.link_tables import remove_old_versions
 from reprism.gallery.rows import DESCRIPTOR, as_matrix, counts, vectors
 from reprism.gallery.search import EXACT_ROWS, PARTITION
 
@@ -104,7 +105,7 @@ def erase(
         if any(store.table.count_rows(condition) for condition in conditions):
             _begin_rewrite(store)
             # First from the people, so that at no moment these hold a row that is erased.
-            forget(store, _ids(store, conditions) if has_table(store.connection, PEOPLE) else ())
+            forget(store, _ids(store, conditions) if has_table(store.connection, LINKING) else ())
         for condition in conditions:
             if count := store.table.count_rows(condition):
                 store.table.delete(condition)

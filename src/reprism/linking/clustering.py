@@ -42,6 +42,26 @@ def cluster(
     Raises:
         ValueError: Shapes or numbers are not as above; or rows that are together are apart too, which is named.
     """
+    return cluster_in_halves(count, pairs, weights, missing=missing, together=together, apart=apart)[0]
+
+
+def cluster_in_halves(
+    count: int,
+    pairs: np.ndarray,
+    weights: np.ndarray,
+    *,
+    missing: float = -3.0,
+    together: np.ndarray | None = None,
+    apart: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster rows, and tell which two clusters each was joined of last: where it would come apart first.
+
+    Arguments and errors are those of :func:`cluster`.
+
+    Returns:
+        N numbers of clusters, as of :func:`cluster`; and N booleans, the same for two rows of one cluster if they were
+        in one cluster before the last join. All are False in a cluster that was together from the start.
+    """
     pairs, weights = check_pairs(count, pairs, "pairs"), np.asarray(weights, float).reshape(-1)
     if len(weights) != len(pairs) or not np.isfinite(weights).all():
         raise ValueError(f"expected a finite weight for each of {len(pairs)} pairs, got {len(weights)}")
@@ -55,13 +75,13 @@ def cluster(
         first, second = bars[same[0]]
         raise ValueError(f"rows {first} and {second} are to be together, by themselves or by others, and to be apart")
     sizes = np.bincount(node, minlength=nodes)
-    label = np.arange(nodes)
+    label, second_half = np.arange(nodes), np.zeros(nodes, bool)
     for group in _groups(nodes, node[pairs], weights, barred):
-        group.join(sizes, missing, label)
+        group.join(sizes, missing, label, second_half)
     _, first_rows, numbers = np.unique(label[node], return_index=True, return_inverse=True)
     rank = np.empty(len(first_rows), np.int64)
     rank[np.argsort(first_rows)] = np.arange(len(first_rows))
-    return rank[numbers]
+    return rank[numbers], second_half[node]
 
 
 def check_pairs(count: int, pairs: np.ndarray | None, name: str) -> np.ndarray:
@@ -103,8 +123,8 @@ class _Group:
     counts: np.ndarray
     bars: np.ndarray
 
-    def join(self, sizes: np.ndarray, missing: float, label: np.ndarray) -> None:
-        """Join the nodes to clusters, and write each node's first one into ``label``."""
+    def join(self, sizes: np.ndarray, missing: float, label: np.ndarray, second_half: np.ndarray) -> None:
+        """Join the nodes to clusters; write each node's first one into ``label``, and whether it came with the last."""
         near: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
         for (one, other), total, number in zip(
             self.edges.tolist(), self.sums.tolist(), self.counts.tolist(), strict=True
@@ -116,6 +136,7 @@ class _Group:
             apart[other].add(one)
         size = {node: int(sizes[node]) for node in near}
         members = {node: [node] for node in near}
+        first_half = dict.fromkeys(near, 1)  # length of the first half of a cluster's members
         heap: list[tuple[float, int, int, float, int]] = []
 
         def offer(one: int, other: int) -> None:
@@ -132,6 +153,7 @@ class _Group:
             # What was offered before one of them grew counts no more.
             if near[one].get(other, (None, 0))[0] != total or size[one] * size[other] != whole or other in apart[one]:
                 continue
+            first_half[one] = len(members[one])
             members[one] += members.pop(other)
             size[one] += size.pop(other)
             del near[one][other], near[other][one]
@@ -146,7 +168,8 @@ class _Group:
             for third in near[one]:
                 offer(one, third)
         for first, nodes in members.items():
-            label[nodes] = min(nodes) if first != min(nodes) else first
+            label[nodes] = min(nodes)
+            second_half[nodes[first_half[first] :]] = True
 
 
 def _groups(nodes: int, ends: np.ndarray, weights: np.ndarray, bars: np.ndarray) -> Iterator[_Group]:

@@ -67,16 +67,20 @@ def learn_looks(
     """
     found = read_sightings(gallery, now)
     chosen = np.sort(draw(len(found.rows), MOST_COMPARED, np.random.default_rng(seed)))
-    items = [found.items[row] for row in chosen]
+    every = found.items
+    items = [every[row] for row in chosen]
     try:
-        odds = learn_odds(found.descriptors[chosen], items, times_of(network, items), progress=progress)
+        if not items:
+            raise OddsError("no row may be linked")
+        statistics = found.statistics()
+        descriptors = found.normalized(statistics)[chosen]
+        odds = learn_odds(descriptors, items, times_of(network, items), progress=progress)
     except OddsError as error:
         raise OddsError(
             f"how likely one person is by looks cannot be learned from {gallery.uri}: {error}. Give a calibration "
             f"instead: reprism calibrate --gallery {gallery.uri} makes one from rows of known people"
         ) from error
-    assert found.statistics is not None  # noqa: S101 - there are pairs, so there are rows
-    return LearnedLooks(odds, found.statistics)
+    return LearnedLooks(odds, statistics)
 
 
 def log_odds(looks: Looks, distances: np.ndarray) -> np.ndarray:

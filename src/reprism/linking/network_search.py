@@ -18,7 +18,7 @@ from reprism.data.records import Sample
 from reprism.evaluation.camera_statistics import MadeBy
 from reprism.gallery.calibrating import check_calibration
 from reprism.gallery.filters import NO_FILTER, Filter
-from reprism.gallery.links import require_linking
+from reprism.gallery.permission import require_linking
 from reprism.gallery.rows import DESCRIPTOR, as_matrix, normalized, rows_of
 from reprism.gallery.search import EXACT_ROWS, Match, Split, search, split_by_part
 from reprism.gallery.strangers import scale_of_matches

@@ -8,8 +8,9 @@ times alone: by expectation maximization over all pairs, counted by distance and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -155,6 +156,25 @@ class PairOdds:
                 "tell too little of who walks where, or hardly anybody is seen twice"
             )
         return cls(prior, appearance, round(total))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {"prior": self.prior, "appearance": self.appearance.tolist(), "pairs": self.pairs}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PairOdds:
+        """Return what :meth:`as_dict` was called on.
+
+        Raises:
+            OddsError: They are no odds.
+        """
+        try:
+            odds = cls(float(values["prior"]), np.array(values["appearance"], float), int(values["pairs"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise OddsError(f"expected odds of pairs, got something else: {error!r}") from error
+        if odds.appearance.shape != (DISTANCE_BINS,) or not 0 < odds.prior < 1:
+            raise OddsError(f"expected {DISTANCE_BINS} logarithms and a share, got {odds.appearance.shape}")
+        return odds
 
     def log_odds(self, distances: np.ndarray, times: np.ndarray | float = 0.0) -> np.ndarray:
         """Return the logarithm of the odds that pairs are of one person.

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from reprism.data.records import Item
-from reprism.linking.clustering import cluster
+from reprism.linking.clustering import cluster_in_halves
 from reprism.linking.odds import PairOdds, Times, count_pairs, pairs_in_blocks
 from reprism.linking.transit import CameraNetwork
 from reprism.progress import Progress, step
@@ -28,11 +28,16 @@ class People:
         labels: N: the number of each sighting's person, from 0 on, in the order of their first sightings.
         confidence: P: mean probability of all pairs of a person's sightings, 0 … 1; 1 for a single sighting.
         odds: The odds of pairs by which they were found.
+        halves: N booleans: which half of a person a sighting is in, where one would come apart first.
+        pairs, probabilities: M×2 indices of likely pairs, the lesser one first, and their probabilities.
     """
 
     labels: np.ndarray
     confidence: np.ndarray
     odds: PairOdds
+    halves: np.ndarray
+    pairs: np.ndarray
+    probabilities: np.ndarray
 
 
 def find_people(
@@ -131,8 +136,10 @@ def people_of(
     """
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *(each for each, _ in found)])
     probabilities = np.concatenate([np.zeros(0), *(each for _, each in found)])
-    labels = cluster(count, pairs, probabilities - least, missing=-least, together=together, apart=apart)
-    return People(labels, _confidence(labels, pairs, probabilities), odds)
+    labels, halves = cluster_in_halves(
+        count, pairs, probabilities - least, missing=-least, together=together, apart=apart
+    )
+    return People(labels, _confidence(labels, pairs, probabilities), odds, halves, pairs, probabilities)
 
 
 def times_of(network: CameraNetwork | None, items: Sequence[Item]) -> Times:

@@ -173,7 +173,10 @@ class CameraNetwork:
             CameraNetworkError: No two cameras have rows with times.
         """
         found = read_sightings(gallery, now)
-        return cls.learn(found.descriptors, found.items, rounds=rounds, settings=settings, progress=progress)
+        if not found.rows:
+            return cls.learn(found.descriptors, found.items, rounds=rounds, settings=settings)
+        rows = found.normalized(found.statistics())
+        return cls.learn(rows, found.items, rounds=rounds, settings=settings, progress=progress)
 
     @classmethod
     def of_pairs(

@@ -10,8 +10,9 @@ from fastapi import HTTPException
 
 from reprism.evaluation.calibration import Calibration
 from reprism.gallery.filters import Filter
-from reprism.gallery.links import Linking
+from reprism.gallery.permission import Linking
 from reprism.gallery.table import Gallery
+from reprism.linking.learned import kept_learned
 from reprism.linking.looks import Looks, learn_looks
 from reprism.linking.network_search import Seen, TimedMatch, kept_rows, search_by_network
 from reprism.linking.odds import OddsError
@@ -97,10 +98,14 @@ class KeptTimes:
             if known is None or known.text != linking.network:
                 try:
                     network = CameraNetwork.from_json(linking.network)
-                    looks = self._calibration or learn_looks(self._gallery, network)
+                    looks = self._calibration or self._looks(network)
                 except (CameraNetworkError, OddsError):
                     raise HTTPException(
                         409, "too little is known to search by times: give the service a calibration, or learn again"
                     ) from None
                 known = self._known = _Known(linking.network, Site.of(network), looks)
         return known
+
+    def _looks(self, network: CameraNetwork) -> Looks:
+        learned = kept_learned(self._gallery)
+        return learn_looks(self._gallery, network) if learned is None else learned.looks
