@@ -71,7 +71,7 @@ def learn_looks(
     items = [every[row] for row in chosen]
     try:
         if not items:
-            raise OddsError("no row may be linked")
+            raise OddsError("expected sightings by two cameras or more, got no pair of two cameras")
         statistics = found.statistics()
         descriptors = found.normalized(statistics)[chosen]
         odds = learn_odds(descriptors, items, times_of(network, items), progress=progress)
