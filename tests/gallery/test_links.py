@@ -10,8 +10,11 @@ import pytest
 
 from reprism.embedding import DescriptorKind
 from reprism.gallery import durability
+from reprism.gallery.answers import add_answer, all_answers, undo_answer
+from reprism.gallery.database import LINK_TABLES
+from reprism.gallery.doubts import Doubt, read_doubts, write_doubts
 from reprism.gallery.forgetting import forget_expired
-from reprism.gallery.people import keep_people
+from reprism.gallery.people import keep_people, read_kept
 from reprism.gallery.permission import LinkingError, keep_learned, linking_of
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
@@ -39,7 +42,10 @@ def times():
 
 
 def linked(root, network=SECRET):
-    """Forty rows of twelve people: those with the numbers 3, 13, 23 and 33 have the identity that is to go."""
+    """Forty rows of twelve people: those with the numbers 3, 13, 23 and 33 have the identity that is to go.
+
+    Somebody gave three answers and took one back, the rows 3 and 4 changed places, and two groups are in doubt.
+    """
     gallery = Gallery.create(root, KIND)
     gallery.add(
         Entry(
@@ -50,7 +56,19 @@ def linked(root, network=SECRET):
     linking = gallery.enable_linking("find lost children", 30)
     keep_learned(gallery.store, linking, times(), network=network)
     labels = np.arange(40) % 12
-    keep_people(gallery.store, linking, IDS, labels, np.linspace(0.5, 1, 12))
+    swapped = labels.copy()
+    swapped[[3, 4]] = 4, 3
+    keep_people(gallery.store, linking, IDS, swapped, np.linspace(0.5, 1, 12))
+    add_answer(gallery.store, "same", [IDS[3]], [IDS[15], IDS[27]], "anna")
+    add_answer(gallery.store, "different", [IDS[0]], [IDS[13]], "bert")
+    add_answer(gallery.store, "unsure", [IDS[1]], [IDS[2]], "bert")
+    undo_answer(gallery.store, 2, "anna")
+    keep_people(gallery.store, linking, IDS, labels, np.linspace(0.5, 1, 12), answers=4)
+    with gallery.store.disk.writing():
+        write_doubts(
+            gallery.store,
+            [Doubt((IDS[1], IDS[13]), (IDS[2],), 0.6, 0.6), Doubt((IDS[5],), (IDS[6], IDS[18]), 0.5, 0.5)],
+        )
     return gallery
 
 
@@ -59,8 +77,17 @@ def raw(gallery):
     return set(gallery.store.connection.open_table("people").search().to_arrow()["id"].to_pylist())
 
 
+def told(gallery):
+    """The rows that answers, changes and doubts tell of."""
+    doubts = read_doubts(gallery.store, dict.fromkeys(IDS, 1))
+    changes = [] if gallery.linking() is None else gallery.people_changes()
+    lists = ("one", "other", "rows", "left", "met")
+    tables = [*all_answers(gallery.store), *changes, *doubts]
+    return {row for each in tables for name in lists for row in getattr(each, name, ())}
+
+
 def traces(root, marks):
-    tables = [root / "people.lance", root / "linking.lance"]
+    tables = [root / f"{name}.lance" for name in LINK_TABLES]
     files = [file for table in tables for file in table.rglob("*") if file.is_file()]
     assert files
     return [file for file in files if any(mark.encode() in file.read_bytes() for mark in marks)]
@@ -105,6 +132,15 @@ def test_erasing_forgets_at_once_and_leaves_no_byte(tmp_path):
     assert traces(tmp_path / "g", [*GONE, SECRET]) == []
     assert traces(tmp_path / "g", set(IDS) - GONE)
     assert {row for person in gallery.people() for row in person.rows} == set(IDS) - GONE
+    # Of an answer, a change and a doubt stays what is not about them; an answer about nobody goes with its undoing.
+    first, unsure = all_answers(gallery.store)
+    assert (first.number, first.one, first.other, first.by) == (1, (), (IDS[15], IDS[27]), "anna")
+    assert (unsure.number, unsure.kind) == (3, "unsure")
+    (change,) = gallery.people_changes()
+    assert (change.rows, change.kind) == ((IDS[4],), "move")
+    (doubt,) = read_doubts(gallery.store, read_kept(gallery.store).person)
+    assert doubt.one == (IDS[5],)
+    assert add_answer(gallery.store, "same", [IDS[1]], [IDS[2]], "anna").number == 5
 
 
 def test_erasing_nothing_forgets_nothing(tmp_path):
@@ -118,7 +154,7 @@ def test_erasing_nothing_forgets_nothing(tmp_path):
 def test_a_new_run_leaves_no_byte_of_the_last(tmp_path):
     gallery = linked(tmp_path / "g")
     keep_people(gallery.store, gallery.linking(), IDS[:5], np.zeros(5, int), np.ones(1))
-    assert traces(tmp_path / "g", IDS[5:]) == []
+    assert traces(tmp_path / "g", set(IDS[5:]) - told(gallery)) == []
     keep_learned(gallery.store, gallery.linking(), times(), network="another")
     assert traces(tmp_path / "g", [SECRET]) == []
 
@@ -130,6 +166,8 @@ def test_what_is_too_old_is_dropped(tmp_path):
     assert forget_expired(gallery.store, NOW) == 0
     assert gallery.linking().network == SECRET
     assert {row for person in gallery.people(now) for row in person.rows} == set(IDS) - gone
+    shown = [*gallery.link_answers(now), *gallery.people_changes(now)]
+    assert not gone & {row for each in shown for name in ("one", "rows", "left") for row in getattr(each, name, ())}
     assert raw(gallery) == set(IDS)
     assert forget_expired(gallery.store, now) == len(gone)
     assert raw(gallery) == set(IDS) - gone
@@ -203,6 +241,7 @@ def test_an_erasure_killed_at_any_step_is_finished(tmp_path, monkeypatch):
             rows = {row.id for row in gallery.rows()}
             # At no moment do people, or what was learned, hold somebody who is erased.
             assert raw(gallery) <= rows
+            assert told(gallery) <= rows
             assert rows == set(IDS) or gallery.linking().network is None
             assert {row for person in gallery.people() for row in person.rows} <= rows
         chosen = cut if steps % 2 else again
@@ -253,13 +292,13 @@ def test_switching_is_whole_or_not_at_all(tmp_path, what):
         work(again)  # whatever was done of it, doing it again does the rest
         assert (again.linking() is None) == (what == "disable")
         if what == "disable":
-            assert not [name for name in ("people.lance", "linking.lance") if (root / name).exists()]
+            assert not [name for name in LINK_TABLES if (root / f"{name}.lance").exists()]
         if done:
             break
     assert steps > 1
 
 
-@pytest.mark.parametrize("name", ["people", "linking"])
+@pytest.mark.parametrize("name", LINK_TABLES)
 def test_a_table_that_cannot_be_read_is_not_trusted(tmp_path, name):
     gallery = linked(tmp_path / "g")
     for data in (tmp_path / "g" / f"{name}.lance" / "data").iterdir():
@@ -268,8 +307,12 @@ def test_a_table_that_cannot_be_read_is_not_trusted(tmp_path, name):
     if name == "linking":
         assert linking_of(again.store) is None
     else:
-        assert again.people() == []
+        empty = {"people": again.people, "answers": again.link_answers, "people_changes": again.people_changes}
+        assert (empty[name]() if name in empty else read_doubts(again.store, dict.fromkeys(IDS, 1))) == []
+    before = told(again)
     assert again.erase(pids=["3"]) == 4
+    assert told(again) <= (set() if name == "linking" else before - GONE)
+    assert name != "linking" or not [each for each in LINK_TABLES if (tmp_path / "g" / f"{each}.lance").exists()]
     assert not (tmp_path / "g" / f"{name}.lance").exists()
     again.enable_linking("find lost children", 30)
     keep_people(again.store, again.linking(), IDS, np.zeros(40, int), np.ones(1))
@@ -281,5 +324,5 @@ def test_the_tables_come_to_the_disk_with_the_rows(tmp_path):
     gallery = linked(tmp_path / "g")
     assert durability.is_whole(tmp_path / "g")
     noted = durability._confirmed(tmp_path / "g")["manifests"]
-    assert {"linking", "people", "rows"} <= noted.keys()
+    assert {*LINK_TABLES, "rows"} <= noted.keys()
     assert gallery.people()

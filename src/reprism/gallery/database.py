@@ -20,6 +20,9 @@ LINKING, PEOPLE, ANSWERS, CHANGES, DOUBTS = "linking", "people", "answers", "peo
 was set for cameras; one that is there while rows may be linked to people; the people that rows were linked to; what
 somebody said of them; how they changed; and what is worth asking."""
 
+LINK_TABLES = (DOUBTS, CHANGES, PEOPLE, ANSWERS, LINKING)
+"""Those of linking, in the order in which they are removed: the permission last, so that it can be repeated."""
+
 VECTOR_INDEX = f"{DESCRIPTOR}_idx"
 """LanceDB's name of the index over descriptors."""
 

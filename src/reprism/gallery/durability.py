@@ -25,8 +25,7 @@ from reprism.files import one_at_a_time, sync_file, sync_folder, write_json
 from reprism.gallery.database import (
     CAMERAS,
     ERASING,
-    LINKING,
-    PEOPLE,
+    LINK_TABLES,
     PROJECTIONS,
     ROWS,
     GalleryBusyError,
@@ -161,7 +160,7 @@ def _recover(folder: Path) -> None:
         Disk(folder).confirm()
 
 
-_TABLES = (ROWS, PROJECTIONS, ERASING, CAMERAS, LINKING, PEOPLE)
+_TABLES = (ROWS, PROJECTIONS, ERASING, CAMERAS, *LINK_TABLES)
 
 
 def _table(folder: Path, name: str) -> Path:

@@ -8,11 +8,8 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from reprism.gallery.database import ANSWERS, CHANGES, DOUBTS, LINKING, PEOPLE, has_table
+from reprism.gallery.database import LINK_TABLES, LINKING, has_table
 from reprism.gallery.store import Store
-
-TABLES = (DOUBTS, CHANGES, PEOPLE, ANSWERS, LINKING)
-"""All of them, in the order in which they are removed."""
 
 MOMENT = pa.timestamp("us", tz="UTC")
 
@@ -38,19 +35,24 @@ def replace_table(store: Store, name: str, rows: pa.Table) -> None:
 
 
 def drop_unreadable(store: Store) -> None:
-    """While writing: remove tables that cannot be read: nobody can tell what they hold."""
-    for name in TABLES:
+    """While writing: remove tables that cannot be read: nobody can tell what they hold.
+
+    With the permission all of them go, as when linking is switched off.
+    """
+    for name in LINK_TABLES:
         if has_table(store.connection, name) and read_table(store, name) is None:
+            if name == LINKING:
+                drop_tables(store)
             store.connection.drop_table(name, ignore_missing=True)
 
 
 def drop_tables(store: Store) -> None:
-    """While writing: remove all of them; the permission last, so that a removal cut off can be repeated."""
-    for name in TABLES:
+    """While writing: remove all of them."""
+    for name in LINK_TABLES:
         store.connection.drop_table(name, ignore_missing=True)
 
 
-def remove_old_versions(store: Store, names: Sequence[str] = TABLES) -> None:
+def remove_old_versions(store: Store, names: Sequence[str] = LINK_TABLES) -> None:
     """While writing, after what is there came to the disk: remove what was there before."""
     for name in names:
         if read_table(store, name) is not None:
