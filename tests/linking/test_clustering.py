@@ -7,17 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprism.linking.clustering import cluster
+from reprism.linking.clustering import cluster, cluster_in_halves
 
 
 def by_definition(count, weight, missing, together, apart):
-    """Join the two clusters of the largest mean over all pairs between them, as long as it is above 0."""
+    """Join the two clusters of the largest mean over all pairs between them, as long as it is above 0.
+
+    Each cluster that was joined comes with the two of the last join; one that was together from the start with itself.
+    """
     clusters = [{row} for row in range(count)]
     for one, other in together:
         first, second = (next(c for c in clusters if row in c) for row in (one, other))
         if first is not second:
             clusters.remove(second)
             first |= second
+    halves = {}
     while True:
         best = None
         for first, second in combinations(clusters, 2):
@@ -28,7 +32,8 @@ def by_definition(count, weight, missing, together, apart):
             if mean > 0 and (best is None or mean > best[0]):
                 best = mean, first, second
         if best is None:
-            return {frozenset(c) for c in clusters}
+            return {frozenset(c): halves.get(id(c), {frozenset(c)}) for c in clusters}
+        halves[id(best[1])] = {frozenset(best[1]), frozenset(best[2])}
         clusters.remove(best[2])
         best[1].update(best[2])
 
@@ -65,11 +70,25 @@ def cases(draw):
 @given(cases(), st.randoms(use_true_random=False))
 def test_clusters_are_those_of_the_definition_in_any_order(case, random):
     count, weight, missing, together, apart = case
-    want = by_definition(count, weight, missing, together, apart)
+    want = set(by_definition(count, weight, missing, together, apart))
     order = list(range(count))
     assert found(*case)[1] == want
     random.shuffle(order)
     assert found(*case, order)[1] == want
+
+
+@settings(deadline=None, max_examples=300)
+@given(cases())
+def test_a_cluster_comes_apart_where_it_was_joined_last(case):
+    count, weight, missing, together, apart = case
+    pairs = np.array(list(weight), int).reshape(-1, 2)
+    labels, second = cluster_in_halves(
+        count, pairs, list(weight.values()), missing=missing, together=together, apart=sorted(apart)
+    )
+    assert labels.tolist() == found(*case)[0].tolist()
+    for members, expected in by_definition(*case).items():
+        halves = {half: frozenset(row for row in members if second[row] == half) for half in (False, True)}
+        assert set(halves.values()) - {frozenset()} == expected
 
 
 @settings(deadline=None, max_examples=100)
@@ -85,8 +104,8 @@ def test_what_no_chain_connects_is_clustered_by_itself(one, other):
         [*together, *((a + count, b + count) for a, b in tied)],
         apart | {(a + count, b + count) for a, b in barred},
     )[1]
-    alone = by_definition(more, further, missing, tied, barred)
-    want = by_definition(count, weight, missing, together, apart)
+    alone = set(by_definition(more, further, missing, tied, barred))
+    want = set(by_definition(count, weight, missing, together, apart))
     assert both == want | {frozenset(row + count for row in cluster) for cluster in alone}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from reprism.gallery.answers import Answer, all_answers, last_answer, standing
 from reprism.gallery.doubts import Doubt, read_doubts, write_doubts
 from reprism.gallery.forgetting import forget_expired
-from reprism.gallery.people import Change, Kept, PeopleChangedError, Person, keep_people, read_kept
+from reprism.gallery.people import Change, Kept, PeopleChangedError, Person, changes_of, keep_people, read_kept
 from reprism.gallery.permission import Linking, require_linking, sighted
 from reprism.linking.constraints import Known, known_pairs
 from reprism.linking.gallery_sightings import MOST_ROWS, Rows, read_sightings, read_some, sightings_in_blocks
@@ -151,6 +151,9 @@ def _update(gallery: Gallery, now: datetime | None, progress: Progress | None, a
     # What was said, or taken back, since people were found.
     matters = {each.number for each in since} | {each.undoes for each in since}
     spoken_of = {row for each in everything if each.number in matters for row in _rows_of(each)}
+    # With an answer that was taken back, all that followed from it.
+    followed = [each for each in changes_of(gallery.store, now) if each.answer in matters] if since else []
+    spoken_of |= {row for each in followed for row in (*each.rows, *each.left, *each.met)}
     if learned is None or not seen.person or 4 * len(new) > len(there) <= MOST_ROWS:
         return link_gallery(gallery, least=least, now=now, progress=progress) if there else _unlinked(gallery, now)
     if not new and not since:
