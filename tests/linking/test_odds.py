@@ -1,5 +1,7 @@
 """Odds learned without a label equal those of the densities that pairs were drawn from."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,3 +105,20 @@ def test_a_larger_distance_never_speaks_for_one_person():
     odds = PairOdds.learn(counted(distances, times))
     assert (np.diff(odds.appearance) <= 0).all()
     assert (np.diff(odds.log_odds(np.linspace(0, 2, 500))) <= 1e-12).all()
+
+
+def test_odds_come_back_from_json_and_nothing_else_does():
+    odds = PairOdds(0.01, np.linspace(3, -3, DISTANCE_BINS), 1234)
+    again = PairOdds.from_dict(json.loads(json.dumps(odds.as_dict())))
+    assert (again.prior, again.pairs) == (odds.prior, odds.pairs)
+    np.testing.assert_array_equal(again.appearance, odds.appearance)
+    good = odds.as_dict()
+    for wrong in (
+        {},
+        good | {"prior": 1.5},
+        good | {"prior": "x"},
+        good | {"appearance": [1.0]},
+        good | {"pairs": None},
+    ):
+        with pytest.raises(OddsError, match="expected"):
+            PairOdds.from_dict(wrong)

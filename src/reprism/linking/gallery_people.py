@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -160,8 +160,7 @@ def _update(gallery: Gallery, now: datetime | None, progress: Progress | None, a
         return _unlinked(gallery, now, learned.network)
     near = _near(gallery, learned, sorted(new), least, now, step(progress, "comparing sightings"))
     touched = {seen.person[row] for row in (near | spoken_of) if row in seen.person}
-    chosen = new | {row for row, number in seen.person.items() if number in touched}
-    chosen = _with_all_said(chosen, seen, said) & there
+    chosen = (new | {row for row, number in seen.person.items() if number in touched}) & there
     some = read_some(gallery, sorted(chosen))
     known = known_pairs(some.rows, said)
     people = _found(learned, some, known, least, progress)
@@ -212,19 +211,6 @@ def _near(
         if progress is not None:
             progress(min(start + _AT_ONCE, len(new)), len(new))
     return found
-
-
-def _with_all_said(chosen: set[str], seen: Kept, said: Collection[Answer]) -> set[str]:
-    """Return rows with all that somebody said are of the same person as one of them, and with all of their people."""
-    members: dict[int, set[str]] = {}
-    for row, number in seen.person.items():
-        members.setdefault(number, set()).add(row)
-    while True:
-        more = {row for each in said if each.kind == "same" for row in _rows_of(each) if chosen & {*_rows_of(each)}}
-        more |= {row for each in more - chosen if each in seen.person for row in members[seen.person[each]]}
-        if more <= chosen:
-            return chosen
-        chosen = chosen | more
 
 
 def _rows_of(answer: Answer) -> tuple[str, ...]:
