@@ -181,7 +181,8 @@ def check_host(host: str, access: Access) -> None:
 _BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="A token that has the endpoint's scope: search, write or erase; and link for searches by times.",
+    description="A token that has the endpoint's scope: search, write or erase; and link for people, and for searches "
+    "by times.",
 )
 
 

@@ -18,12 +18,13 @@ from reprism._version import __version__
 from reprism.embedding import Embedder
 from reprism.evaluation.calibration import Calibration, CalibrationError
 from reprism.gallery.table import Gallery, GalleryError
-from reprism.service import routes
+from reprism.service import people_routes, routes
 from reprism.service.access import Access, LocalOnly, requires
 from reprism.service.audit import AuditError, AuditLog
 from reprism.service.live import Live
 from reprism.service.metrics import CountedApp, Metrics
 from reprism.service.operations import Operations, UnavailableError
+from reprism.service.people import People
 from reprism.service.settings import ServiceSettings
 from reprism.service.web import SafeHeaders, page_routes
 from reprism.service.work import Admission, BusyError, GoneError
@@ -87,6 +88,7 @@ def create_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         operations = Operations(gallery, embedder, settings, audit, calibration, metrics.batches.observe)
         app.state.operations, app.state.live = operations, Live(operations)
+        app.state.people = People(operations)
         try:
             await operations.upkeep()
         except (AuditError, UnavailableError) as error:
@@ -118,6 +120,9 @@ def create_app(
     app.state.clips, app.state.listeners = clips, listeners
     app.include_router(routes.open_to_all)
     app.include_router(routes.searching, dependencies=[Depends(requires(access, "search"))])
+    app.include_router(
+        people_routes.seeing, dependencies=[Depends(requires(access, scope)) for scope in ("search", "link")]
+    )
     app.include_router(routes.writing, dependencies=[Depends(requires(access, "write"))])
     app.include_router(routes.erasing, dependencies=[Depends(requires(access, "erase"))])
     app.include_router(page_routes())

@@ -100,13 +100,14 @@ class Operations:
         self._decoding = ThreadPoolExecutor(_DECODERS, "decoding")
         self._reading = ThreadPoolExecutor(_READERS, "reading")
         self._cutting = ThreadPoolExecutor(_CUTTERS, "cutting")
+        self._linking = ThreadPoolExecutor(1, "linking")
         self._videos = tuple(folder.resolve() for folder in settings.videos)
         self._times = KeptTimes(gallery, calibration)
         self._writes = 0
 
     def close(self) -> None:
         """Wait for what is under way, drop what waits, and end the threads."""
-        for threads in (self._decoding, self._reading, self._cutting):
+        for threads in (self._decoding, self._reading, self._cutting, self._linking):
             threads.shutdown(cancel_futures=True)
         for batcher in (self._network, self._adding, self._erasing):
             batcher.close()
@@ -256,6 +257,26 @@ class Operations:
         """
         # Once asked for it is done, also if the client goes away.
         return await asyncio.wrap_future(self._erasing.submit(_Erasure(who, id, pid)))
+
+    async def change(self, note: Callable[[], Change], change: Callable[[Change], R]) -> R:
+        """Change the people of the gallery, one change at a time, noted before and after; done also if nobody waits.
+
+        Args:
+            note: Says what is to be noted; whatever it raises, nothing is noted or changed.
+            change: Called with that, to add what came of it.
+
+        Raises:
+            AuditError: It could not be noted; nothing was changed.
+            UnavailableError: As of :meth:`read`.
+        """
+
+        def run() -> R:
+            with self._available():
+                noted = note()
+                with self._recording([noted]):
+                    return change(noted)
+
+        return await asyncio.get_running_loop().run_in_executor(self._linking, run)
 
     async def upkeep(self) -> int:
         """Erase what is older than is kept, and gather small files; returns how many rows went.

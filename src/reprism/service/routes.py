@@ -135,8 +135,10 @@ async def session(request: Request, work: Work) -> schemas.Session:
         raise HTTPException(401, "this token is unknown", headers={"WWW-Authenticate": "Bearer"})
     scopes = sorted(holder.scopes) if holder is not None else []
     cameras = list((await work.read(work.gallery.stats))["cameras"]) if "search" in scopes else []
-    times = await work.times_between() if {"search", "link"} <= {*scopes} else []
-    return schemas.Session(scopes=scopes, tokens=access.tokens, cameras=cameras, times=times)
+    may_link = {"search", "link"} <= {*scopes}
+    times = await work.times_between() if may_link else []
+    people = may_link and await work.read(lambda: work.gallery.linking() is not None)
+    return schemas.Session(scopes=scopes, tokens=access.tokens, cameras=cameras, times=times, people=people)
 
 
 # ---- search ----------------------------------------------------------------------------------------------

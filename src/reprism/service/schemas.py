@@ -255,6 +255,9 @@ class Session(BaseModel):
     times: list[str] = Field(
         description="Cameras between which times are known; for those who may search and link.", examples=[["gate"]]
     )
+    people: bool = Field(
+        description="Whether linking is on, and the caller may see people: who may search and link.", examples=[True]
+    )
 
 
 class Health(BaseModel):

@@ -19,11 +19,11 @@ from reprism.linking.odds import OddsError
 from reprism.linking.reasons import Site
 from reprism.linking.transit import CameraNetwork, CameraNetworkError
 
-_OFF = (
+OFF = (
     "linking is off for this gallery: nobody in it is followed from camera to camera. Whoever runs the service can "
     "switch it on: reprism link enable"
 )
-_NOT_LEARNED = (
+NOT_LEARNED = (
     "no times between the cameras of this gallery are known, as after an erasure. Whoever runs the service can learn "
     "them: reprism link learn"
 )
@@ -79,7 +79,7 @@ class KeptTimes:
         linking = self._gallery.linking()
         if linking is None:
             self.forget()
-            raise HTTPException(409, _OFF)
+            raise HTTPException(409, OFF)
         known = self._made_of(linking)
         cameras = sorted({view.camera for view in known.site.network.sightings})
         if seen.camera not in cameras:
@@ -92,7 +92,7 @@ class KeptTimes:
     def _made_of(self, linking: Linking) -> _Known:
         if linking.network is None:
             self.forget()
-            raise HTTPException(409, _NOT_LEARNED)
+            raise HTTPException(409, NOT_LEARNED)
         with self._lock:
             known = self._known
             if known is None or known.text != linking.network:

@@ -91,6 +91,23 @@ async def read_upload(request: Request, fields: Collection[str], max_bytes: int,
     return Upload(content, texts)
 
 
+async def read_json(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """Read a body of JSON, not parsed.
+
+    Raises:
+        HTTPException: 413, 408: as of :func:`read_upload`; 415: it is said to be something else than JSON.
+        ClientDisconnect: The client went away.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    if kind != b"application/json":
+        raise HTTPException(415, "expected application/json")
+    try:
+        async with asyncio.timeout(seconds):
+            return b"".join([chunk async for chunk in _limited(request, max_bytes)])
+    except TimeoutError:
+        raise HTTPException(408, f"the request did not arrive within {seconds:g} seconds") from None
+
+
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """Read the body within the limit; one that declares more is not read at all."""
     too_large = HTTPException(413, f"the request is larger than the {max_bytes:,} bytes that are taken")
