@@ -38,7 +38,7 @@ class Arguments:
     """Port to listen on; 0 takes a free one."""
     tokens: Path | None = None
     """TOML file with a table for each holder: [alice] token = "…" (or sha256 = "…"), scopes = ["search", "write",
-    "erase", "link"], the last for searches by times between cameras. Others on this machine must not be able to read
+    "erase", "link"], the last, with search, for people across cameras. Others on this machine must not be able to read
     it. REPRISM_TOKENS can hold the same text instead."""
     certificate: Path | None = None
     """Certificate for TLS (PEM file)."""
@@ -52,6 +52,9 @@ class Arguments:
     """Erase rows older than this age (30d, 12h, 4w), at the start and every hour (default: keep them)."""
     thumbnails: bool = True
     """Keep a small picture of each image that is added."""
+    link_every: float = 10.0
+    """Seconds between two looks at whether rows came in, which are then taken into the people of the gallery: where
+    linking is on (reprism link enable) and people were found before (reprism link run). 0 never does."""
     videos: tuple[Path, ...] = ()
     """Folders of videos that reprism watch read: the page plays the seconds of a match from videos below them, 2 s
     before it to 2 s after (default: no video is shown). A clip shows everybody who was in view, also those who were
@@ -96,6 +99,8 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError("TLS needs both --certificate and --key")
 
     _check_videos(arguments.videos)
+    if not arguments.link_every >= 0:
+        raise ValueError(f"--link-every {arguments.link_every}: expected seconds, 0 or more")
 
     from reprism.evaluation.calibration import Calibration
     from reprism.service.api import ServiceSettings, create_app
@@ -108,6 +113,7 @@ def run(argv: Sequence[str]) -> int:
         batch_size=arguments.batch_size,
         retain=None if arguments.retain is None else parse_duration(arguments.retain, "--retain"),
         thumbnails=arguments.thumbnails,
+        link_seconds=arguments.link_every,
         videos=arguments.videos,
     )
     calibration = None if arguments.calibration is None else Calibration.read(arguments.calibration)

@@ -21,6 +21,7 @@ from reprism.gallery.table import Gallery, GalleryError
 from reprism.service import people_routes, routes
 from reprism.service.access import Access, LocalOnly, requires
 from reprism.service.audit import AuditError, AuditLog
+from reprism.service.keeping_up import keep_up
 from reprism.service.live import Live
 from reprism.service.metrics import CountedApp, Metrics
 from reprism.service.operations import Operations, UnavailableError
@@ -94,6 +95,8 @@ def create_app(
         except (AuditError, UnavailableError) as error:
             _log.error(_NOT_KEPT_UP, error)
         tasks = [asyncio.create_task(work) for work in (_upkeep(operations), app.state.live.run())]
+        if settings.link_seconds:
+            tasks.append(asyncio.create_task(keep_up(operations, settings.link_seconds)))
         try:
             yield
         finally:

@@ -259,22 +259,19 @@ class Operations:
         return await asyncio.wrap_future(self._erasing.submit(_Erasure(who, id, pid)))
 
     async def change(self, note: Callable[[], Change], change: Callable[[Change], R]) -> R:
-        """Change the people of the gallery, one change at a time, noted before and after; done also if nobody waits.
+        """Change the people, one change at a time; it is noted before and after, and done also if nobody waits.
 
         Args:
-            note: Says what is to be noted; whatever it raises, nothing is noted or changed.
-            change: Called with that, to add what came of it.
+            note: Returns what is to be noted; whatever it raises, nothing is changed.
+            change: Called with that, to add the outcome.
 
         Raises:
-            AuditError: It could not be noted; nothing was changed.
-            UnavailableError: As of :meth:`read`.
+            AuditError, UnavailableError: As of :meth:`erase`.
         """
 
         def run() -> R:
-            with self._available():
-                noted = note()
-                with self._recording([noted]):
-                    return change(noted)
+            with self._available(), self._recording([noted := note()]):
+                return change(noted)
 
         return await asyncio.get_running_loop().run_in_executor(self._linking, run)
 

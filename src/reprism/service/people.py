@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,14 +20,15 @@ from reprism.gallery.permission import LinkingError, require_linking, sighted
 from reprism.gallery.rows import Row
 from reprism.gallery.table import Gallery
 from reprism.linking.answering import Answered, answer_link, review_queue, undo_change, undo_link_answer
-from reprism.linking.gallery_sightings import Rows, read_some
-from reprism.linking.learned import Learned, kept_learned, kept_network
+from reprism.linking.gallery_sightings import read_some
+from reprism.linking.learned import kept_network
 from reprism.linking.odds import OddsError
-from reprism.linking.reasons import Site, explain_pair
-from reprism.linking.routes import clock_ahead
+from reprism.linking.reasons import Site
 from reprism.linking.transit import CameraNetworkError
 from reprism.service.audit import Change
+from reprism.service.held_questions import HeldQuestions
 from reprism.service.operations import Operations, UnavailableError
+from reprism.service.people_links import Link, in_time_order, links_of, sentences_of, ways_of
 from reprism.service.people_schemas import PeopleQuery, Said
 from reprism.service.rows import Pictures
 from reprism.service.times import NOT_LEARNED, OFF
@@ -39,22 +37,6 @@ R = TypeVar("R")
 
 _HELD = 120.0  # seconds that a question is kept for whoever was handed it
 _FACES = 6
-_PAIRS_AT_ONCE = 256
-
-
-class Link(NamedTuple):
-    """Two sights that follow each other, and why they may be of one person.
-
-    Attributes:
-        one, other: The rows' ids, the earlier one first.
-        sentence: What is said of cameras and times.
-        probability: That both are of one person, 0 … 1; None where nothing is learned.
-    """
-
-    one: str
-    other: str
-    sentence: str
-    probability: float | None
 
 
 class Sights(NamedTuple):
@@ -130,8 +112,8 @@ class People:
             person = next((one for one in self._gallery.people() if one.id == number), None)
             if person is None:
                 raise HTTPException(404, f"there is no person {number}")
-            found = _in_order(read_some(self._gallery, person.rows))
-            return Sights(person, found.rows, self._work.pictures(found.rows), _links(self._gallery, found))
+            found = in_time_order(read_some(self._gallery, person.rows))
+            return Sights(person, found.rows, self._work.pictures(found.rows), links_of(self._gallery, found))
 
         found = await self._read(find)
         await self._work.log(who, "link person", found.person.rows, person=number)
@@ -146,7 +128,7 @@ class People:
                 raise HTTPException(409, NOT_LEARNED)
             cutoff = linking.cutoff()
             rows = Counter(camera for camera, taken in sighted(self._gallery.store).values() if taken >= cutoff)
-            return dict(sorted(rows.items())), list(_ways(Site.of(network)))
+            return dict(sorted(rows.items())), list(ways_of(Site.of(network)))
 
         return await self._read(find)
 
@@ -160,7 +142,7 @@ class People:
             person = {row: one.id for one in self._gallery.people() for row in one.rows}
             waiting = [doubt for doubt in review_queue(self._gallery, MOST_DOUBTS) if _all_in(doubt, person)]
             chosen, left = self._held.take(waiting, limit, who)
-            sentences = _sentences(self._gallery, chosen)
+            sentences = sentences_of(self._gallery, chosen)
             people = [sorted({person[doubt.one[0]], person[doubt.other[0]]}) for doubt in chosen]
             return list(map(Asked, chosen, people, sentences)), left
 
@@ -242,19 +224,19 @@ class People:
 
     async def _decide(self, note: Callable[[], Change], decide: Callable[[], Answered]) -> Answered:
         def noted() -> Change:
-            with _told(self._gallery):
+            with linking_errors(self._gallery):
                 require_linking(self._gallery.store)
                 return note()
 
         def decided(change: Change) -> Answered:
-            with _told(self._gallery):
+            with linking_errors(self._gallery, "the answer is kept, but people cannot follow it: "):
                 done = decide()
-            change.outcome |= {
-                "answers": [answer.number for answer in done.answers],
-                "people": self._people_of(change.ids),
-                "changes": [each.number for each in done.changes],
-            }
-            return Answered(tuple(self._kept(done.answers)), done.changes)
+                change.outcome |= {
+                    "answers": [answer.number for answer in done.answers],
+                    "people": self._people_of(change.ids),
+                    "changes": [each.number for each in done.changes],
+                }
+                return Answered(tuple(self._kept(done.answers)), done.changes)
 
         return await self._work.change(noted, decided)
 
@@ -267,45 +249,12 @@ class People:
             yield replace(answer, one=one, other=other)
 
     async def _read(self, read: Callable[[], R]) -> R:
-        def told() -> R:
-            with _told(self._gallery):
+        def allowed() -> R:
+            with linking_errors(self._gallery):
                 require_linking(self._gallery.store)
                 return read()
 
-        return await self._work.read(told)
-
-
-class HeldQuestions:
-    """Questions that were handed to somebody, by their two leading rows. They are in no file: a restart forgets them.
-
-    Args:
-        seconds: Time that a question is kept for its holder.
-        clock: Seconds of a clock that never goes back.
-    """
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._held: dict[frozenset[str], tuple[str, float]] = {}
-        self._lock = threading.Lock()
-
-    def take(self, waiting: Sequence[Doubt], most: int, who: str) -> tuple[list[Doubt], int]:
-        """Choose questions that nobody else holds, the first come first, and keep them for somebody.
-
-        Args:
-            waiting: All questions.
-            most: Most questions to choose.
-            who: Whom they are for.
-
-        Returns:
-            The questions, and how many more nobody else holds.
-        """
-        now = self._clock()
-        with self._lock:
-            self._held = {pair: held for pair, held in self._held.items() if held[1] > now}
-            free = [doubt for doubt in waiting if self._held.get(_leading(doubt), (who, 0.0))[0] == who]
-            chosen = free[:most]
-            self._held |= {_leading(doubt): (who, now + self._seconds) for doubt in chosen}
-        return chosen, len(free) - len(chosen)
+        return await self._work.read(allowed)
 
 
 def faces_of(person: Person) -> list[str]:
@@ -315,11 +264,15 @@ def faces_of(person: Person) -> list[str]:
 
 
 @contextmanager
-def _told(gallery: Gallery) -> Iterator[None]:
+def linking_errors(gallery: Gallery, before: str = "") -> Iterator[None]:
     """Turn errors of linking into answers for clients, which name no path.
 
+    Args:
+        gallery: The gallery.
+        before: What to say first where too little is known to link by.
+
     Raises:
-        HTTPException: 409: linking is off, is refused, or nothing is known to link by.
+        HTTPException: 409: linking is off, is refused, or too little is known to link by.
         UnavailableError: People change all the time.
     """
     try:
@@ -330,70 +283,8 @@ def _told(gallery: Gallery) -> Iterator[None]:
         is_off = not isinstance(error, AnswerError) and gallery.linking() is None
         raise HTTPException(409, OFF if is_off else str(error).replace(gallery.uri, "GALLERY")) from None
     except (CameraNetworkError, OddsError) as error:
-        raise HTTPException(409, str(error).replace(gallery.uri, "GALLERY")) from None
-
-
-def _leading(doubt: Doubt) -> frozenset[str]:
-    return frozenset((doubt.one[0], doubt.other[0]))
+        raise HTTPException(409, before + str(error).replace(gallery.uri, "GALLERY")) from None
 
 
 def _all_in(doubt: Doubt, person: Collection[str]) -> bool:
     return all(row in person for row in (*doubt.one, *doubt.other))
-
-
-def _in_order(rows: Rows) -> Rows:
-    """Return rows in the order of time."""
-    items = rows.items
-    order = sorted(range(len(items)), key=lambda at: (items[at].time, rows.rows[at].id))
-    return Rows([rows.rows[at] for at in order], rows.descriptors[order], rows.made_by)
-
-
-def _links(gallery: Gallery, rows: Rows) -> list[Link]:
-    """Return why each row and the next may be of one person."""
-    learned = kept_learned(gallery)
-    site, items = _site(gallery, learned), rows.items
-    sure: list[float | None] = [None] * (len(items) - 1) if learned is None else _probabilities(learned, rows)
-    found = []
-    for at, (one, other) in enumerate(pairwise(rows.rows)):
-        sentence = NOT_LEARNED if site is None else explain_pair(items[at], items[at + 1], site).text
-        found.append(Link(one.id, other.id, sentence, sure[at]))
-    return found
-
-
-def _probabilities(learned: Learned, rows: Rows) -> list[float | None]:
-    """Return the probability that each row and the next are of one person."""
-    found: list[float | None] = []
-    for start in range(0, len(rows.rows) - 1, _PAIRS_AT_ONCE):
-        stop = min(start + _PAIRS_AT_ONCE, len(rows.rows) - 1)
-        some, others = (
-            Rows(rows.rows[a:b], rows.descriptors[a:b], rows.made_by) for a, b in ((start, stop), (start + 1, stop + 1))
-        )
-        found += np.diagonal(learned.probability(some, others)).tolist()
-    return found
-
-
-def _sentences(gallery: Gallery, doubts: Sequence[Doubt]) -> list[str]:
-    """Return what cameras and times say of the leading rows of each question."""
-    site = _site(gallery, None) if doubts else None
-    found = read_some(gallery, [row for doubt in doubts for row in (doubt.one[0], doubt.other[0])])
-    items = {row.id: item for row, item in zip(found.rows, found.items, strict=True)}
-    said = []
-    for doubt in doubts:
-        one, other = items.get(doubt.one[0]), items.get(doubt.other[0])
-        known = site is not None and one is not None and other is not None
-        said.append(explain_pair(one, other, site).text if known else NOT_LEARNED)  # type: ignore[arg-type]
-    return said
-
-
-def _site(gallery: Gallery, learned: Learned | None) -> Site | None:
-    network = kept_network(gallery) if learned is None else learned.network
-    return None if network is None else Site.of(network)
-
-
-def _ways(site: Site) -> Iterator[dict[str, Any]]:
-    for (one, other), route in sorted(site.routes.items()):
-        there, back = route.ways(clock_ahead(site.offsets, one, other) or 0.0)
-        for start, end, way in ((one, other, there), (other, one, back)):
-            if way is not None:
-                low, middle, high = way.quartiles
-                yield {"start": start, "to": end, "usual": (low, high), "median": middle, "matches": way.pairs}

@@ -27,6 +27,8 @@ class ServiceSettings:
         lock_seconds: Maximum seconds that a change waits for another process that writes to the gallery.
         upkeep_seconds: Seconds between two erasures of outdated rows, when small files are gathered too.
         thumbnails: Keep a small picture of each image that is added.
+        link_seconds: Seconds between two looks at whether rows came in, which are then taken into the people, where
+            linking is on and people were found before; 0: never.
         videos: Folders of the videos that sightings may be played from. They show everybody who was in view.
     """
 
@@ -40,6 +42,7 @@ class ServiceSettings:
     lock_seconds: float = 20.0
     upkeep_seconds: float = 3600.0
     thumbnails: bool = True
+    link_seconds: float = 10.0
     videos: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,5 +58,7 @@ class ServiceSettings:
         for name in (*bounds, "upkeep_seconds"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be more than 0")
+        if not self.link_seconds >= 0:
+            raise ValueError(f"link_seconds is {self.link_seconds}; it must be 0 or more")
         if self.retain is not None and not timedelta(0) < self.retain < datetime.now(UTC) - _EARLIEST:
             raise ValueError(f"retain is {self.retain}; it must be more than 0 and reach back to the year 1 at most")
