@@ -209,7 +209,13 @@ def test_a_picture_is_stored_upright_as_the_embedder_sees_it(serve, gallery, emb
 def test_what_is_in_it_and_who_may_do_what(serve, gallery, pictures):
     client = serve()
     all_scopes = ["erase", "link", "search", "write"]
-    assert client.get("/session").json() == {"scopes": all_scopes, "tokens": False, "cameras": [], "times": []}
+    assert client.get("/session").json() == {
+        "scopes": all_scopes,
+        "tokens": False,
+        "cameras": [],
+        "times": [],
+        "people": False,
+    }
     fill(client, pictures, 6)
     assert client.get("/session").json()["cameras"] == ["c0", "c1", "c2"]
     stats = client.get("/stats").json()

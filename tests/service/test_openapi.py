@@ -33,7 +33,8 @@ def apps(tmp_path_factory, model_file):
     """The service without tokens and with them."""
     embedder = reprism.Embedder(model_file, precision="fp32", device="cpu")
     gallery = Gallery.create(tmp_path_factory.mktemp("schema") / "gallery", embedder)
-    access = Access.from_toml(f'all = {{token = "{TOKEN}", scopes = ["search", "write", "erase"]}}', "the test")
+    gallery.enable_linking("find lost children", 30)
+    access = Access.from_toml(f'all = {{token = "{TOKEN}", scopes = ["search", "write", "erase", "link"]}}', "the test")
     return create_app(gallery, embedder), create_app(gallery, embedder, access=access)
 
 
@@ -56,6 +57,15 @@ ENDPOINTS = [
     ("GET", "/images/{id}/clip"),
     ("DELETE", "/images/{id}"),
     ("DELETE", "/identities/{pid}"),
+    ("GET", "/people"),
+    ("GET", "/people/{number}"),
+    ("GET", "/people/network"),
+    ("GET", "/people/questions"),
+    ("POST", "/people/answers"),
+    ("GET", "/people/answers"),
+    ("DELETE", "/people/answers/{number}"),
+    ("GET", "/people/changes"),
+    ("POST", "/people/changes/{number}/undo"),
     ("GET", "/stats"),
     ("GET", "/session"),
     ("GET", "/healthz"),

@@ -42,7 +42,7 @@ ENDPOINTS = [
 ]
 
 
-def walkers(dim: int, people: int = 120, seed: int = 0, hours: float = 6) -> list[Entry]:
+def walkers(dim: int, people: int = 90, seed: int = 0, hours: float = 6) -> list[Entry]:
     """Tracklets of people who pass a, then b, then c within six hours, from so many hours ago on."""
     rng = np.random.default_rng(seed)
     found = []
@@ -52,7 +52,7 @@ def walkers(dim: int, people: int = 120, seed: int = 0, hours: float = 6) -> lis
             taken += rng.normal(way, way / 5) if way else 0.0
             if rng.random() < 0.85:
                 key, at = f"walk-{seed}-{person}-{camera}", NOW - timedelta(hours=hours) + timedelta(seconds=taken)
-                row = (looks + 0.35 * rng.normal(size=dim)).astype(np.float32)
+                row = (looks + 0.55 * rng.normal(size=dim)).astype(np.float32)
                 found.append(Entry(key, row, key, None, camera, at, key, 5, until=at + timedelta(seconds=1)))
     return found
 
@@ -63,7 +63,7 @@ def site(tmp_path_factory, model_file) -> Gallery:
     embedder = reprism.Embedder(model_file, precision="fp32", device="cpu")
     gallery = Gallery.create(tmp_path_factory.mktemp("site") / "gallery", embedder)
     gallery.add(walkers(gallery.descriptor_dim))
-    gallery.add(walkers(gallery.descriptor_dim, people=20, seed=1, hours=36))
+    gallery.add(walkers(gallery.descriptor_dim, people=12, seed=1, hours=36))
     gallery.enable_linking("find lost children", 30)
     link_gallery(gallery)
     return gallery
@@ -79,9 +79,9 @@ def gallery(tmp_path, site) -> Gallery:
 @pytest.fixture
 def holders() -> Access:
     """Ada and Ben may see people; of two others, one may only search and one only link."""
-    scopes = {"searcher": '["search"]', "linker": '["link"]'}
+    scopes = {"searcher": ["search"], "linker": ["link"]}
     lines = [
-        f'{name} = {{token = "{token}", scopes = {scopes.get(name, '["search", "link"]')}}}'
+        f'{name} = {{token = "{token}", scopes = {json.dumps(scopes.get(name, ["search", "link"]))}}}'
         for name, token in TOKENS.items()
     ]
     return Access.from_toml("\n".join(lines), "the test")
@@ -107,7 +107,7 @@ def test_people_are_those_of_the_gallery(serve, gallery):
     client = serve()
     expected = gallery.people()
     answer = client.get("/people", params={"limit": 200}).json()
-    assert answer["total"] == len(expected) > 100
+    assert answer["total"] == len(expected) > 90
     assert [one["id"] for one in answer["people"]] == [one.id for one in expected]
     for found, person in zip(answer["people"], expected, strict=True):
         assert found["rows"] == len(person.rows)
@@ -191,7 +191,8 @@ def test_the_network_has_the_ways_between_cameras(serve, gallery):
     assert answer["cameras"] == [{"camera": camera, "rows": rows[camera]} for camera in "abc"]
     transits = kept_network(gallery).transits()
     expected = [
-        {"from": start, "to": end, "usual": [way.quartiles[0], way.quartiles[2]], "median": way.quartiles[1], "matches": way.pairs}
+        {"from": start, "to": end, "usual": [way.quartiles[0], way.quartiles[2]],
+         "median": way.quartiles[1], "matches": way.pairs}
         for (one, other), transit in transits.items()
         for start, end, way in ((one, other, transit.there), (other, one, transit.back))
         if way is not None
@@ -391,6 +392,18 @@ def test_both_scopes_are_needed_and_linking(serve, gallery, holders, method, pat
     assert len(audited(tmp_path)) == noted
 
 
+def test_no_endpoint_is_left_out_of_that_table(serve, holders):
+    paths = serve(access=holders).get("/openapi.json").json()["paths"]
+    found = {
+        (method.upper(), path.replace("{number}", "1")): answers["security"]
+        for path, methods in paths.items()
+        for method, answers in methods.items()
+        if path.startswith("/people")
+    }
+    assert set(found) == set(ENDPOINTS)
+    assert all(found.values())
+
+
 def test_the_session_says_whether_people_may_be_seen(serve, gallery, holders):
     client = serve(access=holders)
     assert [client.get("/session", headers=of(name)).json()["people"] for name in TOKENS] == [True, True, False, False]
@@ -429,7 +442,7 @@ def test_rows_that_linking_does_not_keep_never_appear(serve, gallery):
     client = serve()
     looks = ["/people?limit=200", "/people/questions?limit=200", "/people/answers", "/people/changes"]
     merged = next(person.id for person in gallery.people() if first.rows[0] in person.rows)
-    looks += [f"/people/{person.id}" for person in gallery.people() if set(person.rows) & old]
+    looks += [f"/people/{person.id}" for person in (first, recent)]
 
     def told():
         answers = [client.get(path) for path in looks]

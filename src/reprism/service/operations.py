@@ -102,7 +102,7 @@ class Operations:
         self._cutting = ThreadPoolExecutor(_CUTTERS, "cutting")
         self._linking = ThreadPoolExecutor(1, "linking")
         self._videos = tuple(folder.resolve() for folder in settings.videos)
-        self._times = KeptTimes(gallery, calibration)
+        self.times = KeptTimes(gallery, calibration)
         self._writes = 0
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Operations:
         def find() -> tuple[Sequence[Match], dict[str, Pictures]]:
             if query.times:
                 seen = Seen(query.query_camera, query.query_time)
-                timed = self._times.search(descriptor, seen, query.top, where)
+                timed = self.times.search(descriptor, seen, query.top, where)
                 return timed, self.pictures(timed)
             matches = self.gallery.search(
                 descriptor,
@@ -156,7 +156,7 @@ class Operations:
         Raises:
             UnavailableError: As of :meth:`read`.
         """
-        return await self.read(self._times.cameras)
+        return await self.read(self.times.cameras)
 
     async def image(self, id: str) -> tuple[Row, Pictures]:  # noqa: A002 - what it is called in the gallery
         """Look a row up, and what can be seen of it.
@@ -364,7 +364,7 @@ class Operations:
 
     def _erase(self, wanted: Sequence[_Erasure]) -> Sequence[int]:
         """Erase for several clients, and rewrite the table once for all of them."""
-        self._times.forget()
+        self.times.forget()
         with self._available():
             changes: list[Change] = []
             taken: set[str] = set()
@@ -390,7 +390,7 @@ class Operations:
             ) from error
 
     def _erase_outdated(self, retain: timedelta) -> int:
-        self._times.forget()
+        self.times.forget()
         limit = datetime.now(UTC) - retain
         ids = self.gallery.erasable(older_than=limit).ids
         change = Change("retention", "erase", ids, {"older_than": limit.isoformat()})

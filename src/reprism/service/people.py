@@ -21,9 +21,7 @@ from reprism.gallery.rows import Row
 from reprism.gallery.table import Gallery
 from reprism.linking.answering import Answered, answer_link, review_queue, undo_change, undo_link_answer
 from reprism.linking.gallery_sightings import read_some
-from reprism.linking.learned import kept_network
 from reprism.linking.odds import OddsError
-from reprism.linking.reasons import Site
 from reprism.linking.transit import CameraNetworkError
 from reprism.service.audit import Change
 from reprism.service.held_questions import HeldQuestions
@@ -113,7 +111,8 @@ class People:
             if person is None:
                 raise HTTPException(404, f"there is no person {number}")
             found = in_time_order(read_some(self._gallery, person.rows))
-            return Sights(person, found.rows, self._work.pictures(found.rows), links_of(self._gallery, found))
+            links = links_of(self._gallery, found, self._work.times.site())
+            return Sights(person, found.rows, self._work.pictures(found.rows), links)
 
         found = await self._read(find)
         await self._work.log(who, "link person", found.person.rows, person=number)
@@ -123,12 +122,12 @@ class People:
         """Return the number of rows of each camera, and the ways between cameras."""
 
         def find() -> tuple[dict[str, int], list[dict[str, Any]]]:
-            linking, network = require_linking(self._gallery.store), kept_network(self._gallery)
-            if network is None:
+            linking, site = require_linking(self._gallery.store), self._work.times.site()
+            if site is None:
                 raise HTTPException(409, NOT_LEARNED)
             cutoff = linking.cutoff()
             rows = Counter(camera for camera, taken in sighted(self._gallery.store).values() if taken >= cutoff)
-            return dict(sorted(rows.items())), list(ways_of(Site.of(network)))
+            return dict(sorted(rows.items())), list(ways_of(site))
 
         return await self._read(find)
 
@@ -142,7 +141,7 @@ class People:
             person = {row: one.id for one in self._gallery.people() for row in one.rows}
             waiting = [doubt for doubt in review_queue(self._gallery, MOST_DOUBTS) if _all_in(doubt, person)]
             chosen, left = self._held.take(waiting, limit, who)
-            sentences = sentences_of(self._gallery, chosen)
+            sentences = sentences_of(self._gallery, chosen, self._work.times.site())
             people = [sorted({person[doubt.one[0]], person[doubt.other[0]]}) for doubt in chosen]
             return list(map(Asked, chosen, people, sentences)), left
 

@@ -11,7 +11,7 @@ import numpy as np
 from reprism.gallery.doubts import Doubt
 from reprism.gallery.table import Gallery
 from reprism.linking.gallery_sightings import Rows, read_some
-from reprism.linking.learned import Learned, kept_learned, kept_network
+from reprism.linking.learned import Learned, kept_learned
 from reprism.linking.reasons import Site, explain_pair
 from reprism.linking.routes import clock_ahead
 from reprism.service.times import NOT_LEARNED
@@ -41,10 +41,9 @@ def in_time_order(rows: Rows) -> Rows:
     return Rows([rows.rows[at] for at in order], rows.descriptors[order], rows.made_by)
 
 
-def links_of(gallery: Gallery, rows: Rows) -> list[Link]:
-    """Return why each row and the next may be of one person."""
-    learned = kept_learned(gallery)
-    site, items = _site(gallery, learned), rows.items
+def links_of(gallery: Gallery, rows: Rows, site: Site | None) -> list[Link]:
+    """Return why each row and the next may be of one person; ``site`` is None where no times are kept."""
+    learned, items = kept_learned(gallery), rows.items
     sure: list[float | None] = [None] * (len(items) - 1) if learned is None else _probabilities(learned, rows)
     found = []
     for at, (one, other) in enumerate(pairwise(rows.rows)):
@@ -65,9 +64,8 @@ def _probabilities(learned: Learned, rows: Rows) -> list[float | None]:
     return found
 
 
-def sentences_of(gallery: Gallery, doubts: Sequence[Doubt]) -> list[str]:
-    """Return what cameras and times say of the leading rows of each question."""
-    site = _site(gallery, None) if doubts else None
+def sentences_of(gallery: Gallery, doubts: Sequence[Doubt], site: Site | None) -> list[str]:
+    """Return what cameras and times say of the leading rows of each question; ``site`` as of :func:`links_of`."""
     found = read_some(gallery, [row for doubt in doubts for row in (doubt.one[0], doubt.other[0])])
     items = {row.id: item for row, item in zip(found.rows, found.items, strict=True)}
     said = []
@@ -78,11 +76,6 @@ def sentences_of(gallery: Gallery, doubts: Sequence[Doubt]) -> list[str]:
         else:
             said.append(explain_pair(one, other, site).text)
     return said
-
-
-def _site(gallery: Gallery, learned: Learned | None) -> Site | None:
-    network = kept_network(gallery) if learned is None else learned.network
-    return None if network is None else Site.of(network)
 
 
 def ways_of(site: Site) -> Iterator[dict[str, Any]]:

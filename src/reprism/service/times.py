@@ -49,11 +49,24 @@ class KeptTimes:
     def __init__(self, gallery: Gallery, calibration: Calibration | None) -> None:
         self._gallery, self._calibration = gallery, calibration
         self._known: _Known | None = None
+        self._site: tuple[str, Site] | None = None
         self._lock = threading.Lock()  # Several searches at once are to learn once.
 
     def forget(self) -> None:
         """Let go of what was made of them, as when rows are erased."""
-        self._known = None
+        self._known = self._site = None
+
+    def site(self) -> Site | None:
+        """Return what is known of the cameras, made once of the times that are kept; None if there are none.
+
+        Raises:
+            CameraNetworkError: A newer Reprism wrote them.
+        """
+        linking = self._gallery.linking()
+        if linking is None or linking.network is None:
+            self.forget()
+            return None
+        return self._site_of(linking.network)
 
     def cameras(self) -> list[str]:
         """Return the cameras between which times are known; none if linking is off, or none are learned."""
@@ -97,14 +110,20 @@ class KeptTimes:
             known = self._known
             if known is None or known.text != linking.network:
                 try:
-                    network = CameraNetwork.from_json(linking.network)
-                    looks = self._calibration or self._looks(network)
+                    site = self._site_of(linking.network)
+                    looks = self._calibration or self._looks(site.network)
                 except (CameraNetworkError, OddsError):
                     raise HTTPException(
                         409, "too little is known to search by times: give the service a calibration, or learn again"
                     ) from None
-                known = self._known = _Known(linking.network, Site.of(network), looks)
+                known = self._known = _Known(linking.network, site, looks)
         return known
+
+    def _site_of(self, text: str) -> Site:
+        known = self._site
+        if known is None or known[0] != text:
+            known = self._site = text, Site.of(CameraNetwork.from_json(text))
+        return known[1]
 
     def _looks(self, network: CameraNetwork) -> Looks:
         learned = kept_learned(self._gallery)
