@@ -13,6 +13,7 @@ import pytest
 
 import reprism
 from reprism.gallery.doubts import Doubt
+from reprism.gallery.people import read_kept
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
 from reprism.linking.answering import answer_link, review_queue
@@ -500,6 +501,16 @@ def test_rows_that_come_in_are_taken_into_the_people(serve, gallery, pictures, t
     client.post("/images", files={"image": pictures[1]})
     time.sleep(0.2)
     assert [line["what"] for line in audited(tmp_path)[len(noted) :]] == ["add", "add"]
+
+
+def test_rows_that_grow_too_old_leave_though_none_comes_in(serve, gallery, tmp_path):
+    serve(link_seconds=0.05, upkeep_seconds=0.1)
+    old = {row.id for row in gallery.rows() if row.time < NOW - timedelta(hours=24)}
+    assert old & set(read_kept(gallery.store).person) == old
+    gallery.enable_linking("find lost children", 1)
+    until(lambda: not old & set(read_kept(gallery.store).person))
+    until(lambda: audited(tmp_path)[-1]["state"] == "done")
+    assert [(line["new"], line["expired"]) for line in audited(tmp_path) if line["state"] == "begun"] == [(0, len(old))]
 
 
 def test_what_is_due(gallery):

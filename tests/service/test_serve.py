@@ -18,6 +18,7 @@ import uvicorn
 from reprism.cli import main
 from reprism.cli.serve import _announcement
 from reprism.gallery.table import Gallery
+from reprism.service.api import create_app
 
 TOKEN = "a-token-of-the-test"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -136,6 +137,7 @@ def test_the_address_is_one_to_click(host, certificate, expected):
         (["--retain", "0d"], "more than 0"),
         (["--retain", "999999999999d"], "longer than can be counted"),
         (["--queue", "0"], "queue"),
+        (["--link-every", "-1"], "--link-every -1"),
         (["--calibration", "missing.json"], "missing.json"),
     ],
 )
@@ -178,6 +180,15 @@ def test_without_options_it_keeps_to_this_machine(place, model_file, monkeypatch
     assert main(["serve", "--gallery", place, "--model", str(model_file)]) == 0
     assert configs[0].host == "127.0.0.1"
     assert not configs[0].app.state.access.tokens
+
+
+@pytest.mark.parametrize(("options", "seconds"), [([], 10), (["--link-every", "0"], 0)])
+def test_it_is_told_how_often_to_look_for_new_rows(place, model_file, monkeypatch, options, seconds):
+    given = []
+    monkeypatch.setattr("reprism.service.api.create_app", lambda *args, **_: given.append(args[2]) or create_app(*args))
+    monkeypatch.setattr("uvicorn.Server.run", lambda _: None)
+    assert main(["serve", "--gallery", place, "--model", str(model_file), *options]) == 0
+    assert [settings.link_seconds for settings in given] == [seconds]
 
 
 def test_help_and_the_package_stay_light():

@@ -38,8 +38,8 @@ class Arguments:
     """Port to listen on; 0 takes a free one."""
     tokens: Path | None = None
     """TOML file with a table for each holder: [alice] token = "…" (or sha256 = "…"), scopes = ["search", "write",
-    "erase", "link"], the last, with search, for people across cameras. Others on this machine must not be able to read
-    it. REPRISM_TOKENS can hold the same text instead."""
+    "erase", "link"], the last, beside search, for people across cameras and for searches by times between them. Others
+    on this machine must not be able to read it. REPRISM_TOKENS can hold the same text instead."""
     certificate: Path | None = None
     """Certificate for TLS (PEM file)."""
     key: Path | None = None
