@@ -96,7 +96,7 @@ class People:
             return len(people), people[query.offset : query.offset + query.limit]
 
         total, people = await self._read(find)
-        await self._work.log(who, "link people", [row for one in people for row in one.rows], people=len(people))
+        await self._work.log(who, "link people", [face for one in people for face in faces_of(one)], people=len(people))
         return total, people
 
     async def sights(self, number: int, who: str) -> Sights:
