@@ -20,11 +20,14 @@ from reprism.linking.answering import answer_link, review_queue
 from reprism.linking.gallery_people import link_gallery
 from reprism.linking.gallery_sightings import read_some
 from reprism.linking.learned import kept_learned, kept_network
+from reprism.linking.network_search import Seen
 from reprism.linking.odds import OddsError
 from reprism.linking.reasons import Site, explain_pair
+from reprism.linking.transit import CameraNetwork
 from reprism.service import keeping_up
 from reprism.service.access import Access
 from reprism.service.held_questions import HeldQuestions
+from reprism.service.people_links import ways_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 WAYS = {"a": 0.0, "b": 40.0, "c": 90.0}  # seconds from the camera before
@@ -205,6 +208,23 @@ def test_the_network_has_the_ways_between_cameras(serve, gallery):
     answer = client.get("/people/network")
     assert answer.status_code == 409
     assert "reprism link learn" in answer.json()["detail"]
+
+
+def test_ways_are_told_by_direction():
+    """People take a minute from the gate to the hall, and two minutes back."""
+    rng = np.random.default_rng(0)
+    items = [
+        Seen(camera, NOW + timedelta(seconds=float(start + later))).as_item()
+        for start in rng.uniform(0, 20_000, 100)
+        for ways in ((("gate", 0.0), ("hall", rng.normal(60, 8))), (("hall", 1e5), ("gate", 1e5 + rng.normal(120, 12))))
+        for camera, later in ways
+    ]
+    there, back = ways_of(Site.of(CameraNetwork.of_pairs(items, np.arange(400).reshape(-1, 2))))
+    for way, cameras, seconds in ((there, ("gate", "hall"), 60), (back, ("hall", "gate"), 120)):
+        assert (way["start"], way["to"]) == cameras
+        assert way["median"] == pytest.approx(seconds, abs=6)
+        assert way["usual"][0] < way["median"] < way["usual"][1]
+        assert 90 <= way["matches"] <= 100
 
 
 def test_questions_are_those_of_the_queue(serve, gallery):
