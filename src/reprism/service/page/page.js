@@ -3,11 +3,13 @@
 
 import { playClip } from "./clips.js";
 import { clearLive, dropLive, hideLive, showLive } from "./live.js";
-import { bar, partsList, partsNote } from "./parts.js";
+import { fail, say } from "./notices.js";
+import { partsList, partsNote, withBar } from "./parts.js";
 import { Pictures, Problem, ask } from "./service.js";
 import { film, playOnAttention } from "./strips.js";
 import { drawTimeline } from "./timeline.js";
-import { cameraOf, counted, fillFacts, identityOf, placeholder, timeOf } from "./words.js";
+import { askForToken, offerToken, onToken } from "./tokens.js";
+import { cameraOf, counted, fillFacts, identityOf, percent, placeholder, timeOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const form = $("search-form");
@@ -20,25 +22,7 @@ let opened = null; // the match in the dialog
 let running = new AbortController(); // of the latest search
 const pictures = new Pictures(); // of its matches
 
-// ---- words -----------------------------------------------------------------------------------------------
-
-function percent(fraction) {
-  if (fraction > 0 && fraction < 0.01) return "< 1 %";
-  if (fraction < 1 && fraction > 0.99) return "> 99 %";
-  return `${Math.round(100 * fraction)} %`;
-}
-
 // ---- pieces ----------------------------------------------------------------------------------------------
-
-function withBar(text, fraction) {
-  const outer = document.createElement("span");
-  const number = document.createElement("span");
-  outer.className = "with-bar";
-  number.className = "number";
-  number.textContent = text;
-  outer.append(number, bar(fraction));
-  return outer;
-}
 
 /** Put a match's picture into a box: the placeholder until it has come, and if it never does. */
 async function showPicture(box, match) {
@@ -150,25 +134,9 @@ function choose(file, row = null) {
 
 // ---- what is shown ---------------------------------------------------------------------------------------
 
-function say(words) {
-  $("error").hidden = true;
-  $("status").textContent = words;
-}
-
 function busy(words) {
   say(words);
   $("results").setAttribute("aria-busy", "true");
-}
-
-/** Tell of a problem; ``again`` is what "Try again" does, where that may help. */
-function fail(problem, again = null) {
-  const known = problem instanceof Problem;
-  say("");
-  $("error").hidden = false;
-  $("error-words").textContent = known ? problem.message : `The page failed: ${problem.message}`;
-  $("retry").hidden = !(known && problem.retry && again);
-  $("retry").onclick = again;
-  if (problem.status === 401) askForToken();
 }
 
 function show(found) {
@@ -367,9 +335,9 @@ async function enter() {
   }
   showCameras();
   showTimes();
+  $("to-people").hidden = !session.people;
+  offerToken(session);
   if (session.tokens && !session.scopes.length) askForToken();
-  $("token-form").hidden = !session.tokens;
-  $("forget-token").hidden = !sessionStorage.getItem("token");
   $("stats").textContent = "";
   if (!session.scopes.includes("search")) return;
   const stats = await ask("stats").then((response) => response.json(), () => null);
@@ -378,21 +346,12 @@ async function enter() {
   $("stats").textContent = `${rows}, ${counted(session.cameras.length, "camera")}`;
 }
 
-function askForToken() {
-  $("token-form").hidden = false;
-  $("forget-token").hidden = !sessionStorage.getItem("token");
-  $("token").focus();
-}
-
-function useToken(token) {
-  if (token) sessionStorage.setItem("token", token);
-  else sessionStorage.removeItem("token");
-  $("token").value = "";
-  say(token ? "The token is used from now on." : "The token is forgotten.");
+onToken((words) => {
+  say(words);
   show([]);
   clearLive();
   enter().then(() => $("live-view").hidden || go("live"));
-}
+});
 
 /** Show one of the views, ``search`` or ``live``. */
 function go(view) {
@@ -459,12 +418,6 @@ document.addEventListener("drop", (event) => {
   $("drop").classList.remove("over");
   choose(event.dataTransfer.files[0]);
 });
-
-$("token-form").onsubmit = (event) => {
-  event.preventDefault();
-  useToken($("token").value);
-};
-$("forget-token").onclick = () => useToken(null);
 
 $("to-search").onclick = () => go("search");
 $("to-live").onclick = () => go("live");

@@ -27,6 +27,17 @@ export function bar(fraction) {
   return outer;
 }
 
+/** A number with a bar beside it that is full at 1. */
+export function withBar(text, fraction) {
+  const outer = document.createElement("span");
+  const number = document.createElement("span");
+  outer.className = "with-bar";
+  number.className = "number";
+  number.textContent = text;
+  outer.append(number, bar(fraction));
+  return outer;
+}
+
 /** Say in a line how many parts agree, and how many differ. */
 export function partsNote(parts) {
   const count = (verdict) => Object.values(parts).filter((part) => part.verdict === verdict).length;

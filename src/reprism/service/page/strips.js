@@ -49,6 +49,12 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "200px" });
 
+/** Call ``load`` once a node comes into view. */
+export function whenSeen(node, load) {
+  node.load = load;
+  seen.observe(node);
+}
+
 /**
  * Lay a strip out as a film: a list of pictures, each fetched once it comes into view.
  *
@@ -62,12 +68,6 @@ export function film(strip, pictures, choose = null) {
     const item = document.createElement("li");
     const image = Object.assign(document.createElement("img"), { alt: `Picture ${number + 1} of ${strip.length}` });
     image.hidden = true;
-    item.load = async () => {
-      const address = await pictures.at(path);
-      if (!address) return;
-      image.onload = () => { image.hidden = false; };
-      image.src = address;
-    };
     if (choose) {
       const button = Object.assign(document.createElement("button"), { type: "button" });
       button.setAttribute("aria-label", image.alt);
@@ -78,7 +78,12 @@ export function film(strip, pictures, choose = null) {
       item.append(image);
     }
     list.append(item);
-    seen.observe(item);
+    whenSeen(item, async () => {
+      const address = await pictures.at(path);
+      if (!address) return;
+      image.onload = () => { image.hidden = false; };
+      image.src = address;
+    });
   });
   return list;
 }

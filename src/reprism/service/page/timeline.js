@@ -21,27 +21,28 @@ let observer; // of the one timeline that is shown
  * Draw matches, all of known time, into a box, and again whenever its width changes.
  *
  * camera(match) names its lane; label(match) says it in words; preview(match) makes what is shown beside a mark under
- * the pointer or with the focus; open(match) is called when it is pressed.
+ * the pointer or with the focus; open(match) is called when it is pressed. ``each`` is what one is called; the first
+ * ``best`` in rank are filled.
  */
-export function drawTimeline(box, matches, { camera, label, preview, open }) {
+export function drawTimeline(box, matches, { camera, label, preview, open, each = "match", best = 5 }) {
   let width = 0;
   observer?.disconnect();
   observer = new ResizeObserver(() => {
     if (box.clientWidth === width) return;
     width = box.clientWidth;
-    const { svg, marks } = draw(matches, width, camera);
+    const { svg, marks } = draw(matches, width, { camera, each, best });
     box.replaceChildren(svg);
     bringToLife(box, marks, { label, preview, open });
   });
   observer.observe(box);
 }
 
-function draw(matches, width, camera) {
+function draw(matches, width, { camera, each, best }) {
   const scale = timeScale(matches.map((match) => Date.parse(match.time)), width);
   const lanes = layOut(matches, scale, camera);
   const bottom = lanes.reduce((y, lane) => y + NAME + lane.rows * ROW + GAP, 0);
   const svg = element("svg", { width, height: bottom + FOOT, role: "group" });
-  svg.setAttribute("aria-label", "Timeline: the arrow keys go from match to match, Enter opens one");
+  svg.setAttribute("aria-label", `Timeline: the arrow keys go from ${each} to ${each}, Enter opens one`);
   for (const { x, text } of ticks(scale, width)) {
     svg.append(element("line", { class: "tick", x1: x, x2: x, y1: 0, y2: bottom }));
     svg.append(element("text", { x, y: bottom + 15, "text-anchor": "middle" }, text));
@@ -59,7 +60,7 @@ function draw(matches, width, camera) {
   // In the order of time, which the arrow keys follow.
   marks.sort((one, other) => one.x - other.x || one.match.rank - other.match.rank);
   for (const mark of marks) {
-    mark.node = element("g", { class: mark.match.rank <= 5 ? "mark first" : "mark", role: "button" });
+    mark.node = element("g", { class: mark.match.rank <= best ? "mark first" : "mark", role: "button" });
     mark.node.append(element("circle", { cx: mark.x, cy: mark.y, r: RADIUS }));
     mark.node.append(element("text", { x: mark.x, y: mark.y + 4 }, mark.match.rank));
     svg.append(mark.node);

@@ -7,6 +7,22 @@ export const identityOf = (row) => row.pid ?? "unknown";
 export const cameraOf = (row) => row.camid ?? "unknown";
 export const counted = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 
+/** Say how probable something is, and never that it is certain where it is not. */
+export function percent(fraction) {
+  if (fraction > 0 && fraction < 0.01) return "< 1 %";
+  if (fraction < 1 && fraction > 0.99) return "> 99 %";
+  return `${Math.round(100 * fraction)} %`;
+}
+
+const UNITS = [[86_400, "days", 2], [3600, "h", 2], [60, "min", 2], [1, "s", -Infinity]];
+
+/** Say how long something takes, from the one number of seconds to the other: in the largest unit of which it has two. */
+export function spanOf(low, high = low) {
+  const [size, name] = UNITS.find(([seconds, , least]) => high >= least * seconds);
+  const [first, last] = [low, high].map((seconds) => (seconds / size).toFixed(0));
+  return first === last ? `${last} ${name}` : `${first} to ${last} ${name}`;
+}
+
 /** Say when somebody was seen; of a tracklet from when to when. */
 export function timeOf(row) {
   if (!row.time) return "unknown";
