@@ -1,10 +1,15 @@
 """A small network, pictures of drawn people, and services made of them."""
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import reprism
@@ -66,3 +71,24 @@ def serve(tmp_path, gallery, embedder):
 def bearer():
     """The header of a token that has one scope."""
     return lambda scope: {"Authorization": f"Bearer {TOKENS[scope]}"}
+
+
+@pytest.fixture
+def listening() -> Iterator[Callable[[FastAPI], str]]:
+    """Have a service listen on a port of its own, for browsers: ``listening(app)`` gives its address."""
+    started = []
+
+    def start(app: FastAPI) -> str:
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        started.append((server, thread))
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+
+    yield start
+    for server, thread in started:
+        server.should_exit = True
+        thread.join()

@@ -6,12 +6,11 @@ import json
 import math
 import os
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +18,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from PIL import Image
 
 import reprism
@@ -102,30 +100,23 @@ def half_sure(embedder: reprism.Embedder) -> Calibration:
 
 @pytest.fixture
 def serve(
-    embedder: reprism.Embedder, entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., str]]:
+    embedder: reprism.Embedder,
+    entries: list[Entry],
+    tmp_path: Path,
+    listening: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., str]:
     """Starts a service, as ``serve(entries, tokens=…, **settings)``; gives its address."""
-    started = []
     monkeypatch.setattr("reprism.evaluation.part_scale.FEWEST_STRANGERS", 20)
+    numbers = count()
 
     def start(chosen: Sequence[Entry] = entries, tokens: str = "", **settings: Any) -> str:
-        gallery = Gallery.create(tmp_path / f"gallery-{len(started)}", embedder)
+        gallery = Gallery.create(tmp_path / f"gallery-{next(numbers)}", embedder)
         gallery.add(chosen)
         access = Access.from_toml(tokens, "tokens") if tokens else Access()
-        app = create_app(gallery, embedder, ServiceSettings(**settings), half_sure(embedder), access=access)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        started.append((server, thread))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+        return listening(create_app(gallery, embedder, ServiceSettings(**settings), half_sure(embedder), access=access))
 
-    yield start
-    for server, thread in started:
-        server.should_exit = True
-        thread.join()
+    return start
 
 
 @pytest.fixture
@@ -813,16 +804,16 @@ def test_times_between_cameras(
     assert (page.input_value("#query-camera"), page.input_value("#query-time")) == ("", "")
 
 
-def test_the_page_is_in_the_package_and_asks_nobody_else() -> None:
+def test_the_pages_are_in_the_package_and_ask_nobody_else() -> None:
     folder = files("reprism.service") / "page"
-    page = (folder / "index.html").read_text(encoding="utf-8")
+    page = "".join((folder / name).read_text(encoding="utf-8") for name in ("index.html", "people.html"))
     modules = sorted(file.name for file in folder.iterdir() if file.name.endswith(".js") and file.name != "docs.js")
     scripts = [(folder / name).read_text(encoding="utf-8") for name in modules]
     named = re.findall(r'(?:href|src)="([^"#]+)"', page) + re.findall(r'from "\./([^"]+)"', "".join(scripts))
-    assert {"page.css", "icon.svg", *modules} <= set(named)
-    for name in set(named) - {"openapi.json"}:
+    assert {"page.css", "people.css", "icon.svg", *modules} <= set(named)
+    for name in set(named) - {"openapi.json", "./"}:
         assert (folder / name).is_file()
-    for text in (page, *scripts, (folder / "page.css").read_text(encoding="utf-8")):
+    for text in (page, *scripts, *((folder / name).read_text(encoding="utf-8") for name in ("page.css", "people.css"))):
         outside = set(re.findall(r"\w+://[^\s\"']+", text)) - {"http://www.w3.org/2000/svg"}
         assert not outside
     # Nothing that a strict Content-Security-Policy forbids.

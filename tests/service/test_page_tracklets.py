@@ -1,10 +1,9 @@
 """Tracklets on the page: their strips, the clips of their video, and the live view, before a real service."""
 
 import io
+import itertools
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from PIL import Image
 
 import reprism
@@ -77,30 +75,24 @@ def tracklets(embedder: reprism.Embedder, video: Path) -> list[Entry]:
 
 @pytest.fixture
 def served(
-    embedder: reprism.Embedder, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[str, Gallery]]]:
+    embedder: reprism.Embedder,
+    video: Path,
+    tmp_path: Path,
+    listening: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[str, Gallery]]:
     """Starts a service, as ``served(entries, tokens)``; gives its address, and the gallery."""
     monkeypatch.setattr(live, "POLL_SECONDS", 0.1)
-    started = []
+    numbers = itertools.count()
 
     def start(entries: Sequence[Entry], tokens: str = "") -> tuple[str, Gallery]:
-        gallery = Gallery.create(tmp_path / f"gallery-{len(started)}", embedder)
+        gallery = Gallery.create(tmp_path / f"gallery-{next(numbers)}", embedder)
         gallery.add(entries)
         access = Access.from_toml(tokens, "tokens") if tokens else Access()
         app = create_app(gallery, embedder, ServiceSettings(videos=(video.parent,)), access=access)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        started.append((server, thread))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/", gallery
+        return listening(app), gallery
 
-    yield start
-    for server, thread in started:
-        server.should_exit = True
-        thread.join()
+    return start
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import { ask } from "./service.js";
  *   faces: string[]}} Person  ``faces``: ids of rows
  * @typedef {{id: string, camera: string, time: string, until: string | null, strip: number, thumbnail: boolean}} Sight
  *   ``strip``: how many pictures it has
- * @typedef {{one: string, other: string, sentence: string, probability: number}} Link  of two sights in a row
+ * @typedef {{one: string, other: string, sentence: string, probability: number | null}} Link  of two sights in a row
  * @typedef {{from: string, to: string, usual: [number, number] | null, median: number | null, matches: number}} Way
  *   in seconds
  * @typedef {{one: string[], other: string[], probability: number, doubt: number, people: number[], sentence: string}}
- *   Question  of two groups of rows
+ *   Question  of two groups of rows, of one person now or of two
  * @typedef {"same" | "different" | "unsure"} Kind
  * @typedef {{number: number, kind: Kind, one: string[], other: string[], by: string, at: string}} Answer
  * @typedef {{number: number, kind: "merge" | "split" | "move", at: string, before: number, after: number,

@@ -48,7 +48,7 @@ function sightCard(sight, place, link) {
   tick.onchange = countChosen;
   item.querySelector(".words").textContent = words;
   item.querySelector(".link").textContent = link
-    ? `Linked to ${place}: ${link.sentence} (${percent(link.probability)})`
+    ? `Linked to ${place}: ${link.sentence}${link.probability === null ? "" : ` (${percent(link.probability)})`}`
     : place ? "" : "The first sight";
   item.querySelector(".pictures").append(
     sight.strip > 1 ? film(stripOf(sight.id, sight.strip), pictures) : face(sight.thumbnail && thumbnailOf(sight.id), words),

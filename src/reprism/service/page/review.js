@@ -4,7 +4,7 @@ import { wordsOfChange } from "./decisions.js";
 import { fail, say } from "./notices.js";
 import { answer, readQuestions, readRow, takeBack } from "./people_api.js";
 import { face, faces, thumbnailOf } from "./sights.js";
-import { cameraOf, counted, percent, timeOf } from "./words.js";
+import { cameraOf, percent, timeOf } from "./words.js";
 
 const BATCH = 10; // questions asked for at a time
 const HELD = 90_000; // milliseconds: the service keeps a question for us for 120 s
@@ -16,7 +16,7 @@ const sides = ["one", "other"].map((name) => ({ name, node: $(`side-${name}`), r
 
 let queue = []; // of questions, the one that is shown first
 let read = 0; // when they were asked for
-let left = 0; // how many the service has, without those answered since
+let left = 0; // how many more the service has for us, beside the queue
 let given = []; // answers of this visit that can be undone, with their questions
 let isBusy = false; // an answer is under way: keys wait for the next question
 
@@ -48,16 +48,13 @@ function present() {
   const [question, next] = queue;
   $("question").hidden = !question;
   $("review-none").hidden = Boolean(question);
-  $("review-none-words").textContent = left
-    ? `The ${counted(left, "question")} that are left are with somebody else now. Look again in two minutes.`
-    : "Nothing is doubtful any more. New questions come when new rows are linked.";
   for (const button of $("decisions").querySelectorAll("[data-kind]")) button.disabled = !question;
   count();
   if (!question) return;
   const [first, second] = question.people;
-  const titles = first === second
-    ? [`Some sights of person ${first}`, "The others of the same"] : [`Person ${first}`, `Person ${second}`];
-  $("question-words").textContent = `${percent(question.probability)} likely. ${question.sentence}`;
+  const titles = second === undefined ? ["Some sights", "The other sights"] : ["One", "The other"];
+  const now = second === undefined ? `One person now, ${first}` : `Two people now, ${first} and ${second}`;
+  $("question-words").textContent = `${now}. ${percent(question.probability)} likely the same: ${question.sentence}.`;
   sides.forEach((side, place) => {
     [side.rows, side.at] = [question[side.name], 0];
     $(`side-${side.name}-title`).textContent = titles[place];
@@ -74,8 +71,9 @@ function present() {
 function count() {
   const decided = given.length;
   $("take-back").disabled = !decided;
-  $("review-count").textContent = `${decided} decided, ${Math.max(left, 0)} left`;
-  $("review-progress").max = Math.max(1, decided + left);
+  const waiting = queue.length + left;
+  $("review-count").textContent = `${decided} decided, ${waiting} left`;
+  $("review-progress").max = Math.max(1, decided + waiting);
   $("review-progress").value = decided;
 }
 
@@ -140,7 +138,6 @@ const decide = (kind) => alone(async () => {
   if (!question) return;
   const decided = await answer(kind, question.one, question.other);
   queue.shift();
-  left -= 1;
   given.push({ number: decided.answer.number, question });
   say([WORDS[kind], ...decided.changes.map(wordsOfChange)].join(" "));
   await goOn();
@@ -158,7 +155,6 @@ const undo = () => alone(async () => {
   }
   given.pop();
   queue.unshift(last.question);
-  left += 1;
   say("Taken back: here is the question again.");
   present();
 });
