@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,33 @@ from reprism.gallery.table import Gallery
 from reprism.service.access import Access
 from reprism.service.api import ServiceSettings, create_app
 from reprism.service.audit import AuditLog
+
+_CONTRAST = """() => {
+    const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const light = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
+        .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = (e) => {
+        for (; e; e = e.parentElement) {
+            const colour = numbers(getComputedStyle(e).backgroundColor);
+            if (colour.length === 3 || colour[3] === 1) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const found = [];
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+        const e = node.parentElement;
+        if (!node.data.trim() || e.closest('svg, :disabled, .skip, noscript') || !e.checkVisibility()) continue;
+        const [a, b] = [light(numbers(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+        found.push([(a + 0.05) / (b + 0.05), node.data.trim()]);
+    }
+    return found;
+}"""
+_CONTROLS = {
+    "button", "checkbox", "textbox", "spinbutton", "combobox", "link", "Date", "DateTime", "dialog", "image",
+    "progressindicator",
+}  # fmt: skip
 
 TOKENS = {scope: f"token-that-may-{scope}-only" for scope in ("search", "write", "erase", "link")}
 
@@ -92,3 +120,24 @@ def listening() -> Iterator[Callable[[FastAPI], str]]:
     for server, thread in started:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def contrasts() -> Callable[[Any], list[tuple[float, str]]]:
+    """Tell of a page every visible text, and its contrast with the ground."""
+    return lambda page: page.evaluate(_CONTRAST)
+
+
+@pytest.fixture
+def names_of_controls() -> Callable[[Any], list[tuple[str, str]]]:
+    """Tell of a page's controls and pictures their roles and names, as screen readers have them."""
+
+    def names(page: Any) -> list[tuple[str, str]]:
+        nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+        return [
+            (node["role"]["value"], node["name"]["value"])
+            for node in nodes
+            if not node.get("ignored") and node.get("role", {}).get("value") in _CONTROLS
+        ]
+
+    return names

@@ -19,7 +19,7 @@ let observer; // of the drawing's width
 export async function showCameras(_, __, ___, signal) {
   const { cameras, ways } = await readNetwork(signal);
   $("cameras-empty").hidden = ways.length > 0;
-  const rows = ways.map((way) => row([way.from, way.to, usualOf(way), middleOf(way), way.matches.toLocaleString()]));
+  const rows = ways.map((way) => row([way.from, way.to, usualOf(way), medianOf(way), way.matches.toLocaleString()]));
   $("cameras-ways").replaceChildren(...rows);
   $("cameras-rows").replaceChildren(...cameras.map(({ camera, rows: count }) => row([camera, count.toLocaleString()])));
   const box = $("cameras-graph");
@@ -40,7 +40,7 @@ export async function showCameras(_, __, ___, signal) {
 }
 
 const usualOf = ({ usual }) => (usual ? spanOf(...usual) : "not known");
-const middleOf = ({ median }) => (median === null ? "not known" : spanOf(median));
+const medianOf = ({ median }) => (median === null ? "not known" : spanOf(median));
 
 function row(values) {
   const node = document.createElement("tr");
@@ -53,7 +53,7 @@ function draw(cameras, ways, size) {
   svg.setAttribute("aria-label", `${counted(cameras.length, "camera")} and ${counted(ways.length, "way")} between them: ` +
     "the table has the same in words");
   const head = element("marker", {
-    id: "head", viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 9, markerHeight: 9, orient: "auto",
+    id: "head", viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 12, markerHeight: 12, orient: "auto",
     markerUnits: "userSpaceOnUse",
   });
   head.append(element("path", { d: "M0 0 L10 5 L0 10 z" }));
@@ -81,7 +81,7 @@ function arrow(way, places, most) {
   // To the left of the way: that of the way back is on the other side.
   const bend = { x: (from.x + to.x) / 2 + 2 * BOW * dy, y: (from.y + to.y) / 2 - 2 * BOW * dx };
   const start = towards(from, bend, RADIUS + 3);
-  const end = towards(to, bend, RADIUS + 4);
+  const end = towards(to, bend, RADIUS + 3);
   const title = `${way.from} to ${way.to}: usual ${usualOf(way)}, ${counted(way.matches, "match", "matches")}`;
   group.append(
     element("title", {}, title),

@@ -42,16 +42,19 @@ export async function showPerson(number, _, __, signal) {
 
 function sightCard(sight, place, link) {
   const item = $("sight-template").content.cloneNode(true).firstElementChild;
-  const words = `${place + 1}. ${sight.camera}, ${timeOf(sight)}`;
+  const [title, time] = [`${place + 1}. ${sight.camera}`, timeOf(sight)];
   const tick = item.querySelector("input");
   tick.value = sight.id;
   tick.onchange = countChosen;
-  item.querySelector(".words").textContent = words;
+  item.querySelector(".words").append(
+    Object.assign(document.createElement("strong"), { textContent: title }),
+    Object.assign(document.createElement("span"), { textContent: time, className: "soft" }),
+  );
   item.querySelector(".link").textContent = link
     ? `Linked to ${place}: ${link.sentence}${link.probability === null ? "" : ` (${percent(link.probability)})`}`
-    : place ? "" : "The first sight";
+    : "";
   item.querySelector(".pictures").append(
-    sight.strip > 1 ? film(stripOf(sight.id, sight.strip), pictures) : face(sight.thumbnail && thumbnailOf(sight.id), words),
+    sight.strip > 1 ? film(stripOf(sight.id, sight.strip), pictures) : face(sight.thumbnail && thumbnailOf(sight.id), title),
   );
   return item;
 }

@@ -5,12 +5,14 @@ const $ = (id) => document.getElementById(id);
 /** Show the form where the service wants tokens. */
 export function offerToken(session) {
   $("token-form").hidden = !session.tokens;
+  $("token-form").toggleAttribute("data-used", session.scopes.length > 0);
   $("forget-token").hidden = !sessionStorage.getItem("token");
 }
 
 /** Show the form, and wait in it for a token. */
 export function askForToken() {
   $("token-form").hidden = false;
+  $("token-form").removeAttribute("data-used");
   $("forget-token").hidden = !sessionStorage.getItem("token");
   $("token").focus();
 }
