@@ -3,8 +3,8 @@
 import { wordsOfChange } from "./decisions.js";
 import { fail, say } from "./notices.js";
 import { answer, readQuestions, readRow, takeBack } from "./people_api.js";
-import { face, faces, thumbnailOf } from "./sights.js";
-import { cameraOf, percent, timeOf } from "./words.js";
+import { betweenTimes, face, faces, thumbnailOf } from "./sights.js";
+import { cameraOf, percent } from "./words.js";
 
 const BATCH = 10; // questions asked for at a time
 const HELD = 90_000; // milliseconds: the service keeps a question for us for 120 s
@@ -92,7 +92,8 @@ async function show(side, at) {
   const known = await rowOf(row).catch(() => null);
   if (side.rows[side.at] !== row) return; // another one is shown by now
   const place = side.rows.length > 1 ? `${at + 1} of ${side.rows.length}: ` : "";
-  caption.textContent = known ? `${place}${cameraOf(known)}, ${timeOf(known)}` : `${place}erased`;
+  caption.textContent = known
+    ? `${place}${cameraOf(known)}, ${betweenTimes(known.time, known.until ?? known.time)}` : `${place}not to be had`;
   if (known?.strip.length > 1) shown.replaceChildren(face(thumbnailOf(row), words, known.strip));
 }
 
