@@ -34,7 +34,7 @@ searcher = {{token = "{SEARCHER}", scopes = ["search"]}}
 """
 NOW = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)  # what is learned depends on the second
 WAYS = {"gate": 0.0, "hall": 40.0, "yard": 90.0}  # seconds from the camera before
-PEOPLE = 45
+PEOPLE = 50
 
 
 def walkers(dim: int) -> list[Entry]:
@@ -203,7 +203,7 @@ def test_a_person_is_split_and_it_is_undone(opened: Callable[..., Any], gallery:
     assert page.locator(".sight strong").all_inner_texts() == [
         f"{place}. {sight['camera']}" for place, sight in enumerate(told["sights"], 1)
     ]
-    assert page.locator(".mark").count() == len(whole.rows) == 6
+    assert page.locator(".mark").count() == len(whole.rows)
     links = page.locator(".sight .link").all_inner_texts()
     assert links[0] == ""
     for place, (words, link) in enumerate(zip(links[1:], told["links"], strict=True), 1):
@@ -215,24 +215,27 @@ def test_a_person_is_split_and_it_is_undone(opened: Callable[..., Any], gallery:
     assert page.evaluate("document.activeElement.value") == whole.rows[-1]
     assert page.is_disabled("#split")
     page.keyboard.press("Space")
-    for place in (3, 4):
+    times = [datetime.fromisoformat(sight["time"]) for sight in told["sights"]]
+    start = 1 + int(np.argmax(np.diff(np.array(times))))  # where somebody else begins, as likely as not
+    for place in range(start, len(times) - 1):
         page.locator(".sight input").nth(place).check()
-    assert page.inner_text("#split-count") == "3 of 6 sights chosen."
+    stay, leave = set(whole.rows[:start]), set(whole.rows[start:])
+    assert page.inner_text("#split-count") == f"{len(leave)} of {len(times)} sights chosen."
     keep_picture(page, "person")
     page.click("#split")
     page.wait_for_selector("#undo:not([hidden])")
-    apart = {frozenset(rows) for rows in of_ids(gallery).values()}
-    assert apart >= {frozenset(whole.rows[:3]), frozenset(whole.rows[3:])}
-    assert page.locator(".sight").count() == 3
-    said(page, f"3 sights of person {whole.id} became person")
+    said(page, f"of person {whole.id} became person")
+    people = of_ids(gallery)
+    assert not [rows for rows in people.values() if rows & stay and rows & leave]
+    assert page.locator(".sight").count() == len(people[whole.id]) < len(whole.rows)
     (answer,) = gallery.link_answers()
     assert (answer.kind, answer.by) == ("different", "ann")
-    assert (set(answer.one), set(answer.other)) == (set(whole.rows[3:]), set(whole.rows[:3]))
+    assert (set(answer.one), set(answer.other)) == (leave, stay)
     page.click("#undo")
     said(page, "Taken back.")
     assert gallery.link_answers() == []
     assert of_ids(gallery)[whole.id] == set(whole.rows)
-    assert page.locator(".sight").count() == 6
+    assert page.locator(".sight").count() == len(whole.rows)
     page.go_back()
     page.wait_for_selector("#people-view:not([hidden])")
     assert page.complaints == []
@@ -299,7 +302,7 @@ def press(page: Any, key: str) -> None:
 
 def test_ten_decisions_by_keyboard_alone(opened: Callable[..., Any], gallery: Gallery) -> None:
     waiting = review_queue(gallery, 1000)
-    assert len(waiting) >= 15
+    assert len(waiting) > 10
     page = opened("#review")
     page.wait_for_selector("#question:not([hidden])")
     assert page.inner_text("#review-count") == f"0 decided, {len(waiting)} left"

@@ -169,10 +169,10 @@ document.addEventListener("keydown", (event) => {
   if ($("review-view").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("input, select, textarea")) return;
   const key = event.key.toLowerCase();
-  const turn = { arrowup: 0, arrowdown: 1 }[key];
+  if (key.startsWith("arrow") && !queue.length) return;
   if (key === "arrowleft") step(-1);
   else if (key === "arrowright") step(1);
-  else if (turn !== undefined && queue.length) mark(sides.find((side) => side !== marked()));
+  else if (key === "arrowup" || key === "arrowdown") mark(sides.find((side) => side !== marked()));
   else if (event.repeat) return;
   else if (KEYS[key]) decide(KEYS[key]);
   else if (key === "z") undo();
