@@ -165,6 +165,15 @@ def test_the_list_shows_who_is_in_the_gallery(opened: Callable[..., Any], galler
     assert shown.locator(".open").all_inner_texts() == at_yard
     page.go_back()
     wait_for(page, len(everyone), ".person")
+    # What one types is one's own time.
+    late = sorted(one.last for one in everyone)[-7].replace(second=0)
+    page.fill("[name=after]", f"{late + timedelta(hours=9):%Y-%m-%dT%H:%M}")
+    page.click("#people-form .main")
+    since = [f"Person {one.id}" for one in everyone if one.last - timedelta(seconds=2) >= late]
+    assert 7 <= len(since) < len(at_yard)
+    wait_for(page, len(since), ".person")
+    assert shown.locator(".open").all_inner_texts() == since
+    page.fill("[name=after]", "")
     early = NOW - timedelta(days=2) + timedelta(hours=9)
     page.fill("[name=before]", f"{early:%Y-%m-%dT%H:%M}")
     page.click("#people-form .main")
