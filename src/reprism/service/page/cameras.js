@@ -49,9 +49,10 @@ function row(values) {
 }
 
 function draw(cameras, ways, size) {
-  const svg = element("svg", { width: size, height: size, viewBox: `0 0 ${size} ${size}`, role: "img", class: "graph" });
-  svg.setAttribute("aria-label", `${counted(cameras.length, "camera")} and ${counted(ways.length, "way")} between them: ` +
-    "the table has the same in words");
+  const svg = element("svg", { width: size, height: size, viewBox: `0 0 ${size} ${size}`, role: "img" });
+  svg.classList.add("graph");
+  const what = `${counted(cameras.length, "camera")} and ${counted(ways.length, "way")} between them`;
+  svg.setAttribute("aria-label", `${what}: the table has the same in words`);
   const head = element("marker", {
     id: "head", viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 12, markerHeight: 12, orient: "auto",
     markerUnits: "userSpaceOnUse",
@@ -113,7 +114,8 @@ function drawCamera(name, x, y, angle) {
     "text-anchor": Math.abs(across) < 0.3 ? "middle" : across > 0 ? "start" : "end",
   };
   const short = name.length > LETTERS ? `${name.slice(0, LETTERS - 1)}…` : name;
-  group.append(element("title", {}, name), element("circle", { cx: x, cy: y, r: RADIUS }), element("text", label, short));
+  const mark = element("circle", { cx: x, cy: y, r: RADIUS });
+  group.append(element("title", {}, name), mark, element("text", label, short));
   return group;
 }
 

@@ -31,8 +31,10 @@ export async function showAnswers(_, __, ___, signal) {
 function changeCard(change) {
   const by = change.answer === null ? "by the cameras' sights" : `by answer ${change.answer}`;
   const words = wordsOfChange(change);
-  return card(words, `${timeOf({ time: change.at })}, ${by}`, [change.rows, change.met.length ? change.met : change.left], {
-    sign: change.kind === "split" ? "≠" : change.met.length ? "=" : "≠",
+  // Whom they came to; where that is nobody, whom they left.
+  const others = change.met.length ? change.met : change.left;
+  return card(words, `${timeOf({ time: change.at })}, ${by}`, [change.rows, others], {
+    sign: change.met.length ? "=" : "≠",
     label: `Undo: ${words}`,
     undo: () => undoChange(change.number),
     refresh: () => showChanges(),

@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
  *
  * @param {() => Promise<import("./people_api.js").Decided>} decide
  * @param {(changes: import("./people_api.js").Change[]) => string} wordsOf says what came of it
- * @param {(changes: import("./people_api.js").Change[]) => unknown} refresh shows the people anew, now and after undoing
+ * @param {(changes: import("./people_api.js").Change[]) => unknown} refresh shows the people anew, after undoing too
  */
 export async function decideAndSay(decide, wordsOf, refresh) {
   say("…");

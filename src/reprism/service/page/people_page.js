@@ -1,5 +1,5 @@
-// The page of people who were linked from camera to camera. Which view it shows is in its address, after the #. What the
-// service says, names of cameras included, enters the page as text only.
+// The page of people who were linked from camera to camera. Which view it shows is in its address, after the #.
+// What the service says, names of cameras included, enters the page as text only.
 
 import { showCameras } from "./cameras.js";
 import { showAnswers, showChanges } from "./changes.js";

@@ -26,7 +26,8 @@ export async function showPerson(number, _, __, signal) {
     found.rows > 1 ? `how sure: ${surenessOf(found)}` : "",
   ].filter(Boolean).join(" · ");
   const links = new Map(found.links.map((link) => [link.other, link]));
-  $("person-sights").replaceChildren(...found.sights.map((sight, place) => sightCard(sight, place, links.get(sight.id))));
+  const cards = found.sights.map((sight, place) => sightCard(sight, place, links.get(sight.id)));
+  $("person-sights").replaceChildren(...cards);
   drawTimeline($("person-lanes"), found.sights.map((sight, place) => ({ ...sight, rank: place + 1 })), {
     camera: ({ camera }) => camera,
     label: (sight) => `Sight ${sight.rank}: camera ${sight.camera}, ${timeOf(sight)}`,
@@ -54,7 +55,8 @@ function sightCard(sight, place, link) {
     ? `Linked to ${place}: ${link.sentence}${link.probability === null ? "" : ` (${percent(link.probability)})`}`
     : "";
   item.querySelector(".pictures").append(
-    sight.strip > 1 ? film(stripOf(sight.id, sight.strip), pictures) : face(sight.thumbnail && thumbnailOf(sight.id), title),
+    sight.strip > 1
+      ? film(stripOf(sight.id, sight.strip), pictures) : face(sight.thumbnail && thumbnailOf(sight.id), title),
   );
   return item;
 }

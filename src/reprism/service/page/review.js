@@ -7,6 +7,7 @@ import { betweenTimes, face, faces, thumbnailOf } from "./sights.js";
 import { cameraOf, percent } from "./words.js";
 
 const BATCH = 10; // questions asked for at a time
+const FILM = 12; // small pictures of a side, beside the large one; the arrows reach all
 const HELD = 90_000; // milliseconds: the service keeps a question for us for 120 s
 const WORDS = { same: "Same.", different: "Not the same.", unsure: "Cannot tell." };
 const KEYS = { s: "same", d: "different", u: "unsure" };
@@ -58,9 +59,9 @@ function present() {
   sides.forEach((side, place) => {
     [side.rows, side.at] = [question[side.name], 0];
     $(`side-${side.name}-title`).textContent = titles[place];
-    side.node.querySelector(".others").replaceChildren(
-      ...(side.rows.length > 1 ? [faces(side.rows.slice(0, 12), titles[place], (at) => { mark(side); show(side, at); })] : []),
-    );
+    const others = side.node.querySelector(".others");
+    others.replaceChildren();
+    if (side.rows.length > 1) others.append(faces(side.rows.slice(0, FILM), titles[place], (at) => show(side, at)));
     show(side, 0);
   });
   mark(sides[0]);
