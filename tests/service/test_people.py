@@ -238,7 +238,10 @@ def test_questions_are_those_of_the_queue(serve, gallery):
         said = found.pop("sentence"), found.pop("people")
         assert found == json.loads(json.dumps(doubt.as_dict()))
         items = [read_some(gallery, [group[0]]).items[0] for group in (doubt.one, doubt.other)]
-        assert said == (explain_pair(*items, site).times, sorted({person[doubt.one[0]], person[doubt.other[0]]}))
+        assert said == (
+            explain_pair(*items, site).times,
+            list(dict.fromkeys((person[doubt.one[0]], person[doubt.other[0]]))),
+        )
 
 
 def test_two_who_decide_at_once_are_asked_different_questions(serve, gallery, holders):

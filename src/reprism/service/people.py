@@ -58,7 +58,7 @@ class Asked(NamedTuple):
 
     Attributes:
         doubt: The question.
-        people: Numbers of the people whom its rows are of.
+        people: Number of the person whom the rows of ``one`` are of, then that of ``other``, if it is another.
         sentence: What cameras and times say of the first row of either group.
     """
 
@@ -142,7 +142,7 @@ class People:
             waiting = [doubt for doubt in review_queue(self._gallery, MOST_DOUBTS) if _all_in(doubt, person)]
             chosen, left = self._held.take(waiting, limit, who)
             sentences = sentences_of(self._gallery, chosen, self._work.times.site())
-            people = [sorted({person[doubt.one[0]], person[doubt.other[0]]}) for doubt in chosen]
+            people = [list(dict.fromkeys((person[doubt.one[0]], person[doubt.other[0]]))) for doubt in chosen]
             return list(map(Asked, chosen, people, sentences)), left
 
         asked, left = await self._read(find)

@@ -112,7 +112,10 @@ class Question(BaseModel):
     other: Ids = Field(description="Ids of the rows of the second.", examples=[[_OTHER_ID]])
     probability: float = Field(description="That both are one person.", examples=[0.31])
     doubt: float = Field(description="Probability that things are not as they are now.", examples=[0.31])
-    people: list[int] = Field(description="Numbers of the people whom they are of now: two, or one.", examples=[[7, 9]])
+    people: list[int] = Field(
+        description="Number of the person whom ``one`` is of now, then of ``other`` if it is another.",
+        examples=[[7, 9]],
+    )
     sentence: str = Field(description="What cameras and times say of the first row of either.", examples=[_WHY])
 
 

@@ -53,8 +53,8 @@ function present() {
   count();
   if (!question) return;
   const [first, second] = question.people;
-  const titles = second === undefined ? ["Some sights", "The other sights"] : ["One", "The other"];
-  const now = second === undefined ? `One person now, ${first}` : `Two people now, ${first} and ${second}`;
+  const titles = second === undefined ? ["Some sights", "The other sights"] : [`Person ${first}`, `Person ${second}`];
+  const now = second === undefined ? `One person now, ${first}` : "Two people now";
   $("question-words").textContent = `${now}. ${percent(question.probability)} likely the same: ${question.sentence}.`;
   sides.forEach((side, place) => {
     [side.rows, side.at] = [question[side.name], 0];
