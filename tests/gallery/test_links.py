@@ -326,3 +326,17 @@ def test_the_tables_come_to_the_disk_with_the_rows(tmp_path):
     noted = durability._confirmed(tmp_path / "g")["manifests"]
     assert {*LINK_TABLES, "rows"} <= noted.keys()
     assert gallery.people()
+
+
+def test_a_table_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    gallery = linked(tmp_path / "g")
+    before, open_table = all_answers(gallery.store), type(gallery.store.connection).open_table
+    count = itertools.count()
+
+    def opened(self, name, *given, **named):
+        if name == "answers" and next(count) < 2:
+            raise OSError("the file is gone")
+        return open_table(self, name, *given, **named)
+
+    monkeypatch.setattr(type(gallery.store.connection), "open_table", opened)
+    assert all_answers(gallery.store) == before != []

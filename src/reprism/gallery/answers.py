@@ -65,8 +65,15 @@ class Answer:
 
 def all_answers(store: Store) -> list[Answer]:
     """Return all answers in order, those taken back and the undoings included."""
+    return read_answers(store)[0]
+
+
+def read_answers(store: Store) -> tuple[list[Answer], int]:
+    """Return all answers as :func:`all_answers`, and the number of the last that ever was, 0 before the first."""
     found = read_table(store, ANSWERS)
-    return [] if found is None else [_answer(row) for row in found.to_pylist()]
+    if found is None:
+        return [], 0
+    return [_answer(row) for row in found.to_pylist()], int((found.schema.metadata or {}).get(_LAST, b"0"))
 
 
 def standing(answers: Sequence[Answer]) -> list[Answer]:
@@ -151,17 +158,11 @@ def undo_answer(store: Store, number: int, by: str) -> Answer:
 
 def forget_answers(store: Store, kept: Collection[str]) -> None:
     """While writing: take all rows out of the answers but some; an answer about fewer than two rows goes."""
-    before = all_answers(store)
+    before, last = read_answers(store)
     after = _without(before, kept)
     if after != before:
         gone = {answer.number for answer in before} - {answer.number for answer in after}
-        _write(store, [answer for answer in after if answer.undoes not in gone], last_answer(store))
-
-
-def last_answer(store: Store) -> int:
-    """Return the number of the last answer or undoing, 0 before the first."""
-    found = read_table(store, ANSWERS)
-    return 0 if found is None else int((found.schema.metadata or {}).get(_LAST, b"0"))
+        _write(store, [answer for answer in after if answer.undoes not in gone], last)
 
 
 def _without(answers: Sequence[Answer], kept: Collection[str]) -> list[Answer]:
@@ -177,8 +178,8 @@ def _without(answers: Sequence[Answer], kept: Collection[str]) -> list[Answer]:
 def _append(
     store: Store, make: Callable[[int], Answer], check: Callable[[Sequence[Answer], Answer], None] | None
 ) -> Answer:
-    before = all_answers(store)
-    answer = make(last_answer(store) + 1)
+    before, last = read_answers(store)
+    answer = make(last + 1)
     if check is not None:
         check(standing(before), answer)
     _write(store, [*before, answer], answer.number)

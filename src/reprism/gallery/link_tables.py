@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,18 +12,23 @@ import pyarrow as pa
 from reprism.gallery.database import LINK_TABLES, LINKING, has_table
 from reprism.gallery.store import Store
 
+_PAUSES = (0, 0.01, 0.1)  # seconds before each attempt to read a table
+
 MOMENT = pa.timestamp("us", tz="UTC")
 
 
 def read_table(store: Store, name: str) -> pa.Table | None:
     """Return a table with the metadata of its schema; None if there is none, or its creation or removal was cut off."""
-    if not has_table(store.connection, name):
-        return None
-    try:
-        table = store.connection.open_table(name)
-        return table.search().to_arrow().replace_schema_metadata(table.schema.metadata)
-    except (RuntimeError, ValueError, OSError):
-        return None
+    for pause in _PAUSES:
+        time.sleep(pause)
+        if not has_table(store.connection, name):
+            return None
+        try:
+            table = store.connection.open_table(name)
+            return table.search().to_arrow().replace_schema_metadata(table.schema.metadata)
+        except (RuntimeError, ValueError, OSError):
+            continue  # another process may have replaced it meanwhile, and removed the files of the version before
+    return None
 
 
 def replace_table(store: Store, name: str, rows: pa.Table) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reprism.gallery.answers import Answer, all_answers, last_answer, standing
+from reprism.gallery.answers import Answer, read_answers, standing
 from reprism.gallery.doubts import Doubt, read_doubts, write_doubts
 from reprism.gallery.forgetting import forget_expired
 from reprism.gallery.people import Change, Kept, PeopleChangedError, Person, changes_of, keep_people, read_kept
@@ -88,7 +88,8 @@ def link_gallery(
         ValueError: ``least`` is out of range.
     """
     forget_expired(gallery.store, now)
-    seen, said, last = _present(gallery)
+    seen, everything, last = _present(gallery)
+    said = standing(everything)
     found = read_sightings(gallery, now)
     if not found.rows:
         keep_people(gallery.store, found.linking, [], np.zeros(0, np.int64), np.zeros(0), seen=seen, answers=last)
@@ -141,12 +142,12 @@ def update_people(
 def _update(gallery: Gallery, now: datetime | None, progress: Progress | None, answer: int | None) -> Linked:
     forget_expired(gallery.store, now)
     linking, learned = require_linking(gallery.store), kept_learned(gallery)
-    seen, said, last = _present(gallery)
+    seen, everything, last = _present(gallery)
+    said = standing(everything)
     least = seen.state.least or LEAST
     cutoff = linking.cutoff(now)
     there = {row for row, (_, time) in sighted(gallery.store).items() if time >= cutoff}
     new = there - set(seen.person)
-    everything = all_answers(gallery.store)
     since = [each for each in everything if each.number > seen.state.answers]
     # What was said, or taken back, since people were found.
     matters = {each.number for each in since} | {each.undoes for each in since}
@@ -169,9 +170,9 @@ def _update(gallery: Gallery, now: datetime | None, progress: Progress | None, a
 
 
 def _present(gallery: Gallery) -> tuple[Kept, list[Answer], int]:
-    """Return the people as they are kept, the answers that hold, and the number of the last."""
-    seen = read_kept(gallery.store)
-    return seen, standing(all_answers(gallery.store)), last_answer(gallery.store)
+    """Return the people as they are kept, all answers, and the number of the last."""
+    # The people first: an answer that comes between is taken into account, and counted as such.
+    return read_kept(gallery.store), *read_answers(gallery.store)
 
 
 def _unlinked(

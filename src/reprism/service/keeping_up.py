@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fastapi import HTTPException
 
-from reprism.gallery.answers import last_answer
+from reprism.gallery.answers import read_answers
 from reprism.gallery.people import read_kept
 from reprism.gallery.permission import linking_of, sighted
 from reprism.gallery.table import Gallery
@@ -54,7 +54,7 @@ def what_is_due(gallery: Gallery, now: datetime | None = None) -> Due | None:
     cutoff, rows = linking.cutoff(now), sighted(gallery.store)
     there = {row for row, (_, taken) in rows.items() if taken >= cutoff}
     new, expired = sorted(there - set(kept.person)), sorted(set(kept.person) - there)
-    answers = last_answer(gallery.store) > kept.state.answers
+    answers = read_answers(gallery.store)[1] > kept.state.answers
     return Due(new, expired, answers) if new or expired or answers else None
 
 
