@@ -79,8 +79,8 @@ def test_rows_that_come_one_by_one_end_where_one_run_does(gallery_of, walks):
     gallery = gallery_of(walks[:half])
     link_gallery(gallery)
     learned = gallery.linking().network
-    for start in range(half, len(walks), 25):
-        gallery.add(walks[start : start + 25])
+    for start in range(half, len(walks), 40):
+        gallery.add(walks[start : start + 40])
         update_people(gallery)
     assert gallery.linking().network == learned  # nothing is learned anew
     updated = person_of(gallery)
@@ -322,7 +322,7 @@ def test_right_answers_make_people_better(gallery_of, walks):
     gallery = gallery_of(walks)
     link_gallery(gallery)
     before, truth = f1_of(gallery, walks), truth_of(walks)
-    for doubt in reprism.review_queue(gallery, 15):
+    for doubt in reprism.review_queue(gallery, 8):
         person = person_of(gallery)
         if any(len({person[row] for row in side}) > 1 for side in (doubt.one, doubt.other)):
             continue  # an answer before changed it
