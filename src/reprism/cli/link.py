@@ -1,4 +1,4 @@
-"""``reprism link``: transit times of a data set; on galleries, see :mod:`reprism.cli.link_gallery`."""
+"""``reprism link``: transit times of a data set; on galleries, see ``link_gallery``, ``link_people`` and ``link_review``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -80,13 +80,20 @@ class Show:
 
 def run(argv: Sequence[str]) -> int:
     """Run ``reprism link ACTION``; returns the exit status."""
-    from reprism.cli import link_gallery
+    from reprism.cli import link_gallery, link_people, link_review
 
     actions: dict[str, Callable[[Sequence[str]], int]] = {
         "enable": link_gallery.enable,
         "learn": _learn,
         "show": _show_network,
         "run": link_gallery.link,
+        "update": link_people.update,
+        "review": link_review.review,
+        "answer": link_people.answer,
+        "answers": link_people.answers,
+        "changes": link_people.changes,
+        "undo": link_people.undo,
+        "export": link_review.export,
         "status": link_gallery.status,
         "disable": link_gallery.disable,
     }

@@ -1,6 +1,7 @@
 """``reprism link`` on a gallery: enable, run, status and disable. Each change is noted in the gallery's audit log."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from reprism.cli.output import figures_table, progress_bars
 from reprism.progress import Progress
 
 if TYPE_CHECKING:
+    from reprism.gallery.people import Change as PersonChange
     from reprism.gallery.people import Person
     from reprism.gallery.permission import Linking
+    from reprism.linking.gallery_people import Linked
     from reprism.linking.transit import CameraNetwork
     from reprism.service.audit import Change
 
-_MOMENT = "%Y-%m-%d %H:%M:%S"
+MOMENT = "%Y-%m-%d %H:%M:%S"
+"""How times are printed."""
 
 
 @dataclass
@@ -111,7 +115,7 @@ def enable(argv: Sequence[str]) -> int:
 
     gallery = Gallery.open(arguments.gallery)
     facts = {"purpose": arguments.purpose, "keep_days": arguments.keep_days}
-    with _noted(gallery.uri, arguments.audit, "enable", facts):
+    with noted(gallery.uri, arguments.audit, "enable", facts):
         linking = gallery.enable_linking(arguments.purpose, arguments.keep_days)
     print(f"{arguments.gallery}: {_said(linking)}")
     return 0
@@ -124,7 +128,7 @@ def disable(argv: Sequence[str]) -> int:
     from reprism.gallery.table import Gallery
 
     gallery = Gallery.open(arguments.gallery)
-    with _noted(gallery.uri, arguments.audit, "disable", {}):
+    with noted(gallery.uri, arguments.audit, "disable", {}):
         was_on = gallery.disable_linking()
     gone = "the people and the transit times are removed" if was_on else "it was off before"
     print(f"{arguments.gallery}: linking is off; {gone}")
@@ -146,7 +150,7 @@ def status(argv: Sequence[str]) -> int:
         print(f"{arguments.gallery}: linking is off")
     else:
         print(f"{arguments.gallery}: {_said(linking)}")
-        learned = "not learned" if linking.learned is None else f"learned {linking.learned:{_MOMENT}} UTC"
+        learned = "not learned" if linking.learned is None else f"learned {linking.learned:{MOMENT}} UTC"
         print(f"transit times {learned}; {len(people):,} people in {sum(len(one.rows) for one in people):,} rows")
     return 0
 
@@ -169,7 +173,7 @@ def link(argv: Sequence[str]) -> int:
 
     gallery = Gallery.open(arguments.gallery)
     facts = {"purpose": require_linking(gallery.store).purpose}
-    with _noted(gallery.uri, arguments.audit, "run", facts) as change, progress_bars() as progress:
+    with noted(gallery.uri, arguments.audit, "run", facts) as change, progress_bars() as progress:
         found = link_gallery(gallery, least=arguments.least, relearn=arguments.relearn, progress=progress)
         change.outcome |= {"people": len(found.people), "rows": found.rows}
     if arguments.json:
@@ -184,6 +188,7 @@ def link(argv: Sequence[str]) -> int:
     ):
         if count:
             print(f"{count:,} further {'row is' if count == 1 else 'rows are'} {why}")
+    print_changes(found, arguments.gallery)
     if shown := found.people[: arguments.top]:
         Console(highlight=False).print(_people_table(shown, len(found.people)))
     return 0
@@ -203,18 +208,29 @@ def learn(uri: str, audit: Path | None, rounds: int, progress: Progress) -> "Cam
 
     gallery = Gallery.open(uri)
     facts = {"purpose": require_linking(gallery.store).purpose}
-    with _noted(gallery.uri, audit, "learn", facts) as change:
+    with noted(gallery.uri, audit, "learn", facts) as change:
         network, _ = learn_and_keep(gallery, read_sightings(gallery), rounds=rounds, progress=progress)
         change.outcome["matches"] = network.num_pairs
     return network
 
 
 @contextmanager
-def _noted(uri: str, audit: Path | None, action: str, facts: dict[str, Any]) -> "Iterator[Change]":
-    """Note in a gallery's audit log that something is done, before and after."""
+def noted(
+    uri: str, audit: Path | None, action: str, facts: dict[str, Any], *, ids: Sequence[str] = (), via: str | None = None
+) -> "Iterator[Change]":
+    """Note in a gallery's audit log that something is done, before and after.
+
+    Args:
+        uri: The gallery.
+        audit: Its audit log, as the user gave it.
+        action: What is done.
+        facts: Further facts known before.
+        ids: Ids of the rows concerned.
+        via: Command that does it (default: ``reprism link ACTION``).
+    """
     from reprism.service.audit import Change
 
-    change = Change(system_user(), f"link {action}", facts=facts | {"via": f"reprism link {action}"})
+    change = Change(system_user(), f"link {action}", ids, facts | {"via": via or f"reprism link {action}"})
     with open_audit(uri, audit) as log, log.recording([change]):
         yield change
 
@@ -222,9 +238,27 @@ def _noted(uri: str, audit: Path | None, action: str, facts: dict[str, Any]) -> 
 # ---- what is shown ---------------------------------------------------------------------------------------
 
 
+def print_changes(found: "Linked", gallery: str) -> None:
+    """Print how people changed, and which answers could not be kept to."""
+    if found.changes:
+        print(f"{counted(found.changes)}: reprism link changes {gallery}")
+    if found.contradicted:
+        numbers = ", ".join(map(str, found.contradicted))
+        print(
+            f"left out, for they contradict what the cameras saw, or earlier answers: answers {numbers}. "
+            f"See reprism link answers {gallery}"
+        )
+
+
+def counted(changes: "Sequence[PersonChange]") -> str:
+    """Return in words how many changes of people there are of each kind."""
+    kinds = Counter(change.kind for change in changes)
+    return ", ".join(f"{count:,} {kind}{'s' * (count > 1)}" for kind, count in sorted(kinds.items()))
+
+
 def _said(linking: "Linking") -> str:
     return (
-        f"linking is on since {linking.since:{_MOMENT}} UTC, for rows of the last {linking.keep_days} days.\n"
+        f"linking is on since {linking.since:{MOMENT}} UTC, for rows of the last {linking.keep_days} days.\n"
         f"Purpose: {linking.purpose}"
     )
 
@@ -252,8 +286,8 @@ def _people_table(people: "Sequence[Person]", count: int) -> Table:
             str(person.id),
             f"{len(person.rows):,}",
             escape(", ".join(person.cameras)),
-            f"{person.first:{_MOMENT}}",
-            f"{person.last:{_MOMENT}}",
+            f"{person.first:{MOMENT}}",
+            f"{person.last:{MOMENT}}",
             "" if person.confidence is None else f"{100 * person.confidence:.0f} %",
         )
     return table
