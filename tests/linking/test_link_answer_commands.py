@@ -206,7 +206,7 @@ def test_questions_are_listed_and_answered_from_the_page(pair, tmp_path, capsys)
 
 def test_people_become_labels(pair, entries, tmp_path, capsys):
     """Read back by the csv module, and by the data set, with the pictures that the gallery keeps."""
-    site, twin = pair
+    site, _ = pair
     gallery = reprism.Gallery.open(site)
     one, other = two_apart(gallery)
     reprism.answer_link(gallery, "same", one.rows[:1], one.rows[1:], by="me")

@@ -1,4 +1,4 @@
-"""``reprism link``: transit times of a data set; on galleries, see ``link_gallery``, ``link_people`` and ``link_review``."""
+"""``reprism link``: transit times of a data set; for galleries ``link_gallery``, ``link_people``, ``link_review``."""
 
 import sys
 from collections.abc import Callable, Sequence

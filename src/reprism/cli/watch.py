@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,10 +15,13 @@ import tyro
 
 from reprism.cli.arguments import parse
 from reprism.cli.embedding import NetworkOptions, NetworkSettings, load_embedder
+from reprism.cli.link_gallery import noted
 from reprism.cli.watch_display import watch_display
 
 if TYPE_CHECKING:
     from reprism.cameras.watching import View, Watched
+    from reprism.gallery.table import Gallery
+    from reprism.linking.live import LivePeople
 
 
 @dataclass(kw_only=True)
@@ -88,6 +91,12 @@ class Arguments:
     reprism erase does not change it."""
     boxes: Path | None = None
     """Folder to write each source's boxes to, in MOT-challenge's form, for reprism evaluate-tracks."""
+    link: bool = False
+    """Keep the gallery's people up to date while rows come in; linking must be switched on: reprism link enable."""
+    link_every: float = 10.0
+    """With --link: minimum seconds between two updates of the people; there is one more at the end."""
+    audit: Path | None = None
+    """With --link: audit log (default: GALLERY.audit.jsonl, beside the gallery)."""
     progress: bool = True
     """Show frames per second, tracklets and rows while it works."""
     thumbnails: bool = True
@@ -112,6 +121,8 @@ def run(argv: Sequence[str]) -> int:
         "--gallery gallery",
         main=("model", "gallery", "camera", "start", "detector"),
     )
+    if arguments.link_every <= 0:
+        raise ValueError(f"--link-every {arguments.link_every:g}: expected more than 0 seconds")
     views = views_of(arguments)
 
     from reprism.cameras.describing import stitch_limits
@@ -119,7 +130,9 @@ def run(argv: Sequence[str]) -> int:
     from reprism.cameras.tracks import open_tracker
     from reprism.cameras.watching import watch
     from reprism.evaluation.calibration import Calibration
+    from reprism.gallery.permission import require_linking
     from reprism.gallery.table import Gallery
+    from reprism.linking.live import LivePeople
 
     # Before a gallery is made, which a mistake in a name would leave empty.
     open_tracker(arguments.tracker, lost_seconds=arguments.lost_seconds, sure=arguments.sure or 0)
@@ -133,6 +146,14 @@ def run(argv: Sequence[str]) -> int:
         "longest_seconds": arguments.longest_seconds,
     }
     exists = Gallery.exists(arguments.gallery)
+    if arguments.link and not exists:
+        raise ValueError(
+            f"--link: there is no gallery {arguments.gallery} for which linking is on. Watch without --link first, "
+            f"then reprism link enable {arguments.gallery} --purpose TEXT --keep-days DAYS"
+        )
+    if arguments.link:
+        require_linking(Gallery.open(arguments.gallery).store)
+    live = LivePeople() if arguments.link else None
     flip = Gallery.open(arguments.gallery).flip if exists else arguments.flip
     embedder = load_embedder(arguments.model, arguments.network, batch_size=arguments.batch_size, flip=flip)
     if calibration is not None and not exists:
@@ -141,7 +162,11 @@ def run(argv: Sequence[str]) -> int:
         gallery = Gallery.open(arguments.gallery, embedder)
     else:
         gallery = Gallery.create(arguments.gallery, embedder, arguments.storage, arguments.model)
-    with stopped_by_signals() as (stop, signals), watch_display(shown=arguments.progress) as (progress, report):
+    with (
+        stopped_by_signals() as (stop, signals),
+        watch_display(shown=arguments.progress, live=live) as (progress, report),
+        _linking(gallery, live, arguments, report),
+    ):
         watched = watch(
             gallery,
             embedder,
@@ -164,13 +189,32 @@ def run(argv: Sequence[str]) -> int:
         )
     for one in watched:
         print(f"{one.view.camera}: {summary(one)}")
-    print(f"{arguments.gallery}: {sum(one.added for one in watched):,} added; {len(gallery):,} rows")
+    people = "" if live is None or live.people is None else f"; {live.people:,} people"
+    print(f"{arguments.gallery}: {sum(one.added for one in watched):,} added; {len(gallery):,} rows{people}")
     failed = [one for one in watched if one.error is not None]
     for one in failed:
         print(f"reprism watch: error: {one.error}", file=sys.stderr)
     if signals and not all(one.facts.is_live for one in watched):
         signal.raise_signal(signals[0])  # of files the rest is left to the next run, which is said as of any command
     return 1 if failed else 0
+
+
+@contextmanager
+def _linking(
+    gallery: "Gallery", live: "LivePeople | None", given: Arguments, report: Callable[[str], None]
+) -> Iterator[None]:
+    """Keep people up to date, if they are to be, and note that in the gallery's audit log."""
+    if live is None:
+        yield
+        return
+    from reprism.gallery.permission import require_linking
+    from reprism.linking.live import keep_people_live
+
+    facts = {"purpose": require_linking(gallery.store).purpose, "sources": len(given.sources)}
+    with noted(gallery.uri, given.audit, "watch", facts, via="reprism watch --link") as change:
+        with keep_people_live(gallery.uri, live, every=given.link_every, report=report):
+            yield
+        change.outcome |= {"people": live.people, "updates": live.updates}
 
 
 def views_of(given: Arguments) -> "list[View]":

@@ -14,6 +14,7 @@ from reprism.terminal import clock, is_animated
 
 if TYPE_CHECKING:
     from reprism.cameras.watching import Watched
+    from reprism.linking.live import LivePeople
 
 Show: TypeAlias = "Callable[[Sequence[Watched]], None]"
 
@@ -21,8 +22,10 @@ _RECENT = 5.0  # seconds, over which the rate is counted
 
 
 @contextmanager
-def watch_display(*, shown: bool = True) -> "Iterator[tuple[Show | None, Callable[[str], None]]]":
-    """Give what shows the progress, a line for each source, and what prints a line above it.
+def watch_display(
+    *, shown: bool = True, live: "LivePeople | None" = None
+) -> "Iterator[tuple[Show | None, Callable[[str], None]]]":
+    """Give what shows the progress, a line for each source and one for linked people, and what prints a line above it.
 
     On a terminal the lines change in their places (:func:`reprism.terminal.is_animated`); elsewhere they are printed
     every minute.
@@ -36,25 +39,29 @@ def watch_display(*, shown: bool = True) -> "Iterator[tuple[Show | None, Callabl
         yield None, report
         return
     rates = Rates()
+
+    def lines(watched: "Sequence[Watched]") -> list[str]:
+        return lines_of(watched, rates, None if live is None else live.people)
+
     if is_animated(console):
-        with Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as live:
-            yield lambda watched: live.update(Text("\n".join(lines_of(watched, rates)), overflow="ellipsis")), report
+        with Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as drawn:
+            yield lambda watched: drawn.update(Text("\n".join(lines(watched)), overflow="ellipsis")), report
         return
     said = time.monotonic()
 
     def write(watched: "Sequence[Watched]") -> None:
         nonlocal said
-        lines = lines_of(watched, rates)
+        now = lines(watched)
         if time.monotonic() - said >= LINE_SECONDS:
             said = time.monotonic()
-            for line in lines:
+            for line in now:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     yield write, report
 
 
-def lines_of(watched: "Sequence[Watched]", rates: "Rates") -> list[str]:
-    """Return a line for each source that is being watched, and one for those that wait and those that are done."""
+def lines_of(watched: "Sequence[Watched]", rates: "Rates", people: int | None = None) -> list[str]:
+    """Return a line for each source that is being watched, one for those that are done, and one for linked people."""
     lines = []
     for number, one in enumerate(watched):
         counts = one.counts
@@ -73,6 +80,8 @@ def lines_of(watched: "Sequence[Watched]", rates: "Rates") -> list[str]:
     if done:
         tracklets, rows = sum(one.counts.tracklets for one in done), sum(one.added for one in done)
         lines.append(f"{len(done):,} of {len(watched):,} sources done · {tracklets:,} tracklets · {rows:,} rows")
+    if people is not None:
+        lines.append(f"{people:,} people")
     return lines
 
 
