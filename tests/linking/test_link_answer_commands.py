@@ -1,5 +1,6 @@
 """``reprism link`` update, review, answer, answers, changes, undo and export: as the Python calls, and noted."""
 
+import base64
 import csv
 import html
 import io
@@ -184,8 +185,13 @@ def test_questions_are_listed_and_answered_from_the_page(pair, tmp_path, capsys)
     assert sorted(numbered) == [1, 2, 3, 4, 5]
     for number, doubt in enumerate(expected, 1):
         pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', numbered[number])
-        assert len(pictures) == min(6, len(doubt.one)) + min(6, len(doubt.other))
-        commands = [shlex.split(html.unescape(each)) for each in re.findall(r"<code>(.*?)</code>", numbered[number])]
+        shown_ids = re.findall(r"<code>([0-9a-f]{32})</code>", numbered[number])
+        assert set(shown_ids) == {*doubt.one, *doubt.other}  # of six each at most
+        assert shown_ids[0] == doubt.one[0]
+        assert [base64.b64decode(picture) for picture in pictures] == [twin.thumbnail(row) for row in shown_ids]
+        commands = [
+            shlex.split(html.unescape(each)) for each in re.findall(r"<pre><code>(.*?)</code>", numbered[number])
+        ]
         assert [command[:5] for command in commands] == [
             ["reprism", "link", "answer", site, kind] for kind in ("same", "different", "unsure")
         ]

@@ -86,6 +86,8 @@ def _group(gallery: Gallery, group: Sequence[str], rows: Mapping[str, Row], show
     }
 
 
-def _piece(row: Row, picture: bytes | None) -> Picture | str:
-    where = f"camera {row.camid}" + ("" if row.time is None else f", {row.time:{_MOMENT}} UTC")
-    return where if picture is None else Picture(data_uri("image/jpeg", picture), where, where)
+def _piece(row: Row, picture: bytes | None) -> dict[str, Any]:
+    where = f"camera {row.camid}"
+    when = "" if row.time is None else f"{row.time:{_MOMENT}}"
+    shown = None if picture is None else Picture(data_uri("image/jpeg", picture), f"{where}, {when}")
+    return {"id": row.id, "where": where, "when": when, "picture": shown}
