@@ -249,15 +249,35 @@ def test_people_become_labels(pair, entries, tmp_path, capsys):
 
     assert main(["link", "export", site, "--csv", str(table)]) == 1
     assert "--overwrite" in capsys.readouterr().err
-    # Without --pictures the paths are the gallery's own, of which the first is a file beside the table.
+    # Without --pictures the paths are the gallery's own.
     assert main(["link", "export", site, "--csv", str(table), "--overwrite"]) == 0
-    assert f"{rows} rows name no picture file, as they are of videos: --pictures" in capsys.readouterr().out
+    assert f"{rows} rows name no picture file: --pictures" in capsys.readouterr().out
     with table.open(newline="") as file:
         assert {line["id"]: line["path"] for line in csv.DictReader(file)} == {row: given[row].path for row in of_row}
     assert main(["link", "export", site, "--csv", str(table), "--overwrite", "--pictures", str(table.parent)]) == 1
     assert "is not empty" in capsys.readouterr().err
     assert main(["link", "export", site, "--csv", str(tmp_path / "labels.txt")]) == 1
     assert "expected --csv FILE.csv" in capsys.readouterr().err
+
+
+def test_rows_without_a_picture_are_left_out_with_pictures(gallery_of, seen, tmp_path, capsys):
+    entries = [
+        replace(entry, thumbnail=None if number < 5 else jpeg(number), path=f"/video.mp4#t={number}")
+        for number, entry in enumerate(seen)
+    ]
+    own = tmp_path / "own.jpg"
+    own.write_bytes(jpeg(0))
+    entries[0] = replace(entries[0], path=str(own))
+    reprism.link_gallery(gallery_of(entries))
+    table, pictures = tmp_path / "labels.csv", tmp_path / "pictures"
+    assert main(["link", "export", str(tmp_path / "site"), "--csv", str(table), "--pictures", str(pictures)]) == 0
+    assert "4 rows are left out: there is no picture of them" in capsys.readouterr().out
+    with table.open(newline="") as file:
+        paths = {line["id"]: line["path"] for line in csv.DictReader(file)}
+    assert paths == {row_id(entries[0].key): "own.jpg"} | {
+        row_id(entry.key): f"pictures/{row_id(entry.key)}.jpg" for entry in entries[5:]
+    }
+    assert {path.stem for path in pictures.iterdir()} == set(paths) - {row_id(entries[0].key)}
 
 
 def test_pictures_that_the_gallery_names_are_read_where_they_lie(gallery_of, seen, tmp_path):

@@ -49,8 +49,8 @@ class Export:
     person, answered (yes where somebody said of the row that it is of one person with others, or not), and id. The data
     set csv reads it, so that people become training labels: look at them first.
 
-    Rows of videos have no picture file: --pictures writes the small one that the gallery keeps of each row. Nothing
-    erases from these files what is erased from the gallery.
+    Rows of videos have no picture file: --pictures writes the small one that the gallery keeps of each row, and leaves
+    out rows of which there is none. Nothing erases from these files what is erased from the gallery.
     """
 
     gallery: tyro.conf.Positional[str]
@@ -137,9 +137,10 @@ def export(argv: Sequence[str]) -> int:
         found = write_labels(gallery, arguments.csv, pictures=arguments.pictures, progress=progress)
         change.outcome |= {"rows": found.rows, "people": found.people}
     print(f"{arguments.csv}: {found.rows:,} rows of {found.people:,} people, {found.answered:,} of them answered")
-    if found.without_file:
-        advice = " or keep none" if arguments.pictures is not None else ": --pictures FOLDER writes one for each"
-        print(f"{found.without_file:,} rows name no picture file, as they are of videos{advice}")
+    if found.without_file and arguments.pictures is not None:
+        print(f"{found.without_file:,} rows are left out: there is no picture of them")
+    elif found.without_file:
+        print(f"{found.without_file:,} rows name no picture file: --pictures FOLDER writes one for each")
     return 0
 
 

@@ -33,7 +33,8 @@ class Labels:
     Attributes:
         rows, people: Number of its rows, and of their people.
         answered: Number of rows of which somebody said that they are of one person with others, or not.
-        without_file: Number of rows whose ``path`` is no file, such as a place in a video: no data set reads these.
+        without_file: Number of rows whose ``path`` is no file, such as a place in a video, and which no data set reads;
+            with ``pictures`` of rows that were left out.
     """
 
     rows: int
@@ -64,7 +65,7 @@ def write_labels(
         path: CSV file to write; it appears whole.
         pictures: Folder to write the small pictures that the gallery keeps to, one for each row, which is then what
             ``path`` names; absent or empty. For rows of videos, which have no picture elsewhere. A row without one
-            keeps its ``path``.
+            keeps its ``path`` if that is a file, and is left out otherwise.
         now: Moment from which rows' age counts, with a time zone (default: the present one).
         progress: Called as ``progress(what, done, total)``.
 
@@ -79,13 +80,17 @@ def write_labels(
     there = {row.id: row for row in rows_of(gallery.store.fetch([*person], gallery.store.row_columns))}
     kept = {} if pictures is None else _write_pictures(gallery, [*person], Path(pictures), progress)
     beside = Path(path).absolute().parent
-    lines = []
+    lines, without_file = [], 0
     for id_, each in person.items():
         if id_ not in there:  # erased meanwhile
             continue
-        row = there[id_]
+        row, file = there[id_], kept.get(id_, there[id_].path)
+        if is_address(file) or not Path(file).is_file():
+            without_file += 1
+            if pictures is not None:
+                continue
         lines.append({
-            "path": _as_seen_from(beside, kept.get(id_, row.path)),
+            "path": _as_seen_from(beside, file),
             "pid": str(each.id),
             "camid": row.camid,
             "time": "" if row.time is None else row.time.isoformat(),
@@ -104,7 +109,7 @@ def write_labels(
         len(lines),
         len({line["pid"] for line in lines}),
         sum(line["answered"] == "yes" for line in lines),
-        sum(not (beside / str(line["path"])).is_file() for line in lines),
+        without_file,
     )
 
 
