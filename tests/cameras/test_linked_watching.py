@@ -112,7 +112,7 @@ def test_it_is_refused_before_anything_is_watched(street, model, embedder, tmp_p
     assert "--link: there is no gallery" in capsys.readouterr().err
     assert not site.exists()
     gallery = Gallery.create(site, embedder)
-    assert watch(street, model, site, "--link") == 1
+    assert watch(street, tmp_path / "a model that is not looked at", site, "--link") == 1
     assert "linking is off for the gallery" in (said := capsys.readouterr().err)
     assert "reprism link enable" in said
     gallery.enable_linking("find lost children", 2)

@@ -1,6 +1,7 @@
 """People are kept up to date beside whoever puts rows in: as one update by hand finds them, and never in their way."""
 
 import shutil
+import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -68,17 +69,20 @@ def test_too_few_rows_are_said_once_until_there_are_enough(gallery_of, some, mon
     few = [replace(entry, camid="a") for entry in some[:20]]
     gallery = gallery_of(few)
     said, live = [], LivePeople()
-    with keep_people_live(gallery.uri, live, every=0.01, report=said.append):
-        wait_for(lambda: said)
-        gallery.add([replace(few[0], key="one more", time=few[0].time + timedelta(hours=1), tracklet="x", until=None)])
-        time.sleep(0.1)
-        assert tries == [20]
-        assert live.people is None
-        gallery.add(some[20:])
-        wait_for(lambda: live.people)
+    update_once = module._Updates(gallery, live, said.append)
+    for number in range(3):
+        update_once()
+        key = f"more-{number}"
+        gallery.add(
+            [replace(few[0], key=key, time=few[0].time + timedelta(hours=number + 1), tracklet=key, until=None)]
+        )
+    assert tries == [20, 22]  # 21 are not a tenth more
+    assert live == LivePeople(None, 0)
+    gallery.add(some[20:])
+    update_once()
     assert len(said) == 1
     assert said[0].startswith("nobody is linked yet, until more rows are there: ")
-    assert live.people == len(gallery.people())
+    assert live == LivePeople(len(gallery.people()), 1)
 
 
 def test_linking_that_is_switched_off_ends_the_updates_alone(gallery_of, some):
@@ -97,15 +101,19 @@ def test_linking_that_is_switched_off_ends_the_updates_alone(gallery_of, some):
 
 
 def test_an_error_of_the_program_is_raised_at_the_end(gallery_of, some, monkeypatch):
+    errors, seen = [RuntimeError("a bug")], threading.Event()
+
     def broken(gallery):
-        raise RuntimeError("a bug")
+        seen.set()
+        if errors:
+            raise errors.pop()
 
     monkeypatch.setattr(module, "update_people", broken)
     done = []
 
     def put_in():
         with keep_people_live(gallery_of(some).uri, LivePeople(), every=0.01):
-            time.sleep(0.05)
+            seen.wait()
             done.append(True)
 
     with pytest.raises(RuntimeError, match="a bug"):
