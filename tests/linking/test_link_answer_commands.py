@@ -17,8 +17,10 @@ from PIL import Image
 
 import reprism
 from reprism.cli import main
+from reprism.cli.link_gallery import print_changes
 from reprism.embedding import DescriptorKind
 from reprism.gallery.rows import row_id
+from reprism.linking.gallery_people import Linked
 
 KIND = DescriptorKind("ab" * 32, "p1", 32, True)
 NAMES = ["update", "review", "answers", "changes"]
@@ -150,8 +152,11 @@ def test_each_command_does_what_the_call_does(pair, entries, capsys):
 def test_a_change_that_no_answer_led_to_is_undone_by_answers(pair, entries, capsys):
     site, twin = pair
     gallery = reprism.Gallery.open(site)
-    for each in (gallery, twin):  # more than the rows may be joined by makes changes of its own
-        reprism.link_gallery(each, least=0.7)
+    reprism.link_gallery(twin, least=0.7)  # more than rows were joined by
+    assert main(["link", "run", site, "--least", "0.7"]) == 0
+    splits = sum(each.kind == "split" for each in twin.people_changes())
+    assert f"{splits} splits: reprism link changes {site}" in capsys.readouterr().out
+    assert state(gallery) == state(twin)
     change = next(each for each in gallery.people_changes() if each.kind == "split")
     assert main(["link", "undo", site, "--change", str(change.number)]) == 0
     reprism.undo_change(twin, change.number, by="me")
@@ -159,6 +164,14 @@ def test_a_change_that_no_answer_led_to_is_undone_by_answers(pair, entries, caps
     assert "answer 1: same, of" in capsys.readouterr().out
     person = {row: each.id for each in gallery.people() for row in each.rows}
     assert len({person[row] for row in (*change.rows, *change.left)}) == 1
+
+
+def test_answers_that_could_not_be_kept_to_are_said(capsys):
+    print_changes(Linked([], 0, 0, 0, None, [], (3, 5)), "site")
+    assert capsys.readouterr().out == (
+        "left out, for they contradict what the cameras saw, or earlier answers: answers 3, 5. "
+        "See reprism link answers site\n"
+    )
 
 
 def test_questions_are_listed_and_answered_from_the_page(pair, tmp_path, capsys):
