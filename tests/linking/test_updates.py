@@ -248,6 +248,33 @@ def test_a_change_that_rows_led_to_can_be_undone(gallery_of, walks):
         reprism.undo_change(gallery, 999, by="anna")
 
 
+def test_what_is_learned_counts_answers_until_their_rows_are_erased(gallery_of, walks):
+    gallery, never = gallery_of(walks), gallery_of([entry for entry in walks if entry.pid != "3"], "never")
+    by_pid = {}
+    for entry in walks:
+        by_pid.setdefault(entry.pid, []).append(row_id(entry.key))
+    pairs = [rows for pid, rows in sorted(by_pid.items()) if len(rows) > 1 and pid != "3"]
+    said = [("same", rows[:1], rows[1:]) for rows in pairs[:8]] + [("different", pairs[0], pairs[1])]
+    for each in (gallery, never):
+        for kind, one, other in said:
+            reprism.answer_link(each, kind, one, other, by="anna")
+    gone = by_pid["3"]
+    reprism.answer_link(gallery, "different", gone, pairs[2], by="anna")
+    network = link_gallery(gallery).network
+    without = sum(len(one) * len(other) for kind, one, other in said if kind == "different")
+    assert network.basis.together == sum(len(rows) - 1 for rows in pairs[:8])
+    assert network.basis.apart == without + len(gone) * len(pairs[2])
+    assert "with answers about" in network.describe()
+    plain = link_gallery(gallery_of(walks, "plain")).network
+    assert (plain.basis.together, plain.basis.apart) == (0, 0)
+    assert plain.gaps != network.gaps
+    gallery.erase(pids=["3"])
+    link_gallery(gallery)
+    link_gallery(never)
+    for name in ("network", "odds", "statistics"):
+        assert getattr(gallery.linking(), name) == getattr(never.linking(), name)
+
+
 def test_answers_that_contradict_are_refused_and_nothing_changes(site, walks):
     update_people(site)
     free = [row for row in sorted(truth_of(walks)) if row != row_id("twin")]

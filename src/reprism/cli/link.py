@@ -50,7 +50,7 @@ class Learn:
     use_identities: bool = False
     """With --data: take matches from the identities of the training images instead of from looks and times."""
     hold_out: bool = True
-    """With --data: say how sure the network is, and leave out cameras whose times are doubtful. Learn from either half
+    """Say how sure the network is, and leave out cameras whose times are doubtful. Learn from either half
     of the time too, and predict the other's matches."""
     out: Path | None = None
     """File to write (default: network.json with --data, none with a gallery)."""
@@ -183,7 +183,7 @@ def _network_of(arguments: Learn, progress: Progress) -> "CameraNetwork":
     if arguments.data is None:
         from reprism.cli.link_gallery import learn
 
-        return learn(arguments.source, arguments.audit, arguments.rounds, progress)
+        return learn(arguments.source, arguments.audit, arguments.rounds, arguments.hold_out, progress)
     rows, chosen = sightings_of(
         Path(arguments.source),
         arguments.data,

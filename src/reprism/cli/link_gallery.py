@@ -194,7 +194,7 @@ def link(argv: Sequence[str]) -> int:
     return 0
 
 
-def learn(uri: str, audit: Path | None, rounds: int, progress: Progress) -> "CameraNetwork":
+def learn(uri: str, audit: Path | None, rounds: int, held_out: bool, progress: Progress) -> "CameraNetwork":
     """Learn the transit times between a gallery's cameras, keep them with it, and note that in its audit log.
 
     Raises:
@@ -209,7 +209,9 @@ def learn(uri: str, audit: Path | None, rounds: int, progress: Progress) -> "Cam
     gallery = Gallery.open(uri)
     facts = {"purpose": require_linking(gallery.store).purpose}
     with noted(gallery.uri, audit, "learn", facts) as change:
-        network, _ = learn_and_keep(gallery, read_sightings(gallery), rounds=rounds, progress=progress)
+        network, _ = learn_and_keep(
+            gallery, read_sightings(gallery), rounds=rounds, held_out=held_out, progress=progress
+        )
         change.outcome["matches"] = network.num_pairs
     return network
 

@@ -68,6 +68,12 @@ def known_pairs(rows: Sequence[Row], answers: Sequence[Answer] = ()) -> Known:
     return Known(_array(together), _array(apart), tuple(contradicted))
 
 
+def said_pairs(rows: Sequence[Row], answers: Sequence[Answer]) -> Known:
+    """Return what is known of each two rows by what somebody said alone; arguments as of :func:`known_pairs`."""
+    seen, known = known_pairs(rows), known_pairs(rows, answers)
+    return Known(known.together[len(seen.together) :], known.apart[len(seen.apart) :], known.contradicted)
+
+
 class _Groups:
     """Rows that are known to be together, and which of these groups are known to be apart."""
 

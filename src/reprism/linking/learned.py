@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reprism.evaluation.camera_statistics import CameraStatistics
+from reprism.gallery.answers import all_answers, standing
 from reprism.gallery.permission import Linking, keep_learned, require_linking
+from reprism.linking.constraints import said_pairs
 from reprism.linking.gallery_sightings import Rows, Sightings
+from reprism.linking.held_out import hold_out
 from reprism.linking.looks import LearnedLooks
 from reprism.linking.odds import OddsError, PairOdds
 from reprism.linking.people import learn_odds, times_of
@@ -57,10 +60,20 @@ def learn_and_keep(
     found: Sightings,
     *,
     rounds: int = 3,
+    held_out: bool = True,
     now: datetime | None = None,
     progress: Progress | None = None,
 ) -> tuple[CameraNetwork, OddsError | None]:
-    """Learn from rows, and keep it with their gallery.
+    """Learn from rows and from what somebody said of them, and keep it with their gallery.
+
+    Args:
+        gallery: The gallery.
+        found: Its rows.
+        rounds: Most times that matches are found.
+        held_out: Predict matches that were held out too, and leave out cameras whose times are doubtful
+            (:func:`reprism.linking.held_out.hold_out`).
+        now: Moment from which rows' age counts, with a time zone (default: the present one).
+        progress: Called as ``progress(what, done, total)``.
 
     Returns:
         The transit times; and why no odds could be learned, if so.
@@ -72,7 +85,11 @@ def learn_and_keep(
     rows = _lasting(found, now)
     statistics = rows.statistics()
     descriptors, items = rows.normalized(statistics), rows.items
-    network = CameraNetwork.learn(descriptors, items, rounds=rounds, progress=progress)
+    together, apart, _ = said_pairs(rows.rows, standing(all_answers(gallery.store)))
+    network = CameraNetwork.learn(descriptors, items, rounds=rounds, together=together, apart=apart, progress=progress)
+    if held_out:
+        known = hold_out(descriptors, items, rounds=rounds, together=together, apart=apart, progress=progress)
+        network = replace(network, held_out=known)
     odds, error = None, None
     try:
         odds = learn_odds(descriptors, items, times_of(network, items), progress=progress)
