@@ -11,11 +11,12 @@ import pytest
 from reprism.embedding import DescriptorKind
 from reprism.gallery import durability
 from reprism.gallery.answers import add_answer, all_answers, undo_answer
+from reprism.gallery.camera_settings import CameraSettings
 from reprism.gallery.database import LINK_TABLES
 from reprism.gallery.doubts import Doubt, read_doubts, write_doubts
 from reprism.gallery.forgetting import forget_expired
 from reprism.gallery.people import keep_people, read_kept
-from reprism.gallery.permission import LinkingError, keep_learned, linking_of
+from reprism.gallery.permission import LinkingError, keep_learned, linking_of, sighted
 from reprism.gallery.rows import Entry, row_id
 from reprism.gallery.table import Gallery
 
@@ -340,3 +341,17 @@ def test_a_table_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monke
 
     monkeypatch.setattr(type(gallery.store.connection), "open_table", opened)
     assert all_answers(gallery.store) == before != []
+
+
+def test_what_another_process_changes_is_seen(tmp_path):
+    gallery = linked(tmp_path / "g")
+    other = Gallery.open(gallery.uri)
+    before = sighted(gallery.store)
+    assert before == times() == sighted(gallery.store)
+    other.add([Entry("new", np.ones(8), "new", None, "c0", NOW)])
+    assert sighted(gallery.store) == times() | {row_id("new"): ("c0", NOW)}
+    other.erase(pids=["3"])
+    assert set(sighted(gallery.store)) == {*IDS, row_id("new")} - GONE
+    other.set_camera("c1", CameraSettings(60.0))
+    moved = sighted(gallery.store)
+    assert {before[row][1] - at for row, (camera, at) in moved.items() if camera == "c1"} == {timedelta(minutes=1)}

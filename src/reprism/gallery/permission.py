@@ -180,8 +180,15 @@ def unchanged(store: Store, linking: Linking) -> Linking:
     return present
 
 
-def sighted(store: Store) -> dict[str, tuple[str, datetime]]:
-    """Return camera and time of all rows that have both, by id."""
+def sighted(store: Store) -> Sighted:
+    """Return camera and time of all rows that have both, by id. They are read anew only if the rows have changed."""
+    version = store.table.version
+    if store.sighted is None or store.sighted[0] != version:
+        store.sighted = (version, _sighted(store))
+    return store.sighted[1]
+
+
+def _sighted(store: Store) -> Sighted:
     columns = store.table.search().where("camid IS NOT NULL AND time IS NOT NULL").select(["id", "camid", "time"])
     found = columns.to_arrow()
     return {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Store:
         uri, connection, table: As given; a rewrite replaces the table.
         disk: Brings changes to the disk, and lets one process write at a time.
         part_scale: Distances of strangers by part, with the version of the table that they are of.
+        sighted: Camera and time of rows, by id, with the version of the table that they are of.
     """
 
     def __init__(self, uri: str, connection: Any, table: LanceTable) -> None:
@@ -59,6 +61,7 @@ class Store:
         self.table = table
         self.disk = Disk(local(uri))
         self.part_scale: tuple[int, PartScale | None] | None = None
+        self.sighted: tuple[int, Mapping[str, tuple[str, datetime]]] | None = None
         self._projections: dict[str, Projection] = {}
         self._columns: tuple[str, ...] = ()
         self._sample: tuple[float, pa.Table] | None = None
