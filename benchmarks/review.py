@@ -9,7 +9,8 @@ Who answers looks at the two likeliest sightings of a question, knows whether th
 opposite now and then. Questions come in batches, of each person at most one, and people are found anew after each
 batch. Beside the queue, pairs are asked about that were drawn at random from all likely ones: an answer is taken as one
 about their two people, as the queue's are, or about the two sightings alone. An answer that contradicts others is left
-out.
+out. With --whole, who answers looks at all sightings of both groups, and cannot tell where an answer would be right of
+some of them only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from sightings import add_sightings, items_of, normalized, percents, read_entries
 
 from reprism.evaluation.clusters import score_clusters
-from reprism.gallery.answers import Answer
+from reprism.gallery.answers import Answer, Kind
 from reprism.gallery.rows import Entry, Row
 from reprism.linking.constraints import Known, known_pairs
 from reprism.linking.people import People, find_people, people_of
@@ -37,6 +38,7 @@ Groups = tuple[np.ndarray, np.ndarray]
 Asking = Callable[[People, Known, np.random.Generator], Iterable[Groups]]
 """What is worth a question now, the best first."""
 
+_OPPOSITE: dict[Kind, Kind] = {"same": "different", "different": "same", "unsure": "unsure"}
 _NOW = datetime.now(UTC)
 
 
@@ -47,11 +49,12 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=300, help="most questions")
     parser.add_argument("--batch", type=int, default=25, help="questions between two runs")
     parser.add_argument("--wrong", type=float, default=0.05, help="share of wrong answers")
+    parser.add_argument("--whole", action="store_true", help="who answers looks at all sightings of both groups")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one review by each; the table has the means")
     parser.add_argument("--least", type=float, default=0.2, help="as of reprism link run")
     arguments = parser.parse_args()
     entries = read_entries(arguments)
-    items, rows, least = items_of(entries), [_row_of(entry) for entry in entries], arguments.least
+    items, rows, least = items_of(entries), [row_of(entry) for entry in entries], arguments.least
     descriptors = normalized(np.stack([entry.descriptor for entry in entries]), items)
     network = CameraNetwork.learn(descriptors, items)
     people = find_people(descriptors, items, network, least=least, apart=known_pairs(rows).apart)
@@ -67,7 +70,16 @@ def main() -> None:
     curves: dict[str, np.ndarray] = {}
     for name, asking in ways.items():
         reviews = [
-            review(people, rows, asking, arguments.batch, arguments.wrong, least, np.random.default_rng(seed))
+            review(
+                people,
+                rows,
+                asking,
+                arguments.batch,
+                arguments.wrong,
+                least,
+                np.random.default_rng(seed),
+                whole=arguments.whole,
+            )
             for seed in arguments.seeds
         ]
         curves[name] = np.mean([list(itertools.islice(each, len(counts))) for each in reviews], axis=0)
@@ -87,6 +99,8 @@ def review(
     wrong: float,
     least: float,
     rng: np.random.Generator,
+    *,
+    whole: bool = False,
 ) -> Iterator[float]:
     """Yield B-cubed F1 before the first question, and after each batch of them."""
     truth = [str(row.pid) for row in rows]
@@ -98,9 +112,25 @@ def review(
         people = people_of(len(rows), likely, people.odds, least=least, together=known.together, apart=known.apart)
         yield score_clusters(people.labels, truth).f1
         for one, other in _batch(asking(people, known, rng), people.labels, asked, batch):
-            same = (truth[one[0]] == truth[other[0]]) != (rng.random() < wrong)
             some, others = (tuple(rows[index].id for index in group.tolist()) for group in (one, other))
-            answers.append(Answer(len(answers) + 1, "same" if same else "different", some, others, "who answers", _NOW))
+            kind = right_answer([truth[index] for index in one], [truth[index] for index in other], whole=whole)
+            if rng.random() < wrong:
+                kind = _OPPOSITE[kind]
+            answers.append(Answer(len(answers) + 1, kind, some, others, "who answers", _NOW))
+
+
+def right_answer(one: Sequence[str], other: Sequence[str], *, whole: bool) -> Kind:
+    """Return the right answer about two groups, given who is in them.
+
+    Args:
+        one, other: Who they are; the first of each are those that somebody looks at.
+        whole: Somebody looks at all, and cannot tell where an answer would be right of some only.
+    """
+    if not whole:
+        return "same" if one[0] == other[0] else "different"
+    if not {*one} & {*other}:
+        return "different"
+    return "same" if len({*one, *other}) == 1 else "unsure"
 
 
 def ask_by_doubt(people: People, known: Known, _rng: np.random.Generator, *, least: float) -> Iterator[Groups]:
@@ -142,7 +172,8 @@ def _batch(questions: Iterable[Groups], labels: np.ndarray, asked: set[tuple[int
     return found
 
 
-def _row_of(entry: Entry) -> Row:
+def row_of(entry: Entry) -> Row:
+    """Return an entry as the row that a gallery makes of it, with its key as its id."""
     return Row(
         id=entry.key,
         key=entry.key,
