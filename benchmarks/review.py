@@ -7,10 +7,10 @@
 
 Who answers looks at the two likeliest sightings of a question, knows whether they are of one person, and says the
 opposite now and then. Questions come in batches, of each person at most one, and people are found anew after each
-batch. Beside the queue, pairs are asked about that were drawn at random from all likely ones: an answer is taken as one
-about their two people, as the queue's are, or about the two sightings alone. An answer that contradicts others is left
-out. With --whole, who answers looks at all sightings of both groups, and cannot tell where an answer would be right of
-some of them only.
+batch. Beside the queue, its questions are asked in any order; and pairs are asked about that were drawn at random from
+all likely ones: an answer is taken as one about their two people, as the queue's are, or about the two sightings alone.
+An answer that contradicts others is left out. With --whole, who answers looks at all sightings of both groups, and
+cannot tell where an answer would be right of some of them only.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def main() -> None:
     print(f"{len(rows):,} sightings of {len({row.pid for row in rows}):,} people, {len(people.pairs):,} likely pairs\n")
     ways: dict[str, Asking] = {
         "the queue": partial(ask_by_doubt, least=least),
+        "its questions in any order": partial(ask_by_doubt, least=least, shuffled=True),
         "random pairs: their people": partial(ask_at_random, alone=False),
         "random pairs: these two alone": partial(ask_at_random, alone=True),
     }
@@ -87,8 +88,10 @@ def main() -> None:
     queue, *others = curves.values()
     print()
     for name, curve in zip(list(curves)[1:], others, strict=True):
-        enough = next((count for count, f1 in zip(counts, queue, strict=True) if f1 >= curve[-1]), "more")
-        print(f"{name}: {100 * curve[-1]:.1f} after {counts[-1]} questions; the queue has that after {enough}")
+        best = int(np.argmax(curve))
+        enough = next((count for count, f1 in zip(counts, queue, strict=True) if f1 > curve[best]), "more")
+        most = f"{100 * curve[best]:.1f} at best, after {counts[best]} questions"
+        print(f"{name}: {most}; the queue has more after {enough}")
 
 
 def review(
@@ -133,12 +136,15 @@ def right_answer(one: Sequence[str], other: Sequence[str], *, whole: bool) -> Ki
     return "same" if len({*one, *other}) == 1 else "unsure"
 
 
-def ask_by_doubt(people: People, known: Known, _rng: np.random.Generator, *, least: float) -> Iterator[Groups]:
-    """Yield what ``reprism.review_queue`` asks."""
-    for question in questions_about(
+def ask_by_doubt(
+    people: People, known: Known, rng: np.random.Generator, *, least: float, shuffled: bool = False
+) -> Iterator[Groups]:
+    """Yield what ``reprism.review_queue`` asks, or the same questions in any order."""
+    found = questions_about(
         people.labels, people.halves, people.pairs, people.probabilities, least=least, apart=known.apart
-    ):
-        yield question.one, question.other
+    )
+    for index in rng.permutation(len(found)).tolist() if shuffled else range(len(found)):
+        yield found[index].one, found[index].other
 
 
 def ask_at_random(people: People, _known: Known, rng: np.random.Generator, *, alone: bool) -> Iterator[Groups]:
