@@ -60,12 +60,7 @@ def main() -> None:
     ]
     for name, metrics in found:
         print(f"| {name} | {percents(metrics.rank(1), metrics.mAP)} |")
-    odd = unusual(dataset, others)
-    looks, times = (float((metrics.first_match_rank[odd] == 1).mean()) for _, metrics in found[1:3])
-    print(
-        f"\n{odd.sum()} queries all of whose matches times speak against: rank-1 {100 * looks:.1f} % by looks, "
-        f"{100 * times:.1f} % with transit times of the training images"
-    )
+    print_unusual(dataset, by_path, others)
     print("\n| | B-cubed F1 | precision | recall | F1 of pairs | people found |\n|---|---|---|---|---|---|")
     for learned, network in (("own images", own), ("training images", others)):
         links = evaluate_links(by_camera, items, network, least=arguments.least)
@@ -100,15 +95,24 @@ def with_clock_ahead(dataset: ReIDDataset, camera: Label | None, seconds: float)
     return replace(dataset, query=query, gallery=gallery)
 
 
-def unusual(dataset: ReIDDataset, network: CameraNetwork) -> np.ndarray:
-    """Return which queries have matches in other cameras, but none for which times speak."""
+def print_unusual(dataset: ReIDDataset, rows: Mapping[Path, np.ndarray], network: CameraNetwork) -> None:
+    """Print how many other people's images come before a match, where times speak against it and where they do not."""
+    query, gallery = (np.stack([rows[item.path] for item in split]) for split in (dataset.query, dataset.gallery))
     ratios = network.log_ratio(dataset.query, dataset.gallery)
+    looks = network.weight * (1 - query @ gallery.T)
     pids, cameras = (np.array([getattr(item, what) for item in dataset.gallery]) for what in ("pid", "camid"))
-    found = []
-    for item, ratio in zip(dataset.query, ratios, strict=True):
-        matches = ratio[(pids == item.pid) & (cameras != item.camid)]
-        found.append(len(matches) > 0 and matches.max() < 0)
-    return np.array(found)
+    of_ratio, by_looks, with_times = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    for item, look, ratio in zip(dataset.query, looks, ratios, strict=True):
+        matches, strangers = (pids == item.pid) & (cameras != item.camid), pids != item.pid
+        of_ratio.append(ratio[matches])
+        for before, distance in ((by_looks, look), (with_times, look - ratio)):
+            before.append(np.searchsorted(np.sort(distance[strangers]), distance[matches]))
+    against = np.concatenate(of_ratio) < 0
+    print("\n| matches in other cameras | share | other people's images before one: by looks | with times |")
+    print("|---|---|---|---|")
+    for name, chosen in (("times speak against", against), ("all others", ~against)):
+        medians = (np.median(np.concatenate(each)[chosen]) for each in (by_looks, with_times))
+        print(f"| {name} | {percents(chosen.mean())} | {' | '.join(f'{median:.0f}' for median in medians)} |")
 
 
 if __name__ == "__main__":
