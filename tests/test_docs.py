@@ -105,7 +105,11 @@ def assert_there_is(words: list[str]) -> None:
         words = words[words.index("reprism") :]
     given = {word.split("=")[0] for word in words if word.startswith("--")}
     if words[0] == "python":
-        script = (ROOT / words[1]).read_text("utf-8")
+        path = ROOT / words[1]
+        script = path.read_text("utf-8")
+        script += "".join(
+            each.read_text("utf-8") for each in path.parent.glob("*.py") if f"from {each.stem} im" in script
+        )
         known = re.findall(r'"(--[a-z-]+)"', script)  # of argparse; tyro's are the fields of a class
         fields = re.findall(r"^    (\w+): .+ = ", script, re.MULTILINE)
         known += [f"--{no}{name.replace('_', '-')}" for name in fields for no in ("", "no-")]
