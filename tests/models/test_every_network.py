@@ -181,7 +181,9 @@ def test_bfloat16(network: PartNet) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["resnet10t", "mobilenetv3_small_050", "own"], indirect=True)
 def test_compiled(network: PartNet) -> None:
+    """A few of them: all are traced whole by the export below."""
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
@@ -201,6 +203,7 @@ def test_exported(program: torch.export.ExportedProgram, expected: Tensor) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", [*MEMBERS.values(), "own"], indirect=True)
 def test_onnx(program: torch.export.ExportedProgram, expected: Tensor) -> None:
     written = torch.onnx.export(program, dynamo=True, verbose=False)
     assert written is not None
