@@ -279,7 +279,7 @@ def test_a_full_disk_confirms_nothing(tmp_path, gallery, monkeypatch):
     os.name == "nt" or os.geteuid() != 0 or not shutil.which("mkfs.ext4"),
     reason="mounting a file system of one's own takes root and mkfs.ext4",
 )
-@pytest.mark.parametrize("kind", ["addition", "erasure", "compression", "resume point", "model file"])
+@pytest.mark.parametrize("kind", ["addition", "erasure", "model file"])
 def test_a_file_system_that_is_cut_off_has_what_was_promised(tmp_path, kind):
     mount = subprocess.run(
         ["sh", "-c", "truncate -s 16M disk && mkfs.ext4 -qF disk && mkdir m && mount -o loop disk m && umount m"],
