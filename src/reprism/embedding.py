@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from reprism.data.images import ImageSet, convert_image, live_through_signals, read_image
+from reprism.data.images import ImageSet, convert_image, prepare_worker, read_image
 from reprism.data.records import Item, Sample, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import Preprocessing, normalize, resize
@@ -322,7 +322,7 @@ class Embedder:
             ImageError: A file is no readable picture; names it.
         """
         images = ImageSet(samples, self.resize)
-        loader = DataLoader(images, self.batch_size, num_workers=workers, worker_init_fn=live_through_signals)
+        loader = DataLoader(images, self.batch_size, num_workers=workers, worker_init_fn=prepare_worker)
         out = np.empty((len(samples), self.descriptor_dim), np.float32)
         done = 0
         for batch, _ in loader:
@@ -383,7 +383,7 @@ class Embedder:
         video = video or VideoSettings()
         frames = TrackletSet(tracklets, self.resize, video)
         out = np.empty((len(tracklets), video.segments * self.descriptor_dim), np.float32)
-        loader = DataLoader(frames, batch_size=None, num_workers=workers, worker_init_fn=live_through_signals)
+        loader = DataLoader(frames, batch_size=None, num_workers=workers, worker_init_fn=prepare_worker)
         for done, (images, _) in enumerate(loader):
             rows = torch.cat([self.embed_ready(some) for some in images.split(self.batch_size)])
             out[done] = pool_segments(rows, video).numpy()

@@ -1,4 +1,5 @@
 import copy
+import gc
 import io
 import os
 import struct
@@ -663,3 +664,35 @@ def test_an_image_lost_in_a_worker_is_named(samples):
     dataset = ImageSet(samples, AUGMENTED)
     with pytest.raises(ImageError, match=r"08\.jpg: there is no such file"):
         list(DataLoader(dataset, batch_size=4, num_workers=1))
+
+
+class Leftover:
+    """What its process left to the garbage collector; whoever frees it is noted."""
+
+    def __init__(self, notes: Path) -> None:
+        self.notes, self.itself = notes, self
+
+    def __del__(self) -> None:
+        (self.notes / f"{os.getpid()}").touch()
+
+
+class Collecting(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        return gc.collect() and index
+
+
+def test_a_worker_frees_nothing_that_its_parent_left_behind(tmp_path):
+    gc.collect()
+    gc.disable()
+    try:
+        Leftover(tmp_path)
+        options = {"num_workers": 1, "multiprocessing_context": "fork", "worker_init_fn": images.prepare_worker}
+        assert len(list(DataLoader(Collecting(), 1, **options))) == 2
+        assert list(tmp_path.iterdir()) == []
+        gc.collect()
+        assert [note.name for note in tmp_path.iterdir()] == [f"{os.getpid()}"]
+    finally:
+        gc.enable()

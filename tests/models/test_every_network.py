@@ -194,6 +194,7 @@ def test_compiled(network: PartNet) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", [*MEMBERS.values(), "own"], indirect=True)
 def test_exported(program: torch.export.ExportedProgram, expected: Tensor) -> None:
     exported = program.module()
     for size in BATCHES:

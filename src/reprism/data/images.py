@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import signal
 from collections import deque
@@ -361,11 +362,14 @@ class ImageSet(Dataset[tuple[torch.Tensor, int]]):
         return read_image(self.samples[index].path) if self._decoded is None else self._decoded[index]
 
 
-def live_through_signals(_: int) -> None:
-    """Let a loader's worker process (``worker_init_fn``) live on where Ctrl-C and SIGTERM reach the whole group.
+def prepare_worker(_: int) -> None:
+    """Prepare a loader's worker process (``worker_init_fn``).
 
-    Its parent decides, which may want a last batch of it; and the worker has no traceback to print.
+    It lives on where Ctrl-C and SIGTERM reach the whole group: its parent decides, which may want a last batch of it;
+    and the worker has no traceback to print. It never frees what its parent had left to the garbage collector before
+    the fork: a decoder of videos would wait there for ever for threads that only the parent has.
     """
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Not for ever: its parent ends it by SIGTERM too, if all else fails.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

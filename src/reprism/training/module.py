@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from reprism.data.images import ImageSet, live_through_signals
+from reprism.data.images import ImageSet, prepare_worker
 from reprism.data.records import ReIDDataset, Tracklet
 from reprism.data.tracklets import TrackletSet
 from reprism.data.transforms import eval_transform
@@ -139,7 +139,7 @@ class ReIDModule(pl.LightningModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=live_through_signals,
+            worker_init_fn=prepare_worker,
             # Its own generator: seeding workers must not move the one that the network may draw from.
             generator=torch.Generator().manual_seed(self.settings.seed),
         )
@@ -157,7 +157,7 @@ class ReIDModule(pl.LightningModule):
             Subset(items, share),
             None if self.is_video else self.settings.eval_batch,
             num_workers=self._workers(),
-            worker_init_fn=live_through_signals,
+            worker_init_fn=prepare_worker,
             generator=torch.Generator(),  # as above: an evaluation begun twice must not move the network's either
         )
 
