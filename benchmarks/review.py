@@ -36,7 +36,7 @@ Groups = tuple[np.ndarray, np.ndarray]
 """Two groups of sightings, first the two that somebody looks at."""
 
 Asking = Callable[[People, Known, np.random.Generator], Iterable[Groups]]
-"""What is worth a question now, the best first."""
+"""Yields the groups to ask about now, the best question first."""
 
 _OPPOSITE: dict[Kind, Kind] = {"same": "different", "different": "same", "unsure": "unsure"}
 _NOW = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What the benchmarks of linking share: sightings of people who are known, from photographs and from drawn sites."""
+"""Sightings of known people for the benchmarks of linking, from photographs and from drawn sites."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprism.linking.clustering import cluster, cluster_in_halves
+from reprism.linking.clustering import cluster
 
 
 def by_definition(count, weight, missing, together, apart):
@@ -41,7 +41,7 @@ def by_definition(count, weight, missing, together, apart):
 def found(count, weight, missing=-3.0, together=(), apart=(), order=None):
     order = np.arange(count) if order is None else np.asarray(order)  # row -> its number
     pairs = np.array([order[list(pair)] for pair in weight], int).reshape(-1, 2)
-    labels = cluster(
+    labels, _ = cluster(
         count,
         pairs,
         np.array(list(weight.values()), float),
@@ -82,7 +82,7 @@ def test_clusters_are_those_of_the_definition_in_any_order(case, random):
 def test_a_cluster_comes_apart_where_it_was_joined_last(case):
     count, weight, missing, together, apart = case
     pairs = np.array(list(weight), int).reshape(-1, 2)
-    labels, second = cluster_in_halves(
+    labels, second = cluster(
         count, pairs, list(weight.values()), missing=missing, together=together, apart=sorted(apart)
     )
     assert labels.tolist() == found(*case)[0].tolist()
@@ -112,8 +112,8 @@ def test_what_no_chain_connects_is_clustered_by_itself(one, other):
 def test_numbers_are_in_the_order_of_the_first_rows():
     labels, _ = found(6, {(0, 4): 1.0, (2, 5): 2.0})
     assert labels.tolist() == [0, 1, 2, 3, 0, 2]
-    assert cluster(0, np.zeros((0, 2), int), np.zeros(0)).tolist() == []
-    assert cluster(2, np.zeros((0, 2), int), np.zeros(0)).tolist() == [0, 1]
+    assert cluster(0, np.zeros((0, 2), int), np.zeros(0))[0].tolist() == []
+    assert cluster(2, np.zeros((0, 2), int), np.zeros(0))[0].tolist() == [0, 1]
 
 
 def test_two_who_overlap_in_time_stay_two_however_many_speak_for_one():

@@ -114,6 +114,19 @@ def test_only_people_who_are_near_are_found_anew(gallery_of, walks, compared):
     assert found.people == site.people()
 
 
+def test_an_answer_concerns_its_own_people_and_nobody_who_ever_moved(gallery_of, walks, compared):
+    gallery = gallery_of(walks[:-60])
+    link_gallery(gallery)
+    gallery.add(walks[-60:])
+    update_people(gallery)
+    moved = {row for change in gallery.people_changes() for row in change.rows}
+    one, other = [person for person in gallery.people() if not moved & {*person.rows}][:2]
+    assert moved
+    compared.clear()
+    reprism.answer_link(gallery, "same", one.rows, other.rows, by="anna")
+    assert compared == [len(one.rows) + len(other.rows)]
+
+
 def test_many_new_rows_are_linked_with_all_others(gallery_of, walks, compared, monkeypatch):
     gallery = gallery_of(walks[:100])
     link_gallery(gallery)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reprism.service.audit import Change
 
 MOMENT = "%Y-%m-%d %H:%M:%S"
-"""How times are printed."""
+"""Format of printed times."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What somebody said of rows: that they are of one person, or of two; nothing is overwritten, but taken back."""
+"""Answers about rows: that they are of one person, or of two. Nothing is overwritten; answers are taken back."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _LAST = b"last"  # key of the last number
 
 
 class AnswerError(LinkingError):
-    """An answer cannot be given, or not be taken back; the message says why."""
+    """An answer cannot be given or taken back; the message says why."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody said of rows, or that an answer was taken back.
+    """An answer about rows, or that one was taken back.
 
     Attributes:
         number: Number of the answer, from 1 on; never given twice.

@@ -1,4 +1,4 @@
-"""What is worth asking somebody: groups of rows of which it is doubtful whether they are one person."""
+"""Questions worth asking: groups of rows of which it is doubtful whether they are one person."""
 
 from __future__ import annotations
 

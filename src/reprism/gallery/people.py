@@ -37,7 +37,7 @@ _CHANGES = pa.schema(
         pa.field("answer", pa.int64()),
     ]
 )
-_STATE = b"reprism"  # key of what a table says of itself
+_STATE = b"reprism"  # key of the facts about a table
 
 
 class PeopleChangedError(LinkingError):
@@ -96,7 +96,7 @@ class Change:
 
     @property
     def kind(self) -> str:
-        """What happened: ``"merge"``, ``"split"`` or ``"move"``."""
+        """Kind of change: ``"merge"``, ``"split"`` or ``"move"``."""
         return "merge" if not self.left else "move" if self.met else "split"
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Change:
 
 @dataclass(frozen=True)
 class State:
-    """What the table of people says of itself.
+    """Facts about the table of people as a whole.
 
     Attributes:
         following: The lowest number that no person had.
@@ -132,7 +132,7 @@ class Kept:
     Attributes:
         person: Each row's person, by id.
         confidence: The confidence in each person.
-        state: What the table says of itself.
+        state: Facts about the table.
     """
 
     person: dict[str, int]
@@ -282,7 +282,7 @@ def write_people(store: Store, kept: Kept) -> None:
     """While writing: replace the table of people."""
     rows = pa.table(
         [list(kept.person), list(kept.person.values()), [kept.confidence[one] for one in kept.person.values()]],
-        # What it says of itself lies beside the rows, so that both change at once.
+        # Its facts lie beside the rows, so that both change at once.
         schema=_PEOPLE.with_metadata({_STATE: json.dumps(asdict(kept.state)).encode()}),
     )
     replace_table(store, PEOPLE, rows)

@@ -20,7 +20,7 @@ def cluster(
     missing: float = -3.0,
     together: np.ndarray | None = None,
     apart: np.ndarray | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Cluster rows of which some pairs have a weight.
 
     The two clusters are joined, again and again, for which the mean weight of all pairs between them is largest, as
@@ -37,30 +37,12 @@ def cluster(
 
     Returns:
         N int64: the number of each row's cluster, from 0 on, in the order of their first rows. Rows in another order
-        have the same clusters, unless two of the means are equal.
+        have the same clusters, unless two of the means are equal. And N booleans, by which a cluster would come apart
+        first: the same for two rows of one cluster if they were in one before its last join. All are False in a cluster
+        that was together from the start.
 
     Raises:
         ValueError: Shapes or numbers are not as above; or rows that are together are apart too, which is named.
-    """
-    return cluster_in_halves(count, pairs, weights, missing=missing, together=together, apart=apart)[0]
-
-
-def cluster_in_halves(
-    count: int,
-    pairs: np.ndarray,
-    weights: np.ndarray,
-    *,
-    missing: float = -3.0,
-    together: np.ndarray | None = None,
-    apart: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster rows, and tell which two clusters each was joined of last: where it would come apart first.
-
-    Arguments and errors are those of :func:`cluster`.
-
-    Returns:
-        N numbers of clusters, as of :func:`cluster`; and N booleans, the same for two rows of one cluster if they were
-        in one cluster before the last join. All are False in a cluster that was together from the start.
     """
     pairs, weights = check_pairs(count, pairs, "pairs"), np.asarray(weights, float).reshape(-1)
     if len(weights) != len(pairs) or not np.isfinite(weights).all():

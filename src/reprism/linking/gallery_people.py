@@ -151,15 +151,15 @@ def _update(gallery: Gallery, now: datetime | None, progress: Progress | None, a
     new = there - set(seen.person)
     since = [each for each in everything if each.number > seen.state.answers]
     # What was said, or taken back, since people were found.
-    matters = {each.number for each in since} | {each.undoes for each in since}
+    matters = {each.number for each in since} | {each.undoes for each in since if each.undoes is not None}
     spoken_of = {row for each in everything if each.number in matters for row in _rows_of(each)}
     # With an answer that was taken back, all that followed from it.
     followed = [each for each in changes_of(gallery.store, now) if each.answer in matters] if since else []
     spoken_of |= {row for each in followed for row in (*each.rows, *each.left, *each.met)}
     if learned is None or not seen.person or 4 * len(new) > len(there) <= MOST_ROWS:
-        return link_gallery(gallery, least=least, now=now, progress=progress) if there else _unlinked(gallery, now)
+        return link_gallery(gallery, least=least, now=now, progress=progress) if there else _as_kept(gallery, now)
     if not new and not since:
-        return _unlinked(gallery, now, learned.network)
+        return _as_kept(gallery, now, learned.network)
     near = _near(gallery, learned, sorted(new), least, now, step(progress, "comparing sightings"))
     touched = {seen.person[row] for row in (near | spoken_of) if row in seen.person}
     chosen = (new | {row for row, number in seen.person.items() if number in touched}) & there
@@ -167,7 +167,7 @@ def _update(gallery: Gallery, now: datetime | None, progress: Progress | None, a
     known = known_pairs(some.rows, said)
     people = _found(learned, some, known, least, progress)
     changes = _keep(gallery, linking, some, people, known, seen, said, last, least=least, some=True, answer=answer)
-    return _unlinked(gallery, now, learned.network, changes, known.contradicted)
+    return _as_kept(gallery, now, learned.network, changes, known.contradicted)
 
 
 def _present(gallery: Gallery) -> tuple[Kept, list[Answer], int]:
@@ -176,13 +176,14 @@ def _present(gallery: Gallery) -> tuple[Kept, list[Answer], int]:
     return read_kept(gallery.store), *read_answers(gallery.store)
 
 
-def _unlinked(
+def _as_kept(
     gallery: Gallery,
     now: datetime | None,
     network: CameraNetwork | None = None,
     changes: list[Change] | None = None,
     contradicted: tuple[int, ...] = (),
 ) -> Linked:
+    """Return the people as they are kept by now."""
     people = gallery.people(now)
     return Linked(people, sum(len(one.rows) for one in people), 0, 0, network, changes or [], contradicted)
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from reprism.data.records import Item
-from reprism.linking.clustering import cluster_in_halves
+from reprism.linking.clustering import cluster
 from reprism.linking.odds import PairOdds, Times, count_pairs, pairs_in_blocks
 from reprism.linking.transit import CameraNetwork
 from reprism.progress import Progress, step
@@ -136,9 +136,7 @@ def people_of(
     """
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *(each for each, _ in found)])
     probabilities = np.concatenate([np.zeros(0), *(each for _, each in found)])
-    labels, halves = cluster_in_halves(
-        count, pairs, probabilities - least, missing=-least, together=together, apart=apart
-    )
+    labels, halves = cluster(count, pairs, probabilities - least, missing=-least, together=together, apart=apart)
     return People(labels, _confidence(labels, pairs, probabilities), odds, halves, pairs, probabilities)
 
 
