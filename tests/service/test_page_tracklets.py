@@ -289,9 +289,11 @@ def test_what_comes_in_is_shown_newest_first(
     page.click("#live-pause")
     count(page, 3, "#live-cards > li")
     assert times(page)[0] == "17:30:14"
-    # A card opens, and what is erased goes.
+    # A card opens, and what is erased goes; no picture of it may still be on its way then.
+    count(page, 12, "#live-cards .film img:not([hidden])")
     page.locator("#live-cards .open").first.click()
     assert page.inner_text("#match-title") == f"Camera cam 2: {NASTY}"
+    count(page, 4, "#match .film img:not([hidden])")
     assert not page.is_visible("#next")
     page.click("#erase-image")
     page.click("#confirm .danger")
